@@ -1,0 +1,210 @@
+"""Open a picture safely: one RGB page out, or one clear `ImageError`.
+
+The network needs an upright 8-bit RGB page. The original project gets it with `Image.open` ->
+`exif_transpose` -> `convert("RGB")`; we do the same, pixel for pixel, and add what a batch of real files
+needs: every failure is an `ImageError` whose text says what is wrong, with which file, and what to do about
+it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_SIDE = (
+    100_000  # px. The first resize pass keeps one side: a longer strip would need gigabytes for nothing.
+)
+
+# First bytes of things that are often handed over as a picture, and what to do with each.
+_NOT_IMAGES = (
+    (b"%PDF-", "it is a PDF", "render its pages first (the `deskocr` command does)"),
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the file itself", "run `git lfs pull`"),
+    (b"<svg", "it is an SVG drawing", "export it as PNG"),
+    (b"<?xml", "it is an XML or SVG file", "export it as PNG"),
+    (b"<!doctype html", "it is an HTML page (a failed download?)", "download the picture again"),
+    (b"<html", "it is an HTML page (a failed download?)", "download the picture again"),
+    (b"{", "it is JSON text (a failed download?)", "download the picture again"),
+    (b"PK\x03\x04", "it is a ZIP archive or an Office document", "unpack it, or print it to PDF"),
+    (b"\x1f\x8b", "it is gzip-compressed", "unpack it"),
+)
+
+
+class ImageError(ValueError):
+    """A page that cannot be read. One line: what is wrong, which file, what to do."""
+
+
+def load_image(source, *, frame: int = 0) -> Image.Image:
+    """Open `source` as an upright 8-bit RGB picture, fully decoded.
+
+    source: path, bytes, binary file object, or PIL image. frame: which frame of a multi-frame file (0 =
+    first). Alpha is dropped, not composited, exactly as in the original: a transparent pixel takes its
+    stored colour. The result's `.info["notes"]` lists what the reader should know (more frames, alpha
+    dropped, 16 bits reduced ...). Raises ImageError (a ValueError) for everything that is not a readable
+    picture.
+    """
+    name = _name(source)
+    if isinstance(source, Image.Image):
+        return to_rgb(source, name)
+    with open_image(source) as image:
+        frames = getattr(image, "n_frames", 1)
+        if not 0 <= frame < frames:
+            raise ImageError(f"{name}: no frame {frame}; it has {frames} (counted from 0)")
+        try:
+            if frame:
+                image.seek(frame)
+            image.load()
+        except Exception as error:
+            raise _broken(name, error) from error
+        page = to_rgb(image, name)
+        # A camera's MPO is one photo with previews behind it, so the extra frames are not worth a word there.
+        if frames > 1 and image.format != "MPO":
+            page.info["notes"].append(f"frame {frame + 1} of {frames} was read")
+        return page
+
+
+def open_image(source) -> Image.Image:
+    """`Image.open` with clear errors; pixels are not decoded yet. Raises ImageError."""
+    name = _name(source)
+    if isinstance(source, (str, os.PathLike)):
+        source = _existing_file(Path(source), name)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        if len(source) == 0:
+            raise ImageError(f"{name}: empty (0 bytes); check where the bytes come from")
+        source = io.BytesIO(bytes(source))
+    elif not hasattr(source, "read"):
+        raise ImageError(
+            f"cannot read a page from {type(source).__name__}; give a path, bytes, a file or a PIL image"
+        )
+    try:
+        return Image.open(source)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not a readable image: {_what_it_is(source)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"{name}: too many pixels ({str(error).split(',')[0]}); scale it down, "
+            "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
+        ) from error
+    except (
+        Exception
+    ) as error:  # decoders raise almost anything (SyntaxError, struct.error, KeyError ...) on bad headers
+        raise _broken(name, error) from error
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """A PIL image of any mode -> upright RGB copy whose `.info` is {"notes": [...]}. Raises ImageError."""
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: the picture has no pixels ({width}x{height}); make it again")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{name}: {width}x{height} is longer than {MAX_SIDE} pixels; cut it into pages")
+    notes: list[str] = []
+    try:
+        image.load()
+    except Exception as error:
+        raise _broken(name, error) from error
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # unreadable EXIF must not cost the page: the original falls back the same way
+        notes.append(f"EXIF data unreadable ({type(error).__name__}), orientation ignored")
+    try:
+        page = _reduce_depth(image, notes)
+        if page.mode in ("RGBa", "La"):  # premultiplied alpha has no direct way to RGB
+            page = page.convert({"RGBa": "RGBA", "La": "LA"}[page.mode])
+        if page.mode in ("RGBA", "LA", "PA") and page.getchannel("A").getextrema()[0] < 255:
+            notes.append("transparency dropped: such pixels show the colour stored under them")
+        page = page.convert("RGB") if page.mode != "RGB" else page.copy()
+    except Exception as error:
+        raise ImageError(
+            f"{name}: colour mode {image.mode} cannot be converted ({error}); save it as 8-bit RGB"
+        ) from error
+    page.info = {"notes": notes}
+    return page
+
+
+def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Gray pictures with more than 8 bits -> "L". Others unchanged.
+
+    Pillow's own convert("RGB") clips here: each 16-bit value above 255 becomes white, which erases the page.
+    We scale instead, with the smallest usual depth (8, 12, 16 bits) that holds the brightest pixel.
+    """
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        scale, said = 255.0, "0..1 floats"
+    elif low < 0 or high > 65535:
+        values, scale, said = values - low, 255.0 / max(high - low, 1e-30), f"values {low:g}..{high:g}"
+    else:
+        top = next(t for t in (255, 4095, 65535) if high <= t)
+        scale, said = 255.0 / top, f"{top.bit_length()}-bit gray"
+    notes.append(f"{said} scaled to 8 bits")
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _name(source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return str(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "<PIL image>")
+    return str(getattr(source, "name", "") or f"<{type(source).__name__}>")
+
+
+def _existing_file(path: Path, name: str) -> Path:
+    try:
+        if path.is_dir():
+            raise ImageError(f"{name}: is a folder, not an image; give the files in it")
+        if not path.exists():
+            hint = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
+            raise ImageError(f"{name}: no such file{hint}; check the path")
+        if not path.is_file():
+            raise ImageError(f"{name}: not a regular file; give an image file")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{name}: empty file (0 bytes); copy or download it again")
+        with path.open("rb"):
+            return path
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # no permission, name too long, NUL in the name
+        raise ImageError(f"{name}: cannot be opened ({error}); check the path and its permissions") from error
+
+
+def _what_it_is(source) -> str:
+    """Best guess what a non-image is, with the way out."""
+    head = b""
+    try:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                head = file.read(256)
+        else:
+            source.seek(0)
+            head = source.read(256)
+    except Exception:  # only a hint is at stake; the caller raises the real error
+        head = b""
+    if not head:
+        return "no data; check where it comes from"
+    start = head.lstrip().lower()
+    for magic, what, do in _NOT_IMAGES:
+        if start.startswith(magic.lower()):
+            return f"{what}; {do}"
+    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+        return "HEIC/AVIF, which this Pillow cannot decode; convert it to PNG or JPEG"
+    if not head.strip(b"\x00"):
+        return "it begins with zero bytes (an unfinished download?); copy it again"
+    return f"unknown format (it begins with {head[:8]!r}); convert it to PNG or JPEG"
+
+
+def _broken(name: str, error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError(f"{name}: not enough memory to decode it; scale it down")
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return ImageError(f"{name}: too many pixels ({error}); scale it down")
+    detail = str(error) or type(error).__name__
+    kind = "truncated" if "truncated" in detail.lower() or isinstance(error, EOFError) else "damaged"
+    return ImageError(f"{name}: {kind} image ({detail}); copy or download it again")

@@ -1,0 +1,183 @@
+"""Page to tokens: prompt and views -> the tensors that `DeepseekOCRForCausalLM` takes.
+
+The rooms behind it: images.py opens files, tiling.py cuts views, prompts.py names prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .images import ImageError, load_image, open_image, to_rgb
+from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt
+from .tiling import (
+    MODES,
+    Mode,
+    Views,
+    count_image_tokens,
+    find_mode,
+    get_mode,
+    make_views,
+    pad,
+    resize,
+    tile_grid,
+    to_pixels,
+    valid_image_tokens,
+)
+
+__all__ = [
+    "IMAGE_TAG",
+    "MODES",
+    "PROMPTS",
+    "ImageError",
+    "Mode",
+    "Views",
+    "build_inputs",
+    "count_image_tokens",
+    "find_mode",
+    "get_mode",
+    "load_image",
+    "make_views",
+    "open_image",
+    "pad",
+    "resize",
+    "resolve_prompt",
+    "tile_grid",
+    "to_pixels",
+    "to_rgb",
+    "tokenize_prompt",
+    "valid_image_tokens",
+]
+
+PAD_TOKEN_ID = 2
+
+
+def tokenize_prompt(
+    tokenizer,
+    prompt: str,
+    image_tokens: int,
+    *,
+    image_token_id: int,
+    bos_token_id: int | None = 0,
+    repeat_untagged_prompt: bool = False,
+) -> tuple[list[int], list[bool]]:
+    """Token ids of one sample, and where its picture goes (True on each of the `image_tokens` placeholders).
+
+    [bos] + text before <image> + placeholders + text after it; the prompt is stripped first, as in the
+    original. A prompt without <image> but with a page: the original puts the whole prompt before *and*
+    after the picture. We write the tag that is missing ("<image>\\n" + prompt), which is the form the model
+    was trained on; repeat_untagged_prompt=True gives the original's layout. Raises ValueError for several
+    <image> tags, or a tag without a page.
+    """
+    prompt = prompt.strip()
+    tags = prompt.count(IMAGE_TAG)
+    if tags > 1:
+        raise ValueError(
+            f"the prompt has {tags} {IMAGE_TAG} tags; a sample holds one page: "
+            "pass several pages as a batch, each with one tag"
+        )
+    if image_tokens == 0 and tags:
+        raise ValueError(
+            f"the prompt has an {IMAGE_TAG} tag but no page was given; give a page or drop the tag"
+        )
+    if image_tokens and not tags:
+        prompt = f"{prompt}{IMAGE_TAG}{prompt}" if repeat_untagged_prompt else f"{IMAGE_TAG}\n{prompt}"
+    before, _, after = prompt.partition(IMAGE_TAG)
+    ids = [] if bos_token_id is None else [bos_token_id]
+    ids += _encode(tokenizer, before)
+    first = len(ids)
+    ids += [image_token_id] * image_tokens + _encode(tokenizer, after)
+    return ids, [first <= i < first + image_tokens for i in range(len(ids))]
+
+
+def build_inputs(
+    tokenizer,
+    prompt: str | Sequence[str],
+    pages,
+    mode: str | Mode = "gundam",
+    *,
+    image_token_id: int | None = None,
+    bos_token_id: int | None = 0,
+    dtype: torch.dtype = torch.float32,
+    round_to_bf16: bool = True,
+    repeat_untagged_prompt: bool = False,
+) -> dict:
+    """Inputs of `model(...)` and `model.generate(...)` for b pages.
+
+    tokenizer: anything with `.encode(text, add_special_tokens=False)` and `.convert_tokens_to_ids(token)`.
+    prompt: one text for all pages, or one per page. pages: one page or a sequence; a page is whatever
+    `load_image` takes, or None for a text-only sample. dtype: of the pixels, after round_to_bf16 (the
+    original always rounds).
+
+    Returns input_ids (b, n) int64, left-padded with id 2; attention_mask (b, n) int64; images_seq_mask (b,
+    n) bool; images: b pairs (tiles (p, 3, s, s), global view (1, 3, S, S)); images_spatial_crop (b, 2)
+    int64, [across, down]. No tiles: zeros (1, 3, S, S) and [1, 1], the original's sign for it; a text-only
+    sample has zeros for both. Raises ValueError (ImageError for an unreadable page).
+    """
+    mode = get_mode(mode)
+    pages = list(pages) if isinstance(pages, (list, tuple)) else [pages]
+    prompts = [prompt] * len(pages) if isinstance(prompt, str) else list(prompt)
+    if not pages or len(prompts) != len(pages):
+        raise ValueError(f"{len(prompts)} prompts for {len(pages)} pages; give one prompt, or one per page")
+    if image_token_id is None:
+        image_token_id = _image_token_id(tokenizer)
+    rows, images, grids = [], [], []
+    for text, page in zip(prompts, pages, strict=True):
+        tiles, overview, grid, count = _page_tensors(page, mode, round_to_bf16)
+        images.append((tiles.to(dtype), overview.to(dtype)))
+        grids.append(grid)
+        rows.append(
+            tokenize_prompt(
+                tokenizer,
+                text,
+                count,
+                image_token_id=image_token_id,
+                bos_token_id=bos_token_id,
+                repeat_untagged_prompt=repeat_untagged_prompt,
+            )
+        )
+    width = max(len(ids) for ids, _ in rows)
+    if width == 0:
+        raise ValueError("nothing to read: the prompt is empty, there is no page and no bos token")
+    left = [width - len(ids) for ids, _ in rows]
+    return {
+        "input_ids": torch.tensor(
+            [[PAD_TOKEN_ID] * gap + ids for gap, (ids, _) in zip(left, rows, strict=True)]
+        ),
+        "attention_mask": torch.tensor([[0] * gap + [1] * (width - gap) for gap in left]),
+        "images_seq_mask": torch.tensor(
+            [[False] * gap + mask for gap, (_, mask) in zip(left, rows, strict=True)]
+        ),
+        "images": images,
+        "images_spatial_crop": torch.tensor(grids),
+    }
+
+
+def _page_tensors(page, mode: Mode, round_to_bf16: bool):
+    """One page -> (tiles, overview, grid, number of placeholders), pixels float32."""
+    side = mode.base_size if mode.crop_mode else mode.image_size
+    if page is None:
+        nothing = torch.zeros(1, 3, side, side)
+        return nothing, nothing.clone(), (1, 1), 0
+    views = make_views(load_image(page), mode)
+    overview = to_pixels(views.global_view, round_to_bf16)[None]
+    if views.tiles:
+        tiles = torch.stack([to_pixels(tile, round_to_bf16) for tile in views.tiles])
+    else:
+        tiles = torch.zeros_like(overview)
+    return tiles, overview, views.grid, count_image_tokens(mode, views.grid)
+
+
+def _encode(tokenizer, text: str) -> list[int]:
+    return [int(i) for i in tokenizer.encode(text, add_special_tokens=False)] if text else []
+
+
+def _image_token_id(tokenizer) -> int:
+    token_id = tokenizer.convert_tokens_to_ids(IMAGE_TAG)
+    if token_id is None or token_id == getattr(tokenizer, "unk_token_id", None):
+        raise ValueError(
+            f"the tokenizer does not know {IMAGE_TAG}, so it is not DeepSeek-OCR's; "
+            "pass image_token_id, or load the tokenizer that lies beside the weights"
+        )
+    return int(token_id)

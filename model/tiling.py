@@ -1,0 +1,205 @@
+"""Page -> views: the global view and the tiles, the five modes, and how many tokens each takes.
+
+All of it equals the original bit for bit, on every Pillow version; the one deviation is named at
+`make_views`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+
+GRAY = (127, 127, 127)  # padding colour: int(0.5 * 255), i.e. -0.0039 after normalising, not 0
+TILE = 640  # px. The original decides about tiling with this constant, whatever image_size is.
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a page becomes views. Sizes in pixels.
+
+    base_size: side of the global view when crop_mode is on. image_size: side of the only view when
+    crop_mode is off, side of a tile when it is on.
+    """
+
+    name: str
+    base_size: int
+    image_size: int
+    crop_mode: bool
+
+    def __post_init__(self):
+        for key in ("base_size", "image_size"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 64:
+                raise ValueError(
+                    f"{key}={value!r}: must be a whole number of pixels, at least 64 (official: 512-1280)"
+                )
+
+
+MODES = {
+    "tiny": Mode("tiny", 512, 512, False),
+    "small": Mode("small", 640, 640, False),
+    "base": Mode("base", 1024, 1024, False),
+    "large": Mode("large", 1280, 1280, False),
+    "gundam": Mode("gundam", 1024, 640, True),
+}
+
+
+def get_mode(mode: str | Mode) -> Mode:
+    """A Mode as it is, or the one of that name. Raises ValueError with the known names."""
+    if isinstance(mode, Mode):
+        return mode
+    key = str(mode).strip().lower()
+    if key not in MODES:
+        raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    return MODES[key]
+
+
+def find_mode(base_size: int, image_size: int, crop_mode: bool) -> Mode:
+    """The named mode with these sizes, or a Mode called "custom" (what `infer` needs)."""
+    for mode in MODES.values():
+        if (mode.base_size, mode.image_size, mode.crop_mode) == (base_size, image_size, bool(crop_mode)):
+            return mode
+    return Mode("custom", base_size, image_size, bool(crop_mode))
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the network sees: one padded overview, and w*h tiles, row by row (none if grid is (1, 1))."""
+
+    global_view: Image.Image
+    tiles: list[Image.Image] = field(default_factory=list)
+    grid: tuple[int, int] = (1, 1)  # (tiles across, tiles down)
+
+
+def tile_grid(width: int, height: int, min_tiles: int = 2, max_tiles: int = 9) -> tuple[int, int]:
+    """(tiles across, tiles down) for a page of this size: the grid whose shape is nearest to the page's.
+
+    Grids of min_tiles..max_tiles tiles (original: 2..9; its vLLM script: 2..6). On an exact tie the larger
+    grid wins only if the page has more pixels than half of that grid. (1, 1) is never returned for
+    min_tiles > 1.
+    """
+    if not 1 <= min_tiles <= max_tiles:
+        raise ValueError(f"need 1 <= min_tiles <= max_tiles, got {min_tiles} and {max_tiles}")
+    if width < 1 or height < 1:
+        raise ValueError(f"no page has {width}x{height} pixels")
+    candidates = sorted(
+        (
+            (w, h)
+            for w in range(1, max_tiles + 1)
+            for h in range(1, max_tiles + 1)
+            if min_tiles <= w * h <= max_tiles
+        ),
+        key=lambda grid: (grid[0] * grid[1], grid),
+    )
+    ratio, best, best_difference = width / height, (1, 1), float("inf")
+    for w, h in candidates:
+        difference = abs(ratio - w / h)
+        if difference < best_difference:
+            best, best_difference = (w, h), difference
+        elif difference == best_difference and width * height > 0.5 * TILE * TILE * w * h:
+            best = (w, h)
+    return best
+
+
+def resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Bicubic resize in two explicit passes, across first and then down.
+
+    Pillow up to 12 always filters in this order; Pillow 13 takes the cheaper order, which moves up to a
+    fifth of the pixels by up to 4/255. One pass at a time leaves it no choice. Checked against the goldens'
+    digests with Pillow 10.4, 12.3 and 13.0.
+    """
+    bicubic = Image.Resampling.BICUBIC
+    return image.resize((width, image.height), bicubic).resize((width, height), bicubic)
+
+
+def pad(image: Image.Image, side: int) -> Image.Image:
+    """Fit the page into side x side keeping its shape, centred on gray: PIL's ImageOps.pad with `resize` from above.
+
+    A side that rounds to 0 (a 1x20000 strip) is kept at 1 pixel, where PIL raises.
+    """
+    width = height = side
+    if image.width > image.height:
+        height = max(1, round(image.height / image.width * side))
+    elif image.width < image.height:
+        width = max(1, round(image.width / image.height * side))
+    resized = resize(image, width, height)
+    if resized.size == (side, side):
+        return resized
+    canvas = Image.new("RGB", (side, side), GRAY)
+    canvas.paste(resized, (round((side - width) * 0.5), round((side - height) * 0.5)))
+    return canvas
+
+
+def make_views(image: Image.Image, mode: str | Mode) -> Views:
+    """Cut a page into what the network sees. image: upright RGB (see `load_image`).
+
+    Without crop_mode: one view of image_size; up to 640 the page is squeezed (its shape is lost), above it
+    is padded. With crop_mode: the padded global view of base_size, and tiles if either side of the page
+    exceeds 640 pixels. Deviation: for image_size != 640 the original still cuts 640-pixel tiles but counts
+    tokens for image_size, so features are cut off silently. Our tiles have image_size, in the original's
+    grid: same token ids, and they fit.
+    """
+    mode = get_mode(mode)
+    if image.mode != "RGB":
+        raise ValueError(f"the page has colour mode {image.mode}, RGB is needed; use load_image")
+    side = mode.image_size
+    if not mode.crop_mode:
+        return Views(resize(image, side, side) if side <= TILE else pad(image, side))
+    overview = pad(image, mode.base_size)
+    if image.width <= TILE and image.height <= TILE:
+        return Views(overview)
+    w, h = tile_grid(image.width, image.height)
+    sheet = resize(image, w * side, h * side)
+    boxes = [(c * side, r * side, (c + 1) * side, (r + 1) * side) for r in range(h) for c in range(w)]
+    return Views(overview, [sheet.crop(box) for box in boxes], (w, h))
+
+
+# A byte has 256 values: normalise those once, in fp32 as torchvision does, and look the pixels up.
+_NORMALISED = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+
+
+def to_pixels(image: Image.Image, round_to_bf16: bool = False) -> torch.Tensor:
+    """RGB picture -> float32 (3, H, W) in -1..1: (v/255 - 0.5) / 0.5.
+
+    round_to_bf16: round the values to bfloat16 (still returned as float32); the original always does, and
+    the official weights were trained on such pixels.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(_NORMALISED[np.asarray(image)].transpose(2, 0, 1)))
+    return pixels.to(torch.bfloat16).to(torch.float32) if round_to_bf16 else pixels
+
+
+def _rows(side: int) -> int:
+    """Feature rows of a square view: 16-pixel patches, then two stride-2 convolutions."""
+    return -(-(side // 16) // 4)
+
+
+def count_image_tokens(mode: str | Mode, grid: tuple[int, int] = (1, 1)) -> int:
+    """Placeholders of one page, newlines and separator included: e.g. tiny 73, base 273, gundam 2x3 903."""
+    mode = get_mode(mode)
+    tile = _rows(mode.image_size)
+    if not mode.crop_mode:
+        return tile * (tile + 1) + 1
+    overview, (w, h) = _rows(mode.base_size), grid
+    return overview * (overview + 1) + 1 + (h * tile * (w * tile + 1) if w > 1 or h > 1 else 0)
+
+
+def valid_image_tokens(
+    mode: str | Mode, image_size_wh: tuple[int, int], grid: tuple[int, int] = (1, 1)
+) -> int:
+    """Vision tokens that carry picture, not padding: the original's divisor for its compression ratio.
+
+    Its table knows only some sizes and gives 0 for the rest; we return the same, so check before dividing.
+    """
+    mode = get_mode(mode)
+    width, height = image_size_wh
+    long, short = max(width, height), min(width, height)
+    filled = 1 - (long - short) / long
+    padded = {1024: int(256 * filled), 1280: int(400 * filled)}
+    if not mode.crop_mode:
+        return {**padded, 640: 100, 512: 64}.get(mode.base_size, 0)
+    w, h = grid
+    tiles = w * h if w > 1 or h > 1 else 0
+    return padded.get(mode.base_size, 0) + (100 * tiles if mode.image_size == TILE else 0)

@@ -1,0 +1,365 @@
+"""Page -> views -> token ids, against what the original produced (tests/goldens/preprocess.json)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from recipes import synth_image
+from recipes import to_pixels as recipe_pixels
+
+from model.processing import (
+    MODES,
+    PROMPTS,
+    Mode,
+    build_inputs,
+    count_image_tokens,
+    find_mode,
+    get_mode,
+    load_image,
+    make_views,
+    resolve_prompt,
+    tile_grid,
+    to_pixels,
+    tokenize_prompt,
+    valid_image_tokens,
+)
+
+GOLDEN = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text(encoding="utf-8"))
+IMAGE_ID = 128815
+PIECES = {  # pieces of the golden prompts and their ids in the official tokenizer
+    "\n": [201],
+    "<|grounding|>": [128820],
+    "Convert the document to markdown.": [21842, 270, 4940, 304, 2121, 7919, 16],
+    "Free OCR.": [21431, 126041, 16],
+    "see": [6534],
+    " ": [223],
+}
+
+
+class StubTokenizer:
+    """Greedy longest match over PIECES: enough of the official tokenizer for the golden prompts."""
+
+    unk_token_id = None
+
+    def encode(self, text, add_special_tokens=True):
+        assert add_special_tokens is False, "bos is ours to place"
+        ids = []
+        while text:
+            piece = max((p for p in PIECES if text.startswith(p)), key=len)
+            ids, text = ids + PIECES[piece], text[len(piece) :]
+        return ids
+
+    def convert_tokens_to_ids(self, token):
+        return {"<image>": IMAGE_ID}.get(token)
+
+
+def rle(values):
+    return [[value, len(list(run))] for value, run in groupby(values)]
+
+
+def page(width, height, kind=0):
+    return Image.fromarray(synth_image(width, height, kind))
+
+
+def digest(image):
+    return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
+
+
+def golden_views():
+    for image in GOLDEN["images"]:
+        for mode, want in image["modes"].items():
+            yield pytest.param(image, mode, want, id=f"{image['name']}-{mode}")
+
+
+@pytest.mark.parametrize(("image", "mode", "want"), list(golden_views()))
+def test_views_and_layout_equal_the_original(image, mode, want):
+    source = page(image["w"], image["h"], image["kind"])
+    assert digest(source) == image["source_sha256"]
+    views = make_views(source, mode)
+    assert [digest(v) for v in [views.global_view, *views.tiles]] == [v["sha256"] for v in want["views"]]
+    assert [list(views.grid)] == want["spatial_crop"]
+
+    inputs = build_inputs(StubTokenizer(), PROMPTS["document"], source, mode)
+    assert rle(inputs["input_ids"][0].tolist()) == want["input_ids_rle"]
+    assert rle(inputs["images_seq_mask"][0].tolist()) == want["images_seq_mask_rle"]
+    assert inputs["images_spatial_crop"].tolist() == want["spatial_crop"]
+    assert int(inputs["images_seq_mask"].sum()) == want["n_image_tokens"]
+    tiles, overview = inputs["images"][0]
+    for (y, x, *rgb), pixel in zip(want["views"][0]["samples"], want["pixel_samples_bf16"], strict=False):
+        assert np.asarray(views.global_view)[y, x].tolist() == rgb
+        assert overview[0, :, y, x].tolist() == pixel
+    assert (tiles.sum() == 0) == (views.grid == (1, 1))
+    if mode == "gundam":
+        free = build_inputs(StubTokenizer(), PROMPTS["free"], source, mode)
+        assert rle(free["input_ids"][0].tolist()) == image["free_ocr_input_ids_rle"]
+
+
+@pytest.mark.parametrize("row", GOLDEN["table"], ids=lambda row: "x".join(map(str, row["size"])))
+def test_token_counts_equal_the_original(row):
+    width, height = row["size"]
+    for name, want in row["modes"].items():
+        mode = MODES[name]
+        tiled = mode.crop_mode and max(width, height) > 640
+        grid = tile_grid(width, height) if tiled else (1, 1)
+        assert list(grid) == want["spatial_crop"]
+        assert count_image_tokens(mode, grid) == want["n_image_tokens"]
+        assert valid_image_tokens(mode, (width, height), grid) == want["valid_img_tokens"]
+    inputs = build_inputs(StubTokenizer(), PROMPTS["free"], page(width, height), "gundam")
+    tiles, overview = inputs["images"][0]
+    assert list(overview.shape) == row["modes"]["gundam"]["ori_shape"]
+    assert list(tiles.shape) == row["modes"]["gundam"]["crop_shape"]
+    assert inputs["input_ids"].shape[1] == row["modes"]["gundam"]["seq_len"]
+
+
+def test_modes_have_the_official_sizes():
+    for name, sizes in GOLDEN["modes"].items():
+        assert MODES[name] == Mode(name, **sizes)
+
+
+def test_tile_grids_equal_the_original():
+    for width, height, wide, narrow in GOLDEN["tile_grid"]["rows"]:
+        assert list(tile_grid(width, height)) == wide, (width, height)
+        assert list(tile_grid(width, height, 2, 6)) == narrow, (width, height)
+
+
+@pytest.mark.parametrize(("key", "largest"), [("2..9", 9), ("2..6", 6)])
+def test_order_among_equal_areas_changes_no_grid(key, largest):
+    """We sort the candidates ourselves; the original walks them in the order of a Python set."""
+    order = GOLDEN["candidate_order"][key]
+
+    def in_the_original_order(width, height):
+        best, nearest = (1, 1), float("inf")
+        for w, h in order:
+            difference = abs(width / height - w / h)
+            if difference < nearest:
+                best, nearest = (w, h), difference
+            elif difference == nearest and width * height > 0.5 * 640 * 640 * w * h:
+                best = (w, h)
+        return best
+
+    for width in range(20, 3000, 37):
+        for height in (*range(25, 3000, 61), width, 2 * width, 3 * width):
+            assert tile_grid(width, height, 2, largest) == in_the_original_order(width, height), (
+                width,
+                height,
+            )
+
+
+def test_tile_grid_refuses_nonsense():
+    with pytest.raises(ValueError, match="min_tiles <= max_tiles"):
+        tile_grid(100, 100, 3, 2)
+    with pytest.raises(ValueError, match="0x5"):
+        tile_grid(0, 5)
+
+
+def test_resize_does_not_depend_on_pillows_pass_order():
+    """Both orders exist in the goldens; ours must be the horizontal-first one on any Pillow."""
+    tiny = next(i for i in GOLDEN["images"] if i["name"] == "page")["modes"]["tiny"]["views"][0]
+    assert tiny["sha256"] != tiny["sha256_pillow13"]
+    assert digest(make_views(page(900, 1300, 1), "tiny").global_view) == tiny["sha256"]
+
+
+def test_exif_rotation_equals_the_original():
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    page(500, 300).save(file, "PNG", exif=exif)
+    upright = load_image(file.getvalue())
+    assert upright.size == (300, 500)
+    assert digest(make_views(upright, "base").global_view) == GOLDEN["exif"]["view_sha256"]
+    assert digest(upright) == digest(page(500, 300).transpose(Image.Transpose.ROTATE_270))
+
+
+def test_pixels_equal_the_recipe_for_every_byte_value():
+    ramp = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    pixels = to_pixels(Image.fromarray(ramp))
+    assert pixels.dtype == torch.float32
+    assert torch.equal(pixels, torch.from_numpy(recipe_pixels(ramp)))
+    rounded = to_pixels(Image.fromarray(ramp), round_to_bf16=True)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, pixels.bfloat16().float())
+    assert not torch.equal(rounded, pixels)
+
+
+def test_tiles_are_row_major_and_of_image_size():
+    source = page(1300, 700, 2)
+    views = make_views(source, "gundam")
+    w, h = views.grid
+    assert (w, h) == (2, 1)
+    from model.processing import resize
+
+    sheet = np.asarray(resize(source, 640 * w, 640 * h))
+    for i, tile in enumerate(views.tiles):
+        r, c = divmod(i, w)
+        assert np.array_equal(np.asarray(tile), sheet[r * 640 : (r + 1) * 640, c * 640 : (c + 1) * 640])
+
+
+def test_deviation_tiles_follow_image_size_so_that_counts_and_features_agree():
+    """The original cuts 640-pixel tiles but counts for image_size: features are then cut off silently."""
+    mode = find_mode(640, 512, True)
+    assert mode.name == "custom"
+    inputs = build_inputs(StubTokenizer(), PROMPTS["free"], page(1300, 700), mode)
+    tiles, overview = inputs["images"][0]
+    assert tuple(tiles.shape) == (2, 3, 512, 512)
+    assert tuple(overview.shape) == (1, 3, 640, 640)
+    features = (
+        10 * 11 + 1 + 8 * (2 * 8 + 1)
+    )  # overview, separator, one row of two 8x8 tiles with its newlines
+    assert int(inputs["images_seq_mask"].sum()) == features
+
+
+def test_find_mode_knows_the_named_ones():
+    assert find_mode(1024, 640, True) is MODES["gundam"]
+    assert get_mode("Gundam ") is MODES["gundam"]
+    with pytest.raises(ValueError, match="unknown mode 'huge'; choose one of tiny, small"):
+        get_mode("huge")
+    for bad in (0, 63, 640.0, True, "640"):
+        with pytest.raises(ValueError, match="image_size"):
+            Mode("x", 640, bad, False)
+
+
+def test_views_want_rgb():
+    with pytest.raises(ValueError, match="colour mode L"):
+        make_views(Image.new("L", (10, 10)), "tiny")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(1, 1), (1, 20000), (20000, 1), (2, 3)])
+def test_extreme_shapes_work_in_every_mode(size, mode):
+    views = make_views(Image.new("RGB", size, (10, 200, 30)), mode)
+    inputs = build_inputs(StubTokenizer(), PROMPTS["free"], Image.new("RGB", size), mode)
+    side = MODES[mode].base_size if MODES[mode].crop_mode else MODES[mode].image_size
+    assert views.global_view.size == (side, side)
+    assert (10, 200, 30) in views.global_view.getcolors(1 << 20)[0] + views.global_view.getcolors(1 << 20)[-1]
+    assert int(inputs["images_seq_mask"].sum()) == count_image_tokens(mode, views.grid)
+
+
+def test_prompt_in_the_middle_is_stripped_like_the_original():
+    want = GOLDEN["prompt_mid_image"]
+    inputs = build_inputs(StubTokenizer(), want["prompt"], page(60, 40), "tiny")
+    assert rle(inputs["input_ids"][0].tolist()) == want["input_ids_rle"]
+    assert rle(inputs["images_seq_mask"][0].tolist()) == want["images_seq_mask_rle"]
+
+
+def test_prompt_without_tag_can_be_laid_out_like_the_original():
+    want = GOLDEN["prompt_without_image_tag"]
+    inputs = build_inputs(StubTokenizer(), want["prompt"], page(60, 40), "tiny", repeat_untagged_prompt=True)
+    assert rle(inputs["input_ids"][0].tolist()) == want["input_ids_rle"]
+    assert rle(inputs["images_seq_mask"][0].tolist()) == want["images_seq_mask_rle"]
+
+
+def test_deviation_prompt_without_tag_is_not_doubled():
+    plain = build_inputs(StubTokenizer(), "Free OCR.", page(60, 40), "tiny")
+    tagged = build_inputs(StubTokenizer(), PROMPTS["free"], page(60, 40), "tiny")
+    assert torch.equal(plain["input_ids"], tagged["input_ids"])
+
+
+def test_official_token_vectors_appear_in_the_layout():
+    """The stub's pieces are the golden vectors, so the layout tests above rest on the official ids."""
+    vectors = dict(GOLDEN["token_ids"]["vectors"])
+    for name in ("document", "free"):
+        ids, mask = tokenize_prompt(StubTokenizer(), PROMPTS[name], 1, image_token_id=IMAGE_ID)
+        assert ids == [0, *vectors[PROMPTS[name]]]
+        assert mask == [False, True] + [False] * (len(ids) - 2)
+
+
+def test_batches_are_left_padded():
+    prompts = [PROMPTS["free"], "Free OCR.", PROMPTS["document"]]
+    inputs = build_inputs(StubTokenizer(), prompts, [page(60, 40), None, page(700, 300)], "gundam")
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    assert ids.dtype == mask.dtype == torch.int64
+    assert inputs["images_seq_mask"].dtype == torch.bool
+    lengths = mask.sum(1).tolist()
+    assert lengths == [1 + 273 + 4, 1 + 3, 1 + 483 + 9]
+    for row, keep, length in zip(ids, mask, lengths, strict=True):
+        gap = ids.shape[1] - length
+        assert row[:gap].tolist() == [2] * gap
+        assert keep.tolist() == [0] * gap + [1] * length
+        assert row[gap] == 0
+    assert inputs["images_seq_mask"].sum(1).tolist() == [273, 0, 483]
+    assert torch.equal(inputs["images_seq_mask"], ids == IMAGE_ID)
+    assert inputs["images_spatial_crop"].tolist() == [[1, 1], [1, 1], [2, 1]]
+    assert [float(t.abs().sum()) == 0 for pair in inputs["images"] for t in pair] == [
+        True, False, True, True, False, False,
+    ]  # fmt: skip
+    alone = build_inputs(StubTokenizer(), prompts[2], page(700, 300), "gundam")
+    assert torch.equal(alone["images"][0][0], inputs["images"][2][0])
+
+
+def test_text_only_sample():
+    inputs = build_inputs(StubTokenizer(), "Free OCR.", None, "tiny")
+    assert inputs["input_ids"].tolist() == [[0, 21431, 126041, 16]]
+    assert not inputs["images_seq_mask"].any()
+    assert inputs["images_spatial_crop"].tolist() == [[1, 1]]
+
+
+def test_dtype_and_rounding():
+    source = page(100, 100)
+    exact = build_inputs(StubTokenizer(), PROMPTS["free"], source, "tiny", round_to_bf16=False)["images"][0][
+        1
+    ]
+    assert torch.equal(exact[0], to_pixels(make_views(source, "tiny").global_view))
+    half = build_inputs(StubTokenizer(), PROMPTS["free"], source, "tiny", dtype=torch.float16)["images"][0][1]
+    assert half.dtype == torch.float16
+    assert torch.equal(half, exact.bfloat16().half())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pages", "message"),
+    [
+        ("<image> and <image>", page(9, 9), "2 <image> tags; a sample holds one page"),
+        ("<image>\nFree OCR.", None, "no page was given"),
+        (["Free OCR."] * 3, [None, None], "3 prompts for 2 pages"),
+        ("Free OCR.", [], "1 prompts for 0 pages|0 pages"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(prompt, pages, message):
+    with pytest.raises(ValueError, match=message):
+        build_inputs(StubTokenizer(), prompt, pages, "tiny")
+
+
+def test_a_tokenizer_without_the_image_token_is_refused():
+    class Wrong(StubTokenizer):
+        def convert_tokens_to_ids(self, token):
+            return None
+
+    with pytest.raises(ValueError, match="tokenizer does not know <image>"):
+        build_inputs(Wrong(), PROMPTS["free"], page(9, 9), "tiny")
+    inputs = build_inputs(Wrong(), PROMPTS["free"], page(9, 9), "tiny", image_token_id=7)
+    assert int((inputs["input_ids"] == 7).sum()) == 73
+
+
+def test_prompts_by_name_and_free_text():
+    assert len(PROMPTS) == 6
+    assert resolve_prompt("free") == "<image>\nFree OCR."
+    assert resolve_prompt(" Document ") == PROMPTS["document"]
+    assert (
+        resolve_prompt("locate", "the red cat") == "<image>\nLocate <|ref|>the red cat<|/ref|> in the image."
+    )
+    assert resolve_prompt(PROMPTS["locate"], "a") == resolve_prompt("locate", "a")
+    for free in ("<image>\nWhat is the total?", "Was steht hier?", "Transcribe", "读出文字"):
+        assert resolve_prompt(free) == free
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", None, "empty"),
+        ("  \n", None, "empty"),
+        ("locate", None, "needs a target"),
+        ("locate", " ", "needs a target"),
+        ("locate", "x<|/ref|>", "special tag"),
+        ("free", "cat", "only the prompt"),
+        ("documnet", None, "did you mean 'document'"),
+    ],
+)
+def test_unclear_prompts_are_refused(text, target, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_prompt(text, target)
