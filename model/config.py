@@ -1,0 +1,259 @@
+"""Sizes of DeepSeek-OCR, read from a config.json in the official layout.
+
+The official file leaves out what the original code hard-codes (patch, window, neck, eps, …). Each of those has
+a key here too, whose default is the official value, so that a tiny checkpoint can state its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig
+
+SAM_KEY, CLIP_KEY = "sam_vit_b", "clip-l-14-224"
+
+SAM_DEFAULTS = {
+    "width": 768,
+    "layers": 12,
+    "heads": 12,
+    "global_attn_indexes": [2, 5, 8, 11],
+    "downsample_channels": [512, 1024],
+    "mlp_ratio": 4,
+    "layer_norm_eps": 1e-6,
+    "patch_size": 16,
+    "window_size": 14,
+    "neck_channels": 256,
+}
+CLIP_DEFAULTS = {
+    "width": 1024,
+    "layers": 24,
+    "heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "intermediate_size": 4096,
+    "layer_norm_eps": 1e-5,
+}
+LANGUAGE_DEFAULTS = {
+    "hidden_size": 1280,
+    "intermediate_size": 6848,
+    "moe_intermediate_size": 896,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 10,
+    "num_key_value_heads": 10,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "first_k_dense_replace": 1,
+    "vocab_size": 129280,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "norm_topk_prob": False,
+    "routed_scaling_factor": 1.0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+# Written into our config.json for readers that expect them; the network has no other variant.
+LANGUAGE_FIXED = {
+    "use_mla": False,
+    "topk_method": "greedy",
+    "n_group": 1,
+    "topk_group": 1,
+    "lm_head": True,
+    "rm_head": False,
+    "kv_lora_rank": None,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 0,
+    "qk_rope_head_dim": 0,
+    "v_head_dim": 0,
+}
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """SAM ViT-B image encoder. `grid` is the side of the stored position table, in patches."""
+
+    width: int
+    layers: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    downsample_channels: tuple[int, int]
+    hidden: int
+    eps: float
+    patch: int
+    window: int
+    neck: int
+    grid: int
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """CLIP-L encoder. `grid` is the side of the stored position table; `patch` only shapes an unused weight."""
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    eps: float
+    patch: int
+    grid: int
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """DeepSeek-V2 decoder as used here: plain multi-head attention, mixture of experts after `dense_layers`."""
+
+    width: int
+    layers: int
+    heads: int
+    dense_hidden: int
+    expert_hidden: int
+    experts: int
+    shared_experts: int
+    experts_per_token: int
+    dense_layers: int
+    vocab: int
+    max_positions: int
+    eps: float
+    rope_theta: float
+    renormalise: bool
+    expert_scale: float
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+class DeepseekOCRConfig(PretrainedConfig):
+    """The official config.json. `.sam`, `.clip`, `.decoder` are the parts that the network reads.
+
+    Language sizes stand twice in the official file; the original reads the top-level copy, so it wins here.
+
+    Raises ValueError where the parts do not fit each other, or ask for a variant this network does not have.
+    """
+
+    model_type = "deepseek_vl_v2"
+
+    def __init__(self, vision_config=None, projector_config=None, language_config=None, **kwargs):
+        given = dict(language_config or {})
+        language = {
+            key: kwargs.pop(key, given.get(key, default))
+            for key, default in {**LANGUAGE_DEFAULTS, **LANGUAGE_FIXED}.items()
+        }
+        vision = dict(vision_config or {})
+        width = vision.get("width") or {}
+        self.vision_config = {
+            **{"image_size": 1024, "mlp_ratio": 3.7362, "model_name": "deeplip_b_l", "model_type": "vision"},
+            **vision,
+            "width": {
+                CLIP_KEY: {**CLIP_DEFAULTS, **width.get(CLIP_KEY, {})},
+                SAM_KEY: {**SAM_DEFAULTS, **width.get(SAM_KEY, {})},
+            },
+        }
+        self.image_token_id = kwargs.pop("image_token_id", 128815)
+        for key, value in language.items():
+            setattr(self, key, value)
+        self.language_config = {**given, **language}
+        sam, clip = self.vision_config["width"][SAM_KEY], self.vision_config["width"][CLIP_KEY]
+        self.projector_config = {
+            **{"model_type": "mlp_projector", "projector_type": "linear"},
+            "input_dim": clip["width"] + sam["downsample_channels"][-1],
+            "n_embed": self.hidden_size,
+            **(projector_config or {}),
+        }
+        kwargs.setdefault("tie_word_embeddings", False)
+        kwargs.setdefault("architectures", ["DeepseekOCRForCausalLM"])
+        kwargs.pop("model_type", None)
+        super().__init__(bos_token_id=self.bos_token_id, eos_token_id=self.eos_token_id, **kwargs)
+        self.validate_parts()
+
+    @property
+    def sam(self) -> SamConfig:
+        c = self.vision_config["width"][SAM_KEY]
+        return SamConfig(
+            width=c["width"],
+            layers=c["layers"],
+            heads=c["heads"],
+            global_blocks=tuple(c["global_attn_indexes"]),
+            downsample_channels=tuple(c["downsample_channels"]),
+            hidden=int(c["width"] * c["mlp_ratio"]),
+            eps=c["layer_norm_eps"],
+            patch=c["patch_size"],
+            window=c["window_size"],
+            neck=c["neck_channels"],
+            grid=self.vision_config["image_size"] // c["patch_size"],
+        )
+
+    @property
+    def clip(self) -> ClipConfig:
+        c = self.vision_config["width"][CLIP_KEY]
+        return ClipConfig(
+            width=c["width"],
+            layers=c["layers"],
+            heads=c["heads"],
+            hidden=c["intermediate_size"],
+            eps=c["layer_norm_eps"],
+            patch=c["patch_size"],
+            grid=c["image_size"] // c["patch_size"],
+        )
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        return DecoderConfig(
+            width=self.hidden_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            dense_hidden=self.intermediate_size,
+            expert_hidden=self.moe_intermediate_size,
+            experts=self.n_routed_experts,
+            shared_experts=self.n_shared_experts,
+            experts_per_token=self.num_experts_per_tok,
+            dense_layers=self.first_k_dense_replace,
+            vocab=self.vocab_size,
+            max_positions=self.max_position_embeddings,
+            eps=self.rms_norm_eps,
+            rope_theta=float(self.rope_theta),
+            renormalise=self.norm_topk_prob,
+            expert_scale=self.routed_scaling_factor,
+        )
+
+    def validate_parts(self) -> None:
+        """Raise ValueError, naming the key, if the sizes cannot belong to one network."""
+        sam, clip, decoder = self.sam, self.clip, self.decoder
+        wrong = [
+            (sam.width % sam.heads, f"sam_vit_b.width {sam.width} is no multiple of its heads {sam.heads}"),
+            (clip.width % clip.heads, f"{CLIP_KEY}.width {clip.width} is no multiple of its heads {clip.heads}"),
+            (decoder.width % decoder.heads, f"hidden_size {decoder.width} is no multiple of num_attention_heads"),
+            (
+                sam.downsample_channels[-1] != clip.width,
+                f"CLIP reads the SAM map: downsample_channels[-1] {sam.downsample_channels[-1]} must equal "
+                f"{CLIP_KEY}.width {clip.width}",
+            ),
+            (
+                self.projector_config["input_dim"] != 2 * clip.width,
+                f"projector_config.input_dim must be {2 * clip.width} (CLIP + SAM)",
+            ),
+            (self.projector_config["n_embed"] != decoder.width, "projector_config.n_embed must equal hidden_size"),
+            (self.projector_config["projector_type"] != "linear", "only projector_type 'linear' exists here"),
+            (self.use_mla, "use_mla must be false: this network has plain multi-head attention"),
+            (self.topk_method != "greedy", "only topk_method 'greedy' exists here"),
+            (
+                self.num_key_value_heads != self.num_attention_heads,
+                "num_key_value_heads must equal num_attention_heads: there is no grouped-query attention here",
+            ),
+            (
+                decoder.experts_per_token > decoder.experts,
+                f"num_experts_per_tok {decoder.experts_per_token} exceeds n_routed_experts {decoder.experts}",
+            ),
+        ]
+        for bad, message in wrong:
+            if bad:
+                raise ValueError(f"config.json: {message}")

@@ -1,0 +1,144 @@
+"""The DeepSeek-V2 decoder as DeepSeek-OCR uses it: RMS norm, rotary attention, mixture of experts, static KV cache.
+
+Shape letters: see slots.py.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import DecoderConfig
+from .slots import Slots
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """positions (b, n) -> cos, sin (b, 1, n, k) in `dtype`; angles in fp32, half-split layout.
+
+    The frequencies are computed here and stored nowhere: rounding them to bf16, as `.to(torch.bfloat16)` does to
+    the original's buffer, turns the angle at position 1000 by 1.2 rad.
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
+    angles = positions[:, None, :, None].float() * (1.0 / theta**exponents)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+class KVCache:
+    """Keys and values of all layers, allocated once for `length` positions: (layers, 2, b, h, length, k).
+
+    `filled` is how many positions hold something; layers write behind it, `advance` moves it when a pass is done.
+    """
+
+    def __init__(self, c: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device):
+        self.data = torch.zeros(c.layers, 2, batch, c.heads, length, c.head_dim, dtype=dtype, device=device)
+        self.filled = 0
+
+    @property
+    def length(self) -> int:
+        return self.data.shape[4]
+
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v (b, h, n, k) behind what is filled; return all keys and values up to and with them."""
+        end = self.filled + k.shape[2]
+        if end > self.length:
+            raise ValueError(f"KV cache: {end} positions do not fit the {self.length} it was allocated for")
+        keys, values = self.data[layer]
+        keys[:, :, self.filled : end], values[:, :, self.filled : end] = k, v
+        return keys[:, :, :end], values[:, :, :end]
+
+    def advance(self, n: int) -> None:
+        self.filled += n
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, eps: float, slots: Slots):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps, self.slots = eps, slots
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.slots.rms_norm(x, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, c: DecoderConfig, index: int, slots: Slots):
+        super().__init__()
+        self.qkv_proj = nn.Linear(c.width, 3 * c.width, bias=False)
+        self.o_proj = nn.Linear(c.width, c.width, bias=False)
+        self.heads, self.index, self.slots = c.heads, index, slots
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool, cache: KVCache | None
+    ) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv_proj(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b h n k
+        q, k = self.slots.rotary(q, *rope), self.slots.rotary(k, *rope)
+        if cache is not None:
+            k, v = cache.update(self.index, k, v)
+        x = self.slots.attention(q, k, v, mask, causal)
+        return self.o_proj(x.transpose(1, 2).reshape(b, n, d))
+
+
+class DenseMLP(nn.Module):
+    """SwiGLU; gate and up are one matrix."""
+
+    def __init__(self, width: int, hidden: int, slots: Slots):
+        super().__init__()
+        self.gate_up_proj = nn.Linear(width, 2 * hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+        self.slots = slots
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.slots.swiglu(self.gate_up_proj(x)))
+
+
+class Experts(nn.Module):
+    """The stacked weights of the routed experts of one layer."""
+
+    def __init__(self, c: DecoderConfig):
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(torch.empty(c.experts, 2 * c.expert_hidden, c.width))
+        self.down_proj = nn.Parameter(torch.empty(c.experts, c.width, c.expert_hidden))
+
+
+class MoE(nn.Module):
+    def __init__(self, c: DecoderConfig, slots: Slots):
+        super().__init__()
+        self.gate = nn.Linear(c.width, c.experts, bias=False)
+        self.experts = Experts(c)
+        self.shared_experts = DenseMLP(c.width, c.shared_experts * c.expert_hidden, slots)
+        self.top, self.renormalise, self.scale = c.experts_per_token, c.renormalise, c.expert_scale
+        self.slots = slots
+
+    def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (n, d) -> expert ids (n, top) and their weights (n, top) fp32: softmax over all, not renormalised."""
+        # Outside any autocast: the original's «fp32» router silently ran in bf16 under autocast.
+        with torch.autocast(x.device.type, enabled=False):
+            scores = F.linear(x.float(), self.gate.weight.float()).softmax(dim=-1)
+        weights, ids = scores.topk(self.top, dim=-1)
+        if self.renormalise:
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+        return ids, weights * self.scale
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, n, d)
+        flat = x.reshape(-1, x.shape[-1])
+        ids, weights = self.route(flat)
+        routed = self.slots.moe(flat, self.experts.gate_up_proj, self.experts.down_proj, ids, weights)
+        return routed.view_as(x) + self.shared_experts(x)
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, c: DecoderConfig, index: int, slots: Slots):
+        super().__init__()
+        self.input_layernorm = RMSNorm(c.width, c.eps, slots)
+        self.self_attn = Attention(c, index, slots)
+        self.post_attention_layernorm = RMSNorm(c.width, c.eps, slots)
+        dense = index < c.dense_layers
+        self.mlp = DenseMLP(c.width, c.dense_hidden, slots) if dense else MoE(c, slots)
+
+    def forward(self, x, rope, mask, causal, cache) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, causal, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))

@@ -1,0 +1,249 @@
+"""The official checkpoint layout at the edge of the network: names, shapes, streaming load, save.
+
+Our parameters keep the official names except where several official tensors are one stacked parameter here
+(qkv, gate|up, experts). `placements` says, for each official name, which slice of which parameter it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from .config import DeepseekOCRConfig
+from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
+
+IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer that some re-saved copies contain
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+SHOWN = 5  # names shown per kind of fault
+
+Index = tuple[int | slice, ...]
+
+
+def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> Iterator[tuple[str, Index]]:
+    """The official tensors that make up our parameter `ours`, each with its slice of it."""
+    decoder = config.decoder
+    name = ours.replace("vision_model.layers.", "vision_model.transformer.layers.")
+    name = re.sub(r"embeddings\.(patch|position)_embedding$", r"embeddings.\1_embedding.weight", name)
+    layer = name.rpartition(".self_attn.")[0]
+    if name.startswith("model.layers.") and name.endswith("self_attn.qkv_proj.weight"):
+        for i, part in enumerate("qkv"):
+            rows = slice(i * decoder.width, (i + 1) * decoder.width)
+            yield f"{layer}.self_attn.{part}_proj.weight", (rows,)
+    elif name.endswith("experts.gate_up_proj"):
+        prefix, hidden = name.removesuffix(".gate_up_proj"), shape[1] // 2
+        for e in range(shape[0]):
+            yield f"{prefix}.{e}.gate_proj.weight", (e, slice(0, hidden))
+            yield f"{prefix}.{e}.up_proj.weight", (e, slice(hidden, 2 * hidden))
+    elif name.endswith("experts.down_proj"):
+        for e in range(shape[0]):
+            yield f"{name.removesuffix('.down_proj')}.{e}.down_proj.weight", (e,)
+    elif name.endswith("gate_up_proj.weight"):
+        prefix, hidden = name.removesuffix(".gate_up_proj.weight"), shape[0] // 2
+        yield f"{prefix}.gate_proj.weight", (slice(0, hidden),)
+        yield f"{prefix}.up_proj.weight", (slice(hidden, 2 * hidden),)
+    else:
+        yield name, ()
+
+
+def skeleton(config: DeepseekOCRConfig) -> nn.Module:
+    """The network on the meta device: shapes without memory."""
+    from .modeling_deepseekocr import DeepseekOCRForCausalLM  # the network needs nothing of this file to be built
+
+    with torch.device("meta"):
+        return DeepseekOCRForCausalLM(config)
+
+
+def placements(config: DeepseekOCRConfig, model: nn.Module) -> dict[str, tuple[str, Index]]:
+    """{official name: (our parameter name, slice of it)} for every tensor of the official file."""
+    return {
+        name: (ours, index)
+        for ours, parameter in model.named_parameters()
+        for name, index in official_names(config, ours, parameter.shape)
+    }
+
+
+def official_shapes(config: DeepseekOCRConfig) -> dict[str, list[int]]:
+    """{official tensor name: shape}, as in the official checkpoint for the default config."""
+    model = skeleton(config)
+    parameters = dict(model.named_parameters())
+    return {name: list(parameters[ours][index].shape) for name, (ours, index) in placements(config, model).items()}
+
+
+def official_tensors(config: DeepseekOCRConfig, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """(official name, view of our memory) for every tensor of the official file."""
+    parameters = dict(model.named_parameters())
+    for name, (ours, index) in placements(config, model).items():
+        yield name, parameters[ours].detach()[index]
+
+
+def read_config(folder: Path) -> DeepseekOCRConfig:
+    """config.json of a checkpoint folder. Raises CheckpointError if it is absent or damaged."""
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: no such folder. Give a folder with config.json and *.safetensors "
+            "(model/README.md says where to get the official weights; model/nano ships with the kit)."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: config.json is missing. Copy it from the official repository.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}). Copy it again.") from error
+    try:
+        return DeepseekOCRConfig(**content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def find_tensors(folder: Path) -> dict[str, Entry]:
+    """Every tensor in the folder's safetensors file(s), by name, from the headers alone.
+
+    Raises CheckpointError for no weights, pickles only, a missing shard, a damaged or half-downloaded file,
+    or one name in two files.
+    """
+    folder = Path(folder)
+    index_path = folder / INDEX
+    if index_path.exists():
+        try:
+            weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
+            names = sorted(set(weight_map.values()))
+            if any(Path(name).name != name for name in names):
+                raise ValueError("a file name leads out of the folder")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index_path}: not a valid index ({error}). Copy it again.") from error
+        if absent := [name for name in names if not (folder / name).exists()]:
+            raise CheckpointError(
+                f"{folder}: {len(absent)} of {len(names)} weight files named by {INDEX} are missing: "
+                f"{', '.join(absent[:SHOWN])}. Resume the download."
+            )
+        paths = [folder / name for name in names]
+    else:
+        weight_map = None
+        paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        if partial := sorted(p.name for ext in ("*.part", "*.incomplete") for p in folder.glob(ext)):
+            raise CheckpointError(f"{folder}: the download is not finished ({partial[0]}). Resume it.")
+        pickles = sorted(p.name for ext in PICKLES for p in folder.glob(ext))
+        if pickles:
+            raise CheckpointError(
+                f"{folder}: only pickled weights here ({pickles[0]}). They can run code when opened and are "
+                "refused; get the .safetensors files."
+            )
+        raise CheckpointError(f"{folder}: no *.safetensors here. model/README.md says how to get the weights.")
+    entries: dict[str, Entry] = {}
+    for path in paths:
+        for name, entry in read_header(path).items():
+            if name in entries:
+                raise CheckpointError(f"{folder}: tensor {name} is in {entries[name].path.name} and in {path.name}.")
+            entries[name] = entry
+    if weight_map is not None and (
+        lost := [n for n, f in weight_map.items() if n not in entries or entries[n].path.name != f]
+    ):
+        raise CheckpointError(
+            f"{folder}: {INDEX} names {len(lost)} tensors that are not in their file: {', '.join(lost[:SHOWN])}."
+        )
+    return {name: entry for name, entry in entries.items() if name not in IGNORED}
+
+
+def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Path) -> None:
+    """Raise one CheckpointError that names the first few missing, extra and misshapen tensors."""
+    shapes = [
+        f"{name} is {list(found[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and list(found[name].shape) != shape
+    ]
+    faults = {
+        "missing": [name for name in expected if name not in found],
+        "not part of this network": [name for name in found if name not in expected],
+        "of another shape": shapes,
+    }
+    lines = [
+        f"  {len(names)} {what}: {'; '.join(names[:SHOWN])}{'; …' if len(names) > SHOWN else ''}"
+        for what, names in faults.items()
+        if names
+    ]
+    if lines:
+        raise CheckpointError(
+            f"{folder}: the tensors do not fit config.json:\n" + "\n".join(lines) + "\n"
+            "Check that config.json and weights belong together and that every file is complete."
+        )
+
+
+def check_folder(folder: Path) -> tuple[DeepseekOCRConfig, dict[str, Entry]]:
+    """Config and tensor list of a checkpoint folder, verified against each other without reading any weight."""
+    config, entries = read_config(folder), find_tensors(folder)
+    compare(official_shapes(config), entries, Path(folder))
+    return config, entries
+
+
+def materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every meta parameter uninitialised memory."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            empty = torch.empty(parameter.shape, dtype=dtype, device=device)
+            setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+
+
+def load(folder: Path, dtype: torch.dtype | None, device: torch.device) -> nn.Module:
+    """Stream a checkpoint folder into a model, tensor by tensor, each straight into its place.
+
+    dtype None takes the files' own (that of the first tensor). Peak memory: the model and one tensor.
+    """
+    config, entries = check_folder(folder)
+    model = skeleton(config)
+    placed = placements(config, model)
+    materialise(model, dtype or next(iter(entries.values())).dtype, device)
+    parameters = dict(model.named_parameters())
+    with ExitStack() as stack, torch.no_grad():
+        files = {path: stack.enter_context(path.open("rb")) for path in {e.path for e in entries.values()}}
+        for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # disks like reading in order
+            ours, index = placed[entry.name]
+            read_into(entry, files[entry.path], parameters[ours].detach()[index])
+    return model
+
+
+def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes: int = 5_000_000_000) -> None:
+    """Write config.json and the official tensors; more than one file, with an index, above `shard_bytes`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[list[tuple[str, Tensor]]] = [[]]
+    size = total = 0
+    for name, tensor in official_tensors(config, model):
+        nbytes = tensor.numel() * tensor.element_size()
+        if shards[-1] and size + nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append((name, tensor))
+        size, total = size + nbytes, total + nbytes
+    for stale in [*folder.glob("model*.safetensors"), folder / INDEX]:
+        stale.unlink(missing_ok=True)
+    count = len(shards)
+    weight_map = {}
+    for i, shard in enumerate(shards, 1):
+        name = "model.safetensors" if count == 1 else f"model-{i:05d}-of-{count:06d}.safetensors"
+        write_file(folder / name, shard)
+        weight_map.update({tensor: name for tensor, _ in shard})
+    if count > 1:
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    write_json(folder / "config.json", {**config.to_dict(), "torch_dtype": dtype})
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Atomic and readable."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
