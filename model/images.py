@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MAX_SIDE = (
-    100_000  # px. The first resize pass keeps one side: a longer strip would need gigabytes for nothing.
-)
+# px; the longest side a JPEG can have, and result_with_boxes.jpg is one. The first resize pass keeps a side,
+# so a longer strip would take gigabytes, and no mode could show its text.
+MAX_SIDE = 65_500
 
 # First bytes of things that are often handed over as a picture, and what to do with each.
 _NOT_IMAGES = (

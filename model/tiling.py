@@ -116,7 +116,7 @@ def resize(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def pad(image: Image.Image, side: int) -> Image.Image:
-    """Fit the page into side x side keeping its shape, centred on gray: PIL's ImageOps.pad with `resize` from above.
+    """Fit the page into side x side keeping its shape, centred on gray: ImageOps.pad with our `resize`.
 
     A side that rounds to 0 (a 1x20000 strip) is kept at 1 pixel, where PIL raises.
     """

@@ -1,0 +1,107 @@
+"""Grounding: `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>` in the model's text -> numbers.
+
+The original hands this text to `eval`, so a page could make it run code. Here it is parsed as data: what is
+not four numbers in brackets is reported and left out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SCALE = 999  # the model's coordinates: 0 = left or top edge, 999 = right or bottom edge
+
+# As the original's pattern, but neither part may run over the next opening tag: with a tag left unclosed, the
+# original swallows the whole text up to the next complete one.
+_REF = re.compile(
+    r"<\|ref\|>((?:(?!<\|ref\|>).)*?)<\|/ref\|><\|det\|>((?:(?!<\|ref\|>|<\|det\|>).)*?)<\|/det\|>", re.DOTALL
+)
+_NUMBER = re.compile(r"[-+]?\d{1,9}(\.\d{1,9})?")
+_GROUP = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One grounding match. boxes: (x1, y1, x2, y2) in 0..999, inside the page, x1 < x2 and y1 < y2."""
+
+    label: str
+    boxes: list[tuple[float, float, float, float]]
+    span: tuple[int, int]  # where the match lies in the text
+    raw: str  # the text between <|det|> and <|/det|>
+    problems: list[str]  # what was corrected or left out, in words
+
+    @property
+    def is_image(self) -> bool:
+        """True for a figure on the page, which is cut out and shown in the markdown."""
+        return self.label == "image"
+
+
+def parse_boxes(text: str) -> list[Ref]:
+    """All grounding matches of a text, in order. Never raises on content and never evaluates it."""
+    refs = []
+    for match in _REF.finditer(text):
+        boxes, problems = _parse_list(match[2])
+        refs.append(Ref(match[1], boxes, match.span(), match[2], problems))
+    return refs
+
+
+def to_pixels_box(box, width: int, height: int) -> tuple[int, int, int, int]:
+    """0..999 -> pixels of a width x height page, rounded down as in the original: int(v / 999 * side)."""
+    x1, y1, x2, y2 = box
+    return (
+        int(x1 / SCALE * width),
+        int(y1 / SCALE * height),
+        int(x2 / SCALE * width),
+        int(y2 / SCALE * height),
+    )
+
+
+def crop_box(box, width: int, height: int) -> tuple[int, int, int, int]:
+    """Like to_pixels_box, but inside the page and at least one pixel in size, so that it can be cut out."""
+    x1, y1, x2, y2 = to_pixels_box(box, width, height)
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
+
+
+def _parse_list(raw: str):
+    """The text of a box list -> (boxes, problems)."""
+    plain = raw.replace("(", "[").replace(")", "]")
+    boxes, problems = [], []
+    for number, group in enumerate(_GROUP.findall(plain), 1):
+        box, problem = _parse_box(group)
+        if box:
+            boxes.append(box)
+        if problem:
+            problems.append(f"box {number} [{_short(group)}]: {problem}")
+    rest = _GROUP.sub("", plain).strip(" \t\r\n,[]")
+    if rest:
+        problems.append(f"text beside the boxes ignored: {_short(rest)}")
+    if not boxes and not problems:
+        problems.append("no box in the list")
+    return boxes, problems
+
+
+def _parse_box(group: str):
+    """The text inside one pair of brackets -> (box or None, problem or "")."""
+    parts = [part.strip() for part in group.split(",")]
+    if len(parts) == 5 and not parts[4]:
+        parts.pop()  # a trailing comma
+    if len(parts) != 4:
+        return None, f"{len(parts)} values instead of 4, left out"
+    if not all(_NUMBER.fullmatch(part) for part in parts):
+        return None, "not four plain numbers, left out"
+    values = [float(part) if "." in part else int(part) for part in parts]
+    inside = [min(max(value, 0), SCALE) for value in values]
+    problems = [] if inside == values else ["outside 0..999, clipped"]
+    x1, y1, x2, y2 = inside
+    if x1 > x2 or y1 > y2:
+        problems.append("corners in the wrong order, swapped")
+        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+    if x1 == x2 or y1 == y2:
+        return None, ", ".join([*problems, "no area, left out"])
+    return (x1, y1, x2, y2), ", ".join(problems)
+
+
+def _short(text: str, limit: int = 40) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
