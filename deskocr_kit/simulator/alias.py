@@ -1,0 +1,79 @@
+"""One memory, two devices: how a CPU tensor becomes an npu tensor and back without a copy.
+
+* CPU -> npu: export the CPU tensor as a DLPack capsule, overwrite the capsule's device field (CPU is 1; 12 is
+  DLPack's "extension device", which ATen maps to PrivateUse1) and import it again. The result is a plain
+  torch.Tensor with a real storage on `npu:i`; the capsule keeps the CPU memory alive.
+* npu -> CPU: the CPU tensor is kept as an attribute of the npu *storage's* Python object. PyTorch keeps that
+  object as long as the C++ storage, so every view finds it. (Not on the tensor: that would leak into
+  torch.save and deepcopy.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+
+from .memory import Allocation
+
+CPU = torch.device("cpu")
+_EXTENSION_DEVICE = 12  # kDLExtDev
+
+# A capsule points to {void *data; int32 device_type; int32 device_id; ...}: words 0 and 1 of eight bytes
+# each.
+_words_of = ctypes.pythonapi.PyCapsule_GetPointer
+_words_of.restype, _words_of.argtypes = ctypes.POINTER(ctypes.c_int64), [ctypes.py_object, ctypes.c_char_p]
+_to_capsule, _from_capsule = torch._C._to_dlpack, torch._C._from_dlpack
+_storage_at = torch._C._construct_storage_from_data_pointer
+
+
+def to_npu(tensor: torch.Tensor, index: int = 0) -> torch.Tensor:
+    """The same memory as `tensor` (on the CPU), as a tensor on `npu:index`. Shape, strides and dtype are
+    kept."""
+    if tensor.is_complex():  # a capsule cannot say "conjugated" or "negated"
+        tensor = tensor.resolve_conj().resolve_neg()
+    capsule = _to_capsule(tensor)
+    _words_of(capsule, b"dltensor")[1] = _EXTENSION_DEVICE | index << 32
+    result = _from_capsule(capsule)
+    storage = result.untyped_storage()
+    storage._allocation = Allocation(index, storage.nbytes())
+    storage._cpu = tensor
+    return result
+
+
+def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory as `tensor` (on an npu), as a CPU tensor of the same shape, strides and dtype.
+
+    The npu storage begins at the first element of the CPU tensor, so offsets add up.
+    """
+    try:
+        base = tensor.untyped_storage()._cpu
+    except AttributeError:  # a storage made by C++ (the legacy unpickler does that): host memory all the same
+        return fixed_alias(tensor)
+    dtype = tensor.dtype
+    if base.dtype is not dtype:
+        return fixed_alias(tensor)
+    if dtype.is_complex or tensor.is_neg():
+        if tensor.is_neg():
+            return to_cpu(tensor._neg_view())._neg_view()
+        if tensor.is_conj():
+            return to_cpu(tensor.conj()).conj()
+    shape, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
+    if not offset and base.shape == shape and base.stride() == stride:
+        return base
+    return base.as_strided(shape, stride, base.storage_offset() + offset)
+
+
+def fixed_alias(tensor: torch.Tensor) -> torch.Tensor:
+    """Like `to_cpu`, through a storage that cannot be resized.
+
+    Needed for `out=` arguments: a CPU operator that resized an ordinary alias would free the memory under the
+    npu tensor. Also serves views under another dtype.
+    """
+    storage = tensor.untyped_storage()
+    memory = _storage_at(storage.data_ptr(), CPU, storage.nbytes())
+    result = torch.empty(0, dtype=tensor.dtype, device=CPU).set_(
+        memory, tensor.storage_offset(), tensor.shape, tensor.stride()
+    )
+    result._keep_alive = storage
+    return result

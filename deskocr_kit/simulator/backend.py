@@ -1,0 +1,188 @@
+"""The module `torch.npu` of the simulated device: what torch_npu offers there and programs commonly use.
+
+There is one stream and nothing is asynchronous, so streams and events only keep order and wall-clock time of
+the host; that time says nothing about a real NPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import types
+
+import torch
+
+from . import counters, memory, state
+
+
+def _index(device=None) -> int:
+    if device is None or isinstance(device, int):
+        return state.checked_index(device)
+    return state.checked_index(torch.device(device).index)
+
+
+class Event:
+    """A point in the stream; `elapsed_time` is host time in milliseconds."""
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False):
+        self._time = None
+
+    def record(self, stream=None) -> None:
+        self._time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        _synced("torch.npu.Event.synchronize")
+
+    def wait(self, stream=None) -> None: ...
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, end: Event) -> float:
+        if self._time is None or end._time is None:
+            raise RuntimeError("elapsed_time: both events must have been recorded")
+        return (end._time - self._time) * 1e3
+
+
+class Stream:
+    """The only stream there is."""
+
+    def __init__(self, device=None, priority: int = 0):
+        self.device = torch.device("npu", _index(device))
+
+    def synchronize(self) -> None:
+        _synced("torch.npu.Stream.synchronize")
+
+    def wait_stream(self, stream) -> None: ...
+
+    def wait_event(self, event) -> None: ...
+
+    def record_event(self, event: Event | None = None) -> Event:
+        event = event or Event()
+        event.record()
+        return event
+
+    def query(self) -> bool:
+        return True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> bool:
+        return False
+
+
+class device(contextlib.AbstractContextManager):
+    """Makes a device the current one inside a `with` block; a negative index changes nothing."""
+
+    def __init__(self, device):
+        self.index = -1 if isinstance(device, int) and device < 0 else _index(device)
+
+    def __enter__(self):
+        self.before = state.current
+        if self.index >= 0:
+            state.current = self.index
+        return self
+
+    def __exit__(self, *error):
+        state.current = self.before
+
+
+def _synced(what: str) -> None:
+    if counters.active:
+        counters.note("sync", what)
+
+
+def _set_device(device) -> None:
+    state.current = _index(device)
+
+
+def _nothing(*args, **kwargs) -> None: ...
+
+
+def _reset_peak(device=None) -> None:
+    ledger = memory.ledgers[_index(device)]
+    ledger.peak = ledger.now
+
+
+def _mem_get_info(device=None) -> tuple[int, int]:
+    ledger = memory.ledgers[_index(device)]
+    return ledger.total - ledger.now, ledger.total
+
+
+def _set_fraction(fraction: float, device=None) -> None:
+    memory.ledgers[_index(device)].fraction = float(fraction)
+
+
+def _memory_stats(device=None) -> dict:
+    ledger = memory.ledgers[_index(device)]
+    return {"allocated_bytes.all.current": ledger.now, "allocated_bytes.all.peak": ledger.peak}
+
+
+def build() -> types.ModuleType:
+    """A fresh module object for `torch.npu`."""
+    module = types.ModuleType(
+        "torch.npu", "Simulated NPU: computed by the CPU. No time measured on it is an NPU time."
+    )
+
+    def now(device=None):
+        return memory.ledgers[_index(device)].now
+
+    def peak(device=None):
+        return memory.ledgers[_index(device)].peak
+
+    def properties(device=None):
+        total = memory.ledgers[_index(device)].total
+        return types.SimpleNamespace(name=module.get_device_name(), total_memory=total)
+
+    contents = {
+        "simulated": True,
+        # devices
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "init": _nothing,
+        "_lazy_init": _nothing,
+        "_is_in_bad_fork": lambda: False,
+        "device_count": lambda: state.device_count,
+        "current_device": lambda: state.current,
+        "set_device": _set_device,
+        "device": device,
+        "get_device_capability": lambda device=None: None,
+        "get_device_properties": properties,
+        "is_bf16_supported": lambda: True,
+        "get_amp_supported_dtype": lambda: [torch.float16, torch.bfloat16],
+        # order
+        "synchronize": lambda device=None: _synced("torch.npu.synchronize"),
+        "Event": Event,
+        "Stream": Stream,
+        "current_stream": Stream,
+        "default_stream": Stream,
+        "stream": lambda stream: stream if stream is not None else contextlib.nullcontext(),
+        "set_stream": _nothing,
+        # memory
+        "empty_cache": _nothing,
+        "ipc_collect": _nothing,
+        "memory_allocated": now,
+        "memory_reserved": now,
+        "max_memory_allocated": peak,
+        "max_memory_reserved": peak,
+        "reset_peak_memory_stats": _reset_peak,
+        "reset_max_memory_allocated": _reset_peak,
+        "mem_get_info": _mem_get_info,
+        "memory_stats": _memory_stats,
+        "set_per_process_memory_fraction": _set_fraction,
+        # random numbers: the CPU's generator
+        "manual_seed": torch.manual_seed,
+        "manual_seed_all": _nothing,  # torch.manual_seed calls it, after having seeded the CPU
+        "seed": torch.seed,
+        "seed_all": _nothing,
+        "initial_seed": torch.initial_seed,
+        "get_rng_state": lambda device="npu": torch.get_rng_state(),
+        "set_rng_state": lambda new_state, device="npu": torch.set_rng_state(new_state),
+        # switches of torch_npu
+        "set_compile_mode": _nothing,
+        "config": types.SimpleNamespace(allow_internal_format=False),
+    }
+    for name, value in contents.items():
+        setattr(module, name, value)
+    return module

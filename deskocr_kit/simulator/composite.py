@@ -1,0 +1,81 @@
+"""Operators that PyTorch takes apart above the backend, and torch_npu does in one kernel.
+
+They need a kernel on two keys: below autograd (the device's own) and on the autograd key, because PyTorch
+would otherwise take the operator apart before it asks the device. Where a gradient is wanted they are still
+taken apart.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from . import counters, kernels, state
+from .alias import to_cpu, to_npu
+from .kernels import mixed_devices, operator
+from .rounding import rounded_call
+
+Tensor = torch.Tensor
+_SDPA = "aten::scaled_dot_product_attention"
+
+
+def attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """softmax(q kT scale + mask) v; shapes as in torch.nn.functional.scaled_dot_product_attention."""
+    for tensor in (key, value, attn_mask):
+        if tensor is not None and tensor.get_device() != query.get_device():
+            mixed_devices(_SDPA, str(query.device), str(tensor.device))
+    if counters.active:
+        counters.note("launch", _SDPA)
+    options = {"enable_gqa": True} if enable_gqa else {}
+
+    def call(q, k, v, mask):
+        return torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, mask, dropout_p, is_causal, scale=scale, **options
+        )
+
+    tensors = [to_cpu(query), to_cpu(key), to_cpu(value), None if attn_mask is None else to_cpu(attn_mask)]
+    result = rounded_call(call, tensors, {}, ()) if state.round_half else call(*tensors)
+    return to_npu(result, query.get_device())
+
+
+def register(library, name: str, body) -> None:
+    """`body` for the composite operator `name`, on both keys."""
+    op = operator(name)
+    kernels.register(library, name, body)
+    below = torch._C._AutoDispatchBelowAutograd
+    modes = torch._C._len_torch_dispatch_stack
+    table = kernels.table
+
+    def above(*args, **kwargs):
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            return apart(*args, **kwargs)
+        with below():
+            # Through the dispatcher only where somebody listens there (dispatch modes, FakeTensor): it costs
+            # as much again.
+            return op(*args, **kwargs) if modes() else table[name](*args, **kwargs)
+
+    apart = _attention_apart if name == _SDPA else op.decompose
+    library.impl(name.removeprefix("aten::"), above, "AutogradPrivateUse1")
+
+
+def _attention_apart(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    return torch.ops.aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )[0]
+
+
+def one_hot(self, num_classes=-1):
+    """Without a number of classes the host has to know the largest index before it can allocate."""
+    if num_classes < 0 and counters.active:
+        counters.note("sync", "aten::one_hot")
+    if counters.active:
+        counters.note("launch", "aten::one_hot")
+    return to_npu(torch.nn.functional.one_hot(to_cpu(self), num_classes), self.get_device())
+
+
+def body_of(name: str):
+    """The one-kernel body of a composite operator."""
+    return {_SDPA: attention, "aten::one_hot": one_hot}.get(name) or kernels.make(name)

@@ -1,0 +1,168 @@
+"""How a device says that it lacks an operator: four ways, as torch_npu and CANN word them.
+
+A port must not rely on one class of exception or one wording, so the simulator has them all. Each text ends
+with a remark that it comes from the simulator, so that no log of it passes for one of a real card.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+
+import torch
+
+from . import counters, kernels
+from .profiles import Profile, Rule
+
+Tensor = torch.Tensor
+
+
+def apply(profile: Profile) -> None:
+    """Put the profile's failures and rules into the kernel table, in the place of what was there."""
+    kernels.table.update(kernels.plain)
+    for name, body in kernels.plain.items():
+        kind = None if name in kernels.always else profile.kind_of(name)
+        if kind is not None:
+            body = _failing(name, body, kind, profile)
+        for rule in reversed(profile.rules_of(name)):
+            body = _ruled(name, body, rule, profile)
+        kernels.table[name] = body
+
+
+def _failing(name: str, body, kind: str, profile: Profile):
+    if kind == "cpu-fallback":
+        return _fallback(name, body, profile)
+    make_error = {
+        "not-in-libopapi": _not_in_libopapi,
+        "call-failed": _call_failed,
+        "not-implemented": _not_implemented,
+    }
+
+    def refuse(*args, **kwargs):
+        if counters.active:
+            counters.note("refused", name)
+        error = make_error[kind](name, f"{profile.name}; {counters.site()}")
+        error.operator = name
+        raise error
+
+    return refuse
+
+
+def _ruled(name: str, body, rule: Rule, profile: Profile):
+    special = None if rule.then == "ai-cpu" else _failing(name, body, rule.then, profile)
+    warned = []
+
+    def ruled(*args, **kwargs):
+        if not rule.applies(args):
+            return body(*args, **kwargs)
+        if rule.warning and not warned:
+            warned.append(True)
+            _warn(rule.warning)
+        if special is not None:
+            return special(*args, **kwargs)
+        if counters.active:
+            counters.note("ai-cpu", name)
+        return body(*args, **kwargs)
+
+    return ruled
+
+
+# ---------------------------------------------------------------------- the four ways
+def _fallback(name: str, body, profile: Profile):
+    """Inputs to the host, the host's operator, results back to the device; a warning the first time."""
+    shown = profile.via.get(name, name)
+    warned = []
+
+    def fallback(*args, **kwargs):
+        if os.environ.get("TORCH_NPU_FALLBACK_CPU_DISABLE") == "1":
+            raise RuntimeError(
+                f"The operator '{shown}' would execute its main computation on CPU through dispatcher "
+                "backend fallback "
+                "because no kernel is registered for the NPU PrivateUse1 backend, but CPU fallback is "
+                "disabled by "
+                "TORCH_NPU_FALLBACK_CPU_DISABLE=1. ERR01007 OPS feature not supported (simulated)"
+            )
+        if not warned:
+            warned.append(True)
+            _warn(
+                f"CAUTION: The operator '{shown}' is not currently supported on the NPU backend and will "
+                "fall back to "
+                "run on the CPU. This may have performance implications. (function npu_cpu_fallback)"
+            )
+        if not counters.active:
+            return body(*args, **kwargs)
+        counters.note("fallback", shown)
+        counters.note("sync", f"{shown} (CPU fallback)")
+        for tensor in _tensors((args, tuple(kwargs.values()))):
+            counters.note("d2h", shown, tensor.nbytes)
+        with _unrecorded():
+            result = body(*args, **kwargs)
+        for tensor in _tensors(result):
+            counters.note("h2d", shown, tensor.nbytes)
+        return result
+
+    return fallback
+
+
+def _not_in_libopapi(name: str, where: str) -> Exception:
+    aclnn = _aclnn(name)
+    return RuntimeError(
+        f"{aclnn} or {aclnn}GetWorkspaceSize not in libopapi.so, or libopapi.sonot found. (simulated, "
+        f"profile {where})"
+    )
+
+
+def _call_failed(name: str, where: str) -> Exception:
+    stamp = time.strftime("%Y-%m-%d-%H:%M:%S")
+    short = name.removeprefix("aten::").partition(".")[0]
+    return RuntimeError(
+        f"{short}:build/CMakeFiles/torch_npu.dir/compiler_depend.ts:26 NPU function error: call "
+        f"{_aclnn(name)} failed, "
+        f"error code is 561103\n[ERROR] {stamp} (PID:{os.getpid()}, Device:0, RankID:-1) ERR00100 PTA call "
+        "acl api "
+        f"failed. (simulated, profile {where})"
+    )
+
+
+def _not_implemented(name: str, where: str) -> Exception:
+    return NotImplementedError(
+        f"Could not run '{name}' with arguments from the 'npu' backend. This could be because the operator "
+        "doesn't exist "
+        "for this backend, or was omitted during the selective/custom build process (if using custom build). "
+        f"(simulated, profile {where})"
+    )
+
+
+# ---------------------------------------------------------------------- helpers
+def _aclnn(name: str) -> str:
+    """aten::masked_scatter_ -> aclnnInplaceMaskedScatter: the naming rule of CANN's operator library."""
+    packet = name.removeprefix("aten::").partition(".")[0]
+    words = "".join(word.capitalize() for word in packet.split("_") if word)
+    return "aclnn" + ("Inplace" if packet.endswith("_") else "") + words
+
+
+def _warn(text: str) -> None:
+    frame = counters.frame_of_caller()
+    where = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
+    warnings.warn_explicit(text, UserWarning, *where, registry={})
+
+
+def _tensors(value):
+    if isinstance(value, Tensor):
+        if not value.is_cpu:
+            yield value
+    elif type(value) in (list, tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+class _unrecorded:
+    """The host's part of a fallback is no launch on the device."""
+
+    def __enter__(self):
+        self.kept = list(counters.active)
+        counters.active.clear()
+
+    def __exit__(self, *error):
+        counters.active.extend(self.kept)

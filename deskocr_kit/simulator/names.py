@@ -1,0 +1,68 @@
+"""What the schema of an operator does not tell: lists of operators with a property, each with its reason."""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _aten(text: str) -> frozenset[str]:
+    return frozenset(f"aten::{word}" for word in text.split())
+
+
+#: The size of the result is known to the device only: the host has to wait for it.
+WAITS = _aten("""
+    nonzero nonzero.out masked_select masked_select.out equal is_nonzero bincount
+    _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive
+    repeat_interleave.Tensor repeat_interleave.self_Tensor
+""")
+
+#: They take CPU index tensors (copied to the device) and bool masks (counted by the host).
+INDEXING = _aten("""
+    index.Tensor index.Tensor_out index_put index_put_ index_put.out _index_put_impl_
+    _unsafe_index.Tensor _unsafe_index_put
+""")
+
+#: They start nothing on a device.
+NO_LAUNCH = _aten("empty.memory_format empty_strided empty_like new_empty")
+
+#: Composite in PyTorch, one kernel in both published torch_npu wheels, and common in models.
+ONE_KERNEL = _aten("""
+    matmul softmax.int scaled_dot_product_attention one_hot argsort argsort.stable
+    repeat_interleave.self_int repeat_interleave.self_Tensor isfinite isclose log_sigmoid
+""")
+
+#: No CPU kernel of their own (the CPU composes them), but one kernel on a device.
+ALSO = _aten("""
+    arange arange.start arange.start_step full ones zeros rand randn randint randint.low randperm
+    linspace eye eye.m scalar_tensor convolution convolution_backward embedding
+    clone stack repeat constant_pad_nd
+""")
+
+#: Their Python binding takes numbers for tensors, so that a wrapped number may be passed on as it is.
+TAKES_NUMBERS = frozenset(_words("add sub mul div subtract multiply divide true_divide floor_divide"))
+
+#: They only move or compare data: fp16 in, the same fp16 out. Raising it to fp32 would cost time for nothing.
+MOVES = frozenset(
+    _words("""
+    cat stack index index_select gather scatter clone where fill zero masked_fill masked_scatter
+    masked_select index_put _index_put_impl _unsafe_index _unsafe_index_put index_copy index_fill
+    repeat flip roll constant_pad_nd embedding empty_like zeros_like ones_like full_like new_empty
+    new_zeros eye full ones zeros arange tril triu copy nonzero take put unfold_copy pixel_shuffle
+    pixel_unshuffle channel_shuffle im2col equal isnan isinf eq ne gt ge lt le bernoulli normal
+    uniform randn rand unsafe_split split_with_sizes_copy one_hot argmax argmin relu neg abs
+    """)
+)
+
+#: torch.autocast("npu"): run in the lower precision, or in fp32; the usual lists of PyTorch's accelerators.
+AUTOCAST_LOWER = _words("""
+    conv1d conv2d conv3d convolution _convolution addbmm addmm addmv baddbmm bmm einsum linear matmul
+    mm mv scaled_dot_product_attention prelu chain_matmul
+""")
+AUTOCAST_FLOAT32 = _words("""
+    exp exp2 expm1 log log10 log2 log1p acos asin cosh erfinv pow.Tensor_Scalar pow.Tensor_Tensor
+    pow.Scalar reciprocal rsqrt sinh tan softplus layer_norm native_layer_norm group_norm softmax.int
+    log_softmax.int cumsum cumprod sum sum.dim_IntList prod norm.Scalar mse_loss l1_loss smooth_l1_loss
+    nll_loss cosine_similarity
+""")

@@ -1,0 +1,122 @@
+"""The kernels that cannot be made from a schema: allocation, copies between devices, storage surgery, pinned
+memory."""
+
+from __future__ import annotations
+
+import torch
+
+from . import counters, state
+from .alias import CPU, fixed_alias, to_cpu, to_npu
+from .kernels import CPU_KEYS, operator
+
+_active = counters.active
+
+
+def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
+    index = state.checked_index(device.index if device is not None else None)
+    if memory_format is torch.preserve_format:
+        memory_format = None
+    made = torch.empty(size, dtype=dtype, device=CPU, memory_format=memory_format or torch.contiguous_format)
+    return to_npu(made, index)
+
+
+def empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
+    index = state.checked_index(device.index if device is not None else None)
+    return to_npu(torch.empty_strided(size, stride, dtype=dtype, device=CPU), index)
+
+
+def copy_from(source, target, non_blocking=False):
+    """Every copy with a device tensor in it ends here. A copy to the host makes the host wait, unless it is
+    asynchronous into pinned memory; a copy to the device does not."""
+    up, down = source.is_cpu, target.is_cpu
+    if _active:
+        if up:
+            counters.note("h2d", "aten::copy_", source.nbytes)
+        elif down:
+            counters.note("d2h", "aten::copy_", source.nbytes)
+            if not (non_blocking and is_pinned(target)):
+                counters.note("sync", "aten::copy_ (device to host)")
+        else:
+            counters.note("launch", "aten::copy_")
+            if source.get_device() != target.get_device():
+                counters.note("p2p", "aten::copy_", source.nbytes)
+    (target if down else to_cpu(target)).copy_(source if up else to_cpu(source))
+    return target
+
+
+def copy_from_and_resize(source, target):
+    target.resize_(source.shape)
+    return copy_from(source, target)
+
+
+def local_scalar_dense(tensor):
+    if _active:
+        counters.note("sync", "aten::_local_scalar_dense")
+        counters.note("d2h", "aten::_local_scalar_dense", tensor.element_size())
+    return to_cpu(tensor).item()
+
+
+def resize_(self, size, memory_format=None):
+    needed = self.storage_offset() + torch.Size(size).numel()
+    storage = self.untyped_storage()
+    if needed * self.element_size() <= storage.nbytes():
+        return self.set_(storage, self.storage_offset(), size)
+    grown = torch.empty(needed, dtype=self.dtype, device=CPU)
+    kept = storage.nbytes() // self.element_size()
+    grown[:kept].copy_(fixed_alias(self).as_strided((kept,), (1,), 0))
+    return self.set_(to_npu(grown, self.get_device()).untyped_storage(), self.storage_offset(), size)
+
+
+def set_tensor(self, source):
+    return self.set_(source.untyped_storage(), source.storage_offset(), source.shape, source.stride())
+
+
+def set_storage(self, storage):
+    return self.set_(storage, 0, (storage.nbytes() // self.element_size(),), (1,))
+
+
+def set_nothing(self):
+    return self.set_(torch.empty(0, dtype=self.dtype, device=self.device))
+
+
+def pin_memory(self, device=None):
+    result = self.clone() if self.is_cpu else self
+    result.untyped_storage()._pinned = True
+    return result
+
+
+def is_pinned(self, device=None):
+    return getattr(self.untyped_storage(), "_pinned", False)
+
+
+def compatible_shallow_copy(self, other):
+    """True keeps a Parameter the same object in `Module.to("npu")`, and with it tied weights; torch_npu does
+    the same."""
+    return True
+
+
+def _in_place(name: str):
+    """An operator that changes a tensor's metadata, by PyTorch's own kernel on the npu tensor."""
+    redispatch = operator(name).redispatch
+    return lambda *args, **kwargs: redispatch(CPU_KEYS, *args, **kwargs)
+
+
+def all_kernels() -> dict[str, object]:
+    """Kernel by operator name."""
+    return {
+        "aten::empty.memory_format": empty,
+        "aten::empty_strided": empty_strided,
+        "aten::_copy_from": copy_from,
+        "aten::_copy_from_and_resize": copy_from_and_resize,
+        "aten::_local_scalar_dense": local_scalar_dense,
+        "aten::resize_": resize_,
+        "aten::set_.source_Storage_storage_offset": _in_place("aten::set_.source_Storage_storage_offset"),
+        "aten::as_strided_": _in_place("aten::as_strided_"),
+        "aten::set_.source_Tensor": set_tensor,
+        "aten::set_.source_Storage": set_storage,
+        "aten::set_": set_nothing,
+        "aten::_pin_memory": pin_memory,
+        "aten::is_pinned": is_pinned,
+        "aten::record_stream": lambda self, stream: None,
+        "aten::_has_compatible_shallow_copy_type": compatible_shallow_copy,
+    }
