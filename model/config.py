@@ -230,8 +230,14 @@ class DeepseekOCRConfig(PretrainedConfig):
         sam, clip, decoder = self.sam, self.clip, self.decoder
         wrong = [
             (sam.width % sam.heads, f"sam_vit_b.width {sam.width} is no multiple of its heads {sam.heads}"),
-            (clip.width % clip.heads, f"{CLIP_KEY}.width {clip.width} is no multiple of its heads {clip.heads}"),
-            (decoder.width % decoder.heads, f"hidden_size {decoder.width} is no multiple of num_attention_heads"),
+            (
+                clip.width % clip.heads,
+                f"{CLIP_KEY}.width {clip.width} is no multiple of its heads {clip.heads}",
+            ),
+            (
+                decoder.width % decoder.heads,
+                f"hidden_size {decoder.width} is no multiple of num_attention_heads",
+            ),
             (
                 sam.downsample_channels[-1] != clip.width,
                 f"CLIP reads the SAM map: downsample_channels[-1] {sam.downsample_channels[-1]} must equal "
@@ -241,7 +247,10 @@ class DeepseekOCRConfig(PretrainedConfig):
                 self.projector_config["input_dim"] != 2 * clip.width,
                 f"projector_config.input_dim must be {2 * clip.width} (CLIP + SAM)",
             ),
-            (self.projector_config["n_embed"] != decoder.width, "projector_config.n_embed must equal hidden_size"),
+            (
+                self.projector_config["n_embed"] != decoder.width,
+                "projector_config.n_embed must equal hidden_size",
+            ),
             (self.projector_config["projector_type"] != "linear", "only projector_type 'linear' exists here"),
             (self.use_mla, "use_mla must be false: this network has plain multi-head attention"),
             (self.topk_method != "greedy", "only topk_method 'greedy' exists here"),

@@ -14,7 +14,9 @@ from .config import DecoderConfig
 from .slots import Slots
 
 
-def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """positions (b, n) -> cos, sin (b, 1, n, k) in `dtype`; angles in fp32, half-split layout.
 
     The frequencies are computed here and stored nowhere: rounding them to bf16, as `.to(torch.bfloat16)` does to

@@ -56,7 +56,9 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
 
 def skeleton(config: DeepseekOCRConfig) -> nn.Module:
     """The network on the meta device: shapes without memory."""
-    from .modeling_deepseekocr import DeepseekOCRForCausalLM  # the network needs nothing of this file to be built
+    from .modeling_deepseekocr import (
+        DeepseekOCRForCausalLM,
+    )  # the network needs nothing of this file to be built
 
     with torch.device("meta"):
         return DeepseekOCRForCausalLM(config)
@@ -75,7 +77,9 @@ def official_shapes(config: DeepseekOCRConfig) -> dict[str, list[int]]:
     """{official tensor name: shape}, as in the official checkpoint for the default config."""
     model = skeleton(config)
     parameters = dict(model.named_parameters())
-    return {name: list(parameters[ours][index].shape) for name, (ours, index) in placements(config, model).items()}
+    return {
+        name: list(parameters[ours][index].shape) for name, (ours, index) in placements(config, model).items()
+    }
 
 
 def official_tensors(config: DeepseekOCRConfig, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -99,7 +103,9 @@ def read_config(folder: Path) -> DeepseekOCRConfig:
         if not isinstance(content, dict):
             raise ValueError("not an object")
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: config.json is missing. Copy it from the official repository.") from None
+        raise CheckpointError(
+            f"{folder}: config.json is missing. Copy it from the official repository."
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON ({error}). Copy it again.") from error
     try:
@@ -142,12 +148,16 @@ def find_tensors(folder: Path) -> dict[str, Entry]:
                 f"{folder}: only pickled weights here ({pickles[0]}). They can run code when opened and are "
                 "refused; get the .safetensors files."
             )
-        raise CheckpointError(f"{folder}: no *.safetensors here. model/README.md says how to get the weights.")
+        raise CheckpointError(
+            f"{folder}: no *.safetensors here. model/README.md says how to get the weights."
+        )
     entries: dict[str, Entry] = {}
     for path in paths:
         for name, entry in read_header(path).items():
             if name in entries:
-                raise CheckpointError(f"{folder}: tensor {name} is in {entries[name].path.name} and in {path.name}.")
+                raise CheckpointError(
+                    f"{folder}: tensor {name} is in {entries[name].path.name} and in {path.name}."
+                )
             entries[name] = entry
     if weight_map is not None and (
         lost := [n for n, f in weight_map.items() if n not in entries or entries[n].path.name != f]

@@ -253,7 +253,9 @@ class DeepseekOCRForCausalLM(nn.Module):
         return infer(self, tokenizer, *args, **kwargs)
 
 
-def padding(attention_mask: Tensor | None, shape: torch.Size, device: torch.device) -> tuple[Tensor | None, Tensor]:
+def padding(
+    attention_mask: Tensor | None, shape: torch.Size, device: torch.device
+) -> tuple[Tensor | None, Tensor]:
     """Mask (b, 1, n, n) bool or None where plain causal will do, and positions (b, n) that skip the padding.
 
     A row of padding may look at itself, so that it stays finite (its values are used by nobody).
@@ -262,7 +264,9 @@ def padding(attention_mask: Tensor | None, shape: torch.Size, device: torch.devi
     if attention_mask is None or bool(attention_mask.all()):
         return None, torch.arange(n, device=device).expand(b, n)
     attended = attention_mask.to(device).bool()
-    positions = (attended.long().cumsum(1) - 1).masked_fill(~attended, 1)  # 1 on padding, as transformers' generate
+    positions = (attended.long().cumsum(1) - 1).masked_fill(
+        ~attended, 1
+    )  # 1 on padding, as transformers' generate
     causal = torch.ones(n, n, dtype=torch.bool, device=device).tril()
     itself = torch.eye(n, dtype=torch.bool, device=device)
     return ((causal & attended[:, None, :]) | itself)[:, None], positions
@@ -279,6 +283,8 @@ def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None
         table = any(word in name for word in tables) and "patch_embed" not in name
         fan_in = parameter[0].numel() if parameter.dim() != 3 else parameter.shape[-1]
         std = 0.02 if table else fan_in**-0.5
-        for piece in parameter if parameter.dim() == 3 else [parameter]:  # one expert at a time: no big fp32 copy
+        for piece in (
+            parameter if parameter.dim() == 3 else [parameter]
+        ):  # one expert at a time: no big fp32 copy
             drawn = torch.empty(piece.shape, dtype=torch.float32).normal_(0.0, std, generator=generator)
             piece.copy_(drawn)

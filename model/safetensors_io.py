@@ -124,7 +124,9 @@ def as_bytes(tensor: Tensor):
     return tensor.detach().reshape(-1).view(torch.uint8).numpy()
 
 
-def write_file(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: dict[str, str] | None = None) -> int:
+def write_file(
+    path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: dict[str, str] | None = None
+) -> int:
     """Write (name, tensor) pairs, one after the other, atomically. Returns the number of data bytes."""
     tensors = list(tensors)
     header: dict = {"__metadata__": metadata or {"format": "pt"}}

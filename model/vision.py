@@ -55,7 +55,9 @@ def from_windows(x: Tensor, side: int) -> Tensor:
 class Conv2d(nn.Module):
     """A convolution whose implementation is a slot."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, padding: int, bias: bool, slots: Slots):
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int, padding: int, bias: bool, slots: Slots
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(c_out)) if bias else None
@@ -75,9 +77,9 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:  # (b, c, s, s)
-        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(
-            0, 3, 1, 2
-        )
+        return F.layer_norm(
+            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps
+        ).permute(0, 3, 1, 2)
 
 
 class PatchEmbed(nn.Module):

@@ -1,0 +1,21 @@
+"""What all tests share: one thread (two cores, and results that do not depend on them), the golden model."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import pytest
+import torch
+
+from model import DeepseekOCRForCausalLM
+from tests.golden import CHECKPOINT
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def golden_model() -> DeepseekOCRForCausalLM:
+    return DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT)
