@@ -31,6 +31,15 @@ _NOT_IMAGES = (
     (b"PK\x03\x04", "it is a ZIP archive or an Office document", "unpack it, or print it to PDF"),
     (b"\x1f\x8b", "it is gzip-compressed", "unpack it"),
 )
+_IMAGES = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
 
 
 class ImageError(ValueError):
@@ -80,7 +89,7 @@ def open_image(source) -> Image.Image:
             f"cannot read a page from {type(source).__name__}; give a path, bytes, a file or a PIL image"
         )
     try:
-        return Image.open(source)
+        image = Image.open(source)
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not a readable image: {_what_it_is(source)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -92,15 +101,13 @@ def open_image(source) -> Image.Image:
         Exception
     ) as error:  # decoders raise almost anything (SyntaxError, struct.error, KeyError ...) on bad headers
         raise _broken(name, error) from error
+    _check_size(image, name)
+    return image
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     """A PIL image of any mode -> upright RGB copy whose `.info` is {"notes": [...]}. Raises ImageError."""
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"{name}: the picture has no pixels ({width}x{height}); make it again")
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(f"{name}: {width}x{height} is longer than {MAX_SIDE} pixels; cut it into pages")
+    _check_size(image, name)
     notes: list[str] = []
     try:
         image.load()
@@ -144,6 +151,14 @@ def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
         scale, said = 255.0 / top, f"{top.bit_length()}-bit gray"
     notes.append(f"{said} scaled to 8 bits")
     return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: the picture has no pixels ({width}x{height}); make it again")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{name}: {width}x{height} is longer than {MAX_SIDE} pixels; cut it into pages")
 
 
 def _name(source) -> str:
@@ -195,6 +210,9 @@ def _what_it_is(source) -> str:
             return f"{what}; {do}"
     if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         return "HEIC/AVIF, which this Pillow cannot decode; convert it to PNG or JPEG"
+    for magic, what in _IMAGES:
+        if head.startswith(magic):
+            return f"a {what} with a damaged header; copy or download it again"
     if not head.strip(b"\x00"):
         return "it begins with zero bytes (an unfinished download?); copy it again"
     return f"unknown format (it begins with {head[:8]!r}); convert it to PNG or JPEG"

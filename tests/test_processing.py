@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipes import synth_image
-from recipes import to_pixels as recipe_pixels
 
 from model.processing import (
     MODES,
@@ -31,6 +29,8 @@ from model.processing import (
     tokenize_prompt,
     valid_image_tokens,
 )
+from tests.recipes import synth_image
+from tests.recipes import to_pixels as recipe_pixels
 
 GOLDEN = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text(encoding="utf-8"))
 IMAGE_ID = 128815

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from recipes import synth_image
 
 import model.results
 from model.results import (
@@ -29,6 +28,7 @@ from model.results import (
     to_pixels_box,
     write_results,
 )
+from tests.recipes import synth_image
 
 CASES = json.loads((Path(__file__).parent / "goldens" / "postprocess.json").read_text(encoding="utf-8"))
 PAGE = Image.fromarray(synth_image(640, 480, 0))

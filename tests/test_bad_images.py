@@ -1,0 +1,439 @@
+"""Bad input: a faulty image or PDF gives one clear line (what, which file, what to do); odd ones work."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pypdfium2
+import pytest
+from PIL import Image, ImageDraw
+
+from deskocr_kit.pages import expand_inputs, iter_pages
+from model.images import ImageError, load_image
+from model.processing import build_inputs
+from tests.recipes import synth_image
+
+PAGE = Image.fromarray(synth_image(320, 240, 1))
+
+
+def encoded(format, image=PAGE, **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_size(width, height):
+    """A PNG that claims this size and holds one byte of it."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0")) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def flipped(data, start, count=40):
+    """The data with `count` bytes from `start` on inverted."""
+    return data[:start] + bytes(255 - b for b in data[start : start + count]) + data[start + count :]
+
+
+PNG, JPEG, TIFF, WEBP = encoded("PNG"), encoded("JPEG"), encoded("TIFF"), encoded("WEBP", lossless=True)
+BMP, GIF = encoded("BMP"), encoded("GIF")
+FAULTY = {  # file name: (content, what the message must say, what to do)
+    "empty.png": (b"", "empty file (0 bytes)", "copy or download it again"),
+    "half.jpg": (JPEG[: len(JPEG) // 2], "truncated image", "copy or download it again"),
+    "half.png": (PNG[: len(PNG) // 2], "truncated image", "copy or download it again"),
+    "half.tif": (TIFF[: len(TIFF) // 2], "image (", "copy or download it again"),
+    "half.webp": (WEBP[: len(WEBP) // 2], "image", "copy or download it again"),
+    "half.bmp": (BMP[: len(BMP) // 2], "truncated image", "copy or download it again"),
+    "half.gif": (GIF[: len(GIF) // 2], "truncated image", "copy or download it again"),
+    "head_only.jpg": (JPEG[:20], "image", "copy or download it again"),
+    "head_only.png": (PNG[:20], "image", "copy or download it again"),
+    "four_bytes.png": (PNG[:4], "a PNG with a damaged header", "copy or download it again"),
+    "flipped_bits.png": (flipped(PNG, 300), "damaged image|truncated image", "copy or download it again"),
+    "bad_header.png": (flipped(PNG, 12, 8), "a PNG with a damaged header", "copy or download it again"),
+    "text.png": (b"just some words\n" * 9, "not a readable image: unknown format", "convert it"),
+    "zeros.jpg": (bytes(5000), "begins with zero bytes", "copy it again"),
+    "page.html.jpg": (b"\n<!DOCTYPE html><html>404", "it is an HTML page", "download the picture again"),
+    "error.json.png": (b'{"error": "not found"}', "it is JSON text", "download the picture again"),
+    "lfs.png": (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer", "git lfs pull"),
+    "drawing.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG", "export it as PNG"),
+    "letter.docx": (b"PK\x03\x04" + bytes(60), "ZIP archive or an Office document", "print it to PDF"),
+    "page.png.gz": (b"\x1f\x8b\x08" + bytes(60), "gzip", "unpack it"),
+    "really_a.pdf.png": (b"%PDF-1.4\n%", "it is a PDF", "render its pages"),
+    "photo.heic": (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC/AVIF", "convert it to PNG"),
+    "bomb.png": (png_of_size(60000, 60000), "too many pixels", "scale it down"),
+    "strip.png": (png_of_size(1, 70000), "1x70000 is longer than 65500 pixels", "cut it into pages"),
+    "no_pixels.png": (png_of_size(5, 0), "image|no pixels", "again"),
+    "noise.tif": (b"II*\0" + bytes(range(200)), "image", "copy or download it again"),
+    "endless.png": (
+        PNG[:33] + png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(70_000_000))),
+        "image",
+        "again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_faulty_file_gives_one_clear_line(name, tmp_path):
+    content, what, do = FAULTY[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = says(path)
+    assert message.startswith(f"{path}: "), message
+    assert "\n" not in message
+    assert any(part in message for part in what.split("|")), message
+    assert any(part in message for part in do.split("|")), message
+    if content:  # the same from memory
+        with pytest.raises(ImageError, match="bytes>: "):
+            load_image(content)
+
+
+def says(source):
+    with pytest.raises(ImageError) as error:
+        load_image(source)
+    return str(error.value)
+
+
+def test_paths_that_are_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert says("no.png") == f"no.png: no such file (looked in {tmp_path}); check the path"
+    assert says(tmp_path / "no.png") == f"{tmp_path / 'no.png'}: no such file; check the path"
+    assert says(tmp_path) == f"{tmp_path}: is a folder, not an image; give the files in it"
+    assert "cannot be opened" in says("a\0b.png") or "no such file" in says("a\0b.png")
+    assert says("x" * 5000).endswith("permissions")
+    assert says("/dev/zero") == "/dev/zero: not a regular file; give an image file"
+
+
+def test_sources_that_are_no_files():
+    assert says(b"") == "<0 bytes>: empty (0 bytes); check where the bytes come from"
+    assert says(io.BytesIO()) == "<BytesIO>: not a readable image: no data; check where it comes from"
+    assert "cannot read a page from int" in says(5)
+    assert "cannot read a page from NoneType" in says(None)
+    assert "no pixels (0x7)" in says(Image.new("RGB", (0, 7)))
+
+
+def test_a_message_of_a_batch_names_the_page(tmp_path):
+    (tmp_path / "bad.png").write_bytes(PNG[:200])
+    with pytest.raises(ImageError, match=r"bad\.png: truncated"):
+        build_inputs(None, "x", [tmp_path / "bad.png", PAGE], "tiny", image_token_id=5)
+
+
+def test_bomb_warning_turned_into_an_error_is_still_one_clear_line(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "too many pixels" in says(PNG)
+
+
+def rgb(image):
+    return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize("source", ["path", "str", "bytes", "file", "image"])
+def test_every_kind_of_source_gives_the_same_page(source, tmp_path):
+    path = tmp_path / "p.png"
+    path.write_bytes(PNG)
+    with path.open("rb") as file:
+        given = {"path": path, "str": str(path), "bytes": PNG, "file": file, "image": PAGE}[source]
+        page = load_image(given)
+    assert (page.mode, page.info) == ("RGB", {"notes": []})
+    assert np.array_equal(rgb(page), rgb(PAGE))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "PA", "CMYK", "YCbCr", "HSV", "RGBX"])
+def test_usual_colour_modes_equal_pillows_conversion(mode):
+    """convert("RGB") is what the original does."""
+    source = PAGE.convert("P").convert("PA") if mode == "PA" else PAGE.convert(mode)
+    assert np.array_equal(rgb(load_image(source)), rgb(source.convert("RGB")))
+
+
+def test_premultiplied_alpha():
+    source = PAGE.convert("RGBA")
+    assert np.array_equal(rgb(load_image(source.convert("RGBa"))), rgb(PAGE))
+
+
+def test_a_colour_mode_without_a_way_to_rgb_is_named(monkeypatch):
+    def no_way(image, mode):
+        raise ValueError("conversion not supported")
+
+    monkeypatch.setattr(Image.Image, "convert", no_way)
+    message = says(Image.new("CMYK", (4, 4)))
+    assert "colour mode CMYK cannot be converted (conversion not supported); save it as 8-bit RGB" in message
+
+
+def test_cmyk_jpeg_and_palette_with_transparency():
+    page = load_image(encoded("JPEG", Image.new("CMYK", (9, 9), (0, 255, 255, 0))))
+    assert np.abs(rgb(page)[4, 4] - (255, 0, 0)).max() < 6
+    palette = PAGE.convert("P")
+    assert np.array_equal(
+        rgb(load_image(encoded("PNG", palette, transparency=0))), rgb(palette.convert("RGB"))
+    )
+
+
+def test_alpha_is_dropped_as_in_the_original_and_noted():
+    source = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    page = load_image(encoded("PNG", source))
+    assert page.getpixel((3, 3)) == (10, 20, 30)
+    assert page.info["notes"] == ["transparency dropped: such pixels show the colour stored under them"]
+    assert load_image(PAGE.convert("RGBA")).info["notes"] == []
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_gray_is_scaled_where_pillow_clips(format):
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    page = load_image(encoded(format, Image.fromarray(ramp)))
+    assert np.array_equal(rgb(page)[..., 1].ravel(), np.arange(256))
+    assert page.info["notes"] == ["16-bit gray scaled to 8 bits"]
+
+
+@pytest.mark.parametrize(("top", "said"), [(255, "8-bit"), (4095, "12-bit"), (65535, "16-bit")])
+def test_depth_of_gray_is_seen_from_the_brightest_pixel(top, said):
+    values = np.array([[0, top // 2, top]], dtype=np.uint16)
+    page = load_image(Image.fromarray(values))
+    assert rgb(page)[0, :, 0].tolist() == pytest.approx([0, 127, 255], abs=1)
+    assert said in page.info["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [([0, 0.5, 1], [0, 128, 255]), ([-2, 0, 2], [0, 128, 255]), ([0, 1e6, 2e6], [0, 128, 255])],
+)
+def test_float_and_32_bit_gray(values, want):
+    array = np.array([values], dtype=np.float32)
+    assert rgb(load_image(Image.fromarray(array)))[0, :, 0].tolist() == pytest.approx(want, abs=1)
+    if max(values) > 1:
+        assert rgb(load_image(Image.fromarray(array.astype(np.int32))))[0, :, 0].tolist() == pytest.approx(
+            want, abs=1
+        )
+    holes = np.array([[0, np.nan, 1, np.inf]], dtype=np.float32)
+    assert rgb(load_image(Image.fromarray(holes)))[0, :, 0].tolist() == [0, 0, 255, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_exif_orientations(orientation, format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.new("RGB", (64, 32), "white")
+    ImageDraw.Draw(picture).rectangle((0, 0, 31, 15), fill="black")  # marks the stored top left corner
+    page = load_image(encoded(format, picture, exif=exif))
+    assert page.size == ((64, 32) if orientation < 5 else (32, 64))
+    corners = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
+    right, down = corners[orientation]
+    at = (page.width - 5 if right else 4, page.height - 5 if down else 4)
+    assert max(page.getpixel(at)) < 60
+    assert load_image(page).size == page.size, "must not be turned twice"
+
+
+def test_broken_exif_does_not_cost_the_page():
+    for exif in (b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"):
+        assert load_image(encoded("JPEG", PAGE, exif=exif)).size == PAGE.size
+
+
+def test_first_frame_of_an_animation_is_read_and_said():
+    frames = [Image.new("RGB", (20, 10), c) for c in ("red", "lime", "blue")]
+    data = encoded("GIF", frames[0], save_all=True, append_images=frames[1:])
+    page = load_image(data)
+    assert page.getpixel((5, 5)) == (255, 0, 0)
+    assert page.info["notes"] == ["frame 1 of 3 was read"]
+    assert load_image(data, frame=2).getpixel((5, 5)) == (0, 0, 255)
+    with pytest.raises(ImageError, match="no frame 3; it has 3"):
+        load_image(data, frame=3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20000), (20000, 1)])
+def test_tiny_and_thin_pages_can_be_read(size):
+    assert load_image(encoded("PNG", Image.new("RGB", size))).size == size
+
+
+# ---- pages.py: PDFs and multi-frame files
+
+
+def make_pdf(path, sizes=((200, 100),), **save):
+    pdf = pypdfium2.PdfDocument.new()
+    for width, height in sizes:
+        pdf.new_page(width, height)
+    pdf.save(path, **save)
+    pdf.close()
+    return path
+
+
+def rc4(key, data):
+    s, j, out = list(range(256)), 0, bytearray()
+    for i in range(256):
+        j = (j + s[i] + key[i % len(key)]) & 255
+        s[i], s[j] = s[j], s[i]
+    i = j = 0
+    for byte in data:
+        i = (i + 1) & 255
+        j = (j + s[i]) & 255
+        s[i], s[j] = s[j], s[i]
+        out.append(byte ^ s[(s[i] + s[j]) & 255])
+    return bytes(out)
+
+
+def make_encrypted_pdf(path, password):
+    """The smallest PDF with the standard security handler, revision 2 (40-bit RC4; PDF 1.7, 7.6.3)."""
+    filler = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
+    padded, permissions, file_id = (password.encode() + filler)[:32], -4, b"0123456789abcdef"
+    owner = rc4(hashlib.md5(padded).digest()[:5], padded)
+    key = hashlib.md5(padded + owner + struct.pack("<i", permissions) + file_id).digest()[:5]
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>",
+        f"<</Filter/Standard/V 1/R 2/P {permissions}/O<{owner.hex()}>/U<{rc4(key, filler).hex()}>>>",
+    ]
+    data, offsets = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(data))
+        data += f"{number} 0 obj{content}endobj\n".encode()
+    xref = "xref\n0 5\n0000000000 65535 f \n" + "".join(f"{o:010d} 00000 n \n" for o in offsets)
+    trailer = f"trailer<</Size 5/Root 1 0 R/Encrypt 4 0 R/ID[<{file_id.hex()}><{file_id.hex()}>]>>"
+    path.write_bytes(data + f"{xref}{trailer}\nstartxref\n{len(data)}\n%%EOF".encode())
+    return path
+
+
+def pdf_says(path, **options):
+    with pytest.raises(ImageError) as error:
+        list(iter_pages(path, **options))
+    assert str(error.value).startswith(f"{path}: ")
+    return str(error.value)
+
+
+def test_pdf_pages_are_rendered_at_144_dpi(tmp_path):
+    path = make_pdf(tmp_path / "a.pdf", [(612, 792), (200, 100)])
+    pages = list(iter_pages(path))
+    assert [(p.file, p.number, p.image.size) for p in pages] == [
+        (str(path), 1, (1224, 1584)),
+        (str(path), 2, (400, 200)),
+    ]
+    assert [next(iter_pages(path, dpi=72)).image.size, pages[0].image.mode, pages[0].notes] == [
+        (612, 792),
+        "RGB",
+        [],
+    ]
+    with pytest.raises(ValueError, match="dpi=5"):
+        list(iter_pages(path, dpi=5))
+
+
+def test_pdf_content_arrives_upright_and_in_colour(tmp_path):
+    picture = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(picture).rectangle((0, 0, 99, 99), fill=(200, 30, 30))
+    picture.save(tmp_path / "named_wrongly.png", "PDF", resolution=72, save_all=True, append_images=[PAGE])
+    first, second = iter_pages(tmp_path / "named_wrongly.png")
+    assert first.image.size == (600, 400)
+    assert np.abs(np.array(first.image.getpixel((60, 60))) - (200, 30, 30)).max() < 12
+    assert min(first.image.getpixel((500, 300))) > 245
+    assert second.image.size == (640, 480)
+
+
+def test_encrypted_pdf(tmp_path):
+    path = make_encrypted_pdf(tmp_path / "secret.pdf", "open sesame")
+    assert "the PDF is encrypted; give its password" in pdf_says(path)
+    assert "the password does not fit" in pdf_says(path, password="wrong")
+    assert [p.image.size for p in iter_pages(path, password="open sesame")] == [(400, 200)]
+    no_password_needed = make_encrypted_pdf(tmp_path / "open.pdf", "")
+    assert len(list(iter_pages(no_password_needed))) == 1
+
+
+def test_broken_pdf(tmp_path):
+    whole = make_pdf(tmp_path / "a.pdf").read_bytes()
+    for content in (whole[:60], b"%PDF-1.7\n" + bytes(500), b"%PDF-"):
+        path = tmp_path / "broken.pdf"
+        path.write_bytes(content)
+        assert "broken PDF; download or export it again" in pdf_says(path)
+
+
+def test_pdf_without_pages(tmp_path):
+    path = make_pdf(tmp_path / "none.pdf", [])
+    for content in (b"%PDF-", make_encrypted_pdf(tmp_path / "s.pdf", "x").read_bytes()):
+        (tmp_path / "before.pdf").write_bytes(content)
+        pdf_says(tmp_path / "before.pdf")  # PDFium remembers this reason and gives it for the next file
+        assert "the PDF has 0 pages; export it again" in pdf_says(path)
+
+
+def test_poster_is_rendered_smaller_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
+    (page,) = iter_pages(make_pdf(tmp_path / "poster.pdf", [(14400, 7200)]), dpi=300)
+    assert page.image.width * page.image.height <= Image.MAX_IMAGE_PIXELS
+    assert page.image.width == pytest.approx(2 * page.image.height, abs=2)
+    assert page.notes == [f"a page of 200x100 inch: rendered at {page.image.width / 200:.0f} dpi"]
+
+
+def test_a_bad_file_can_be_collected_instead_of_raised(tmp_path):
+    path = tmp_path / "bad.pdf"
+    path.write_bytes(b"%PDF-")
+    (page,) = iter_pages(path, collect_errors=True)
+    assert (page.number, page.image, page.notes) == (1, None, [])
+    assert isinstance(page.error, ImageError)
+    (page,) = iter_pages(tmp_path / "missing.png", collect_errors=True)
+    assert "no such file" in str(page.error)
+
+
+@pytest.mark.parametrize("format", ["TIFF", "GIF"])
+def test_frames_are_pages(format, tmp_path):
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    frames = [Image.new("RGB", (20 + 2 * i * (format == "TIFF"), 10), c) for i, c in enumerate(colours)]
+    path = tmp_path / f"scan.{format.lower()}"
+    frames[0].save(path, format, save_all=True, append_images=frames[1:])
+    pages = list(iter_pages(path))
+    assert [(p.number, p.image.getpixel((5, 5)), p.notes) for p in pages] == [
+        (i + 1, colour, []) for i, colour in enumerate(colours)
+    ]
+    assert [p.image.size for p in pages] == [f.size for f in frames]
+
+
+def test_a_single_image_is_one_page(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(JPEG)
+    (page,) = iter_pages(str(path))
+    assert (page.file, page.number, page.image.size) == (str(path), 1, PAGE.size)
+
+
+def test_a_damaged_frame_does_not_cost_the_others(tmp_path):
+    frames = [Image.fromarray(synth_image(64, 64, kind)) for kind in range(3)]
+    file = io.BytesIO()
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:], compression="tiff_adobe_deflate")
+    with Image.open(file) as tiff:
+        tiff.seek(1)
+        start, length = tiff.tag_v2[273][0], tiff.tag_v2[279][0]
+    path = tmp_path / "scan.tif"
+    path.write_bytes(flipped(file.getvalue(), start, length))
+    pages = list(iter_pages(path, collect_errors=True))
+    assert [p.error is None for p in pages] == [True, False, True]
+    assert "scan.tif" in str(pages[1].error)
+    assert np.array_equal(rgb(pages[2].image), rgb(frames[2]))
+    with pytest.raises(ImageError):
+        list(iter_pages(path))
+
+
+def test_thumbnails_and_masks_in_a_tiff_are_no_pages(tmp_path):
+    path, multipage = tmp_path / "pyramid.tif", {"tiffinfo": {254: 2}}
+    data = encoded("TIFF", PAGE.copy(), save_all=True, append_images=[PAGE.resize((32, 24))], **multipage)
+    entry = struct.pack("<HHII", 254, 4, 1, 2)  # tag 254, one LONG, "a page of a multi-page file"
+    assert data.count(entry) == 2
+    before, after = data[: data.rindex(entry)], data[data.rindex(entry) + len(entry) :]
+    path.write_bytes(before + struct.pack("<HHII", 254, 4, 1, 1) + after)  # "a smaller copy"
+    with Image.open(path) as tiff:
+        tiff.seek(1)
+        assert (tiff.size, tiff.tag_v2[254]) == ((32, 24), 1)
+    assert [p.image.size for p in iter_pages(path)] == [PAGE.size]
+
+
+def test_folders_are_expanded_in_natural_order(tmp_path):
+    for name in ("p10.png", "p2.PNG", "p1.pdf", "notes.txt", ".hidden.png", "a.tiff", "b.jpeg"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "sub.png").mkdir()
+    single = tmp_path / "notes.txt"
+    found = expand_inputs([tmp_path, str(single), "missing.png"])
+    names = ["a.tiff", "b.jpeg", "p1.pdf", "p2.PNG", "p10.png", "notes.txt", "missing.png"]
+    assert [p.name for p in found] == names
