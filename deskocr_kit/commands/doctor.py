@@ -1,0 +1,34 @@
+"""`deskocr doctor`: the command. The work is in `deskocr_kit/doctor/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report with all facts as JSON.")] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="DIR", help="Diagnose files captured elsewhere: a folder or a bundle."
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", metavar="FILE", help="Also write what was looked at into a zip, without secrets."
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Folder of weights to check.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the probes that import torch.")] = False,
+    patience: Annotated[float, typer.Option("--patience", help="Multiplies every time limit.")] = 1.0,
+) -> None:
+    """What is this machine, is it healthy, what mends it? Exit status: 0 usable, 1 not, 2 bad call."""
+    from deskocr_kit.doctor.main import run
+
+    raise typer.Exit(run(as_json, source, bundle, model, quick, patience))

@@ -1,0 +1,207 @@
+"""What the rules look at: the texts of seven files, from this machine, a folder or a bundle.
+
+The live machine is captured into the same form first, so that `--from` and the live report share every rule.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILES = (
+    "npu-smi.txt",
+    "ascend_toolkit_install.info",
+    "version.cfg",
+    "driver_version.info",
+    "firmware_version.info",
+    "env.txt",
+    "pip-list.txt",
+)
+ASCEND = "/usr/local/Ascend"
+LIMIT = 4_000_000  # bytes of one file; the real ones have a few thousand
+
+
+@dataclass
+class Capture:
+    """`files`: name -> text. `notes`: name -> why it is missing. `live`: the machine is at hand too."""
+
+    source: str
+    files: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)  # where each text was read
+    live: bool = False
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+
+def decode(raw: bytes) -> str:
+    """Text of a captured file: UTF-8, or UTF-16 with a mark (Windows' `>`); odd bytes are replaced."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16", errors="replace")
+    return raw.decode("utf-8-sig", errors="replace")
+
+
+def read(source: str | Path) -> Capture:
+    """Read a folder or a `--bundle` zip. Raises FileNotFoundError or ValueError with what to do."""
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no such folder or bundle. --from wants one that holds {', '.join(FILES)}"
+        )
+    capture = Capture(source=str(path))
+    if path.is_dir():
+        for name in FILES:
+            file = path / name
+            try:
+                with open(file, "rb") as stream:
+                    capture.files[name] = decode(stream.read(LIMIT))
+            except FileNotFoundError:
+                capture.notes[name] = "not captured"
+            except OSError as error:  # unreadable (mode 440), a folder of that name
+                capture.notes[name] = f"not readable ({error.strerror})"
+    else:
+        try:
+            with zipfile.ZipFile(path) as bundle:
+                inside = {Path(info.filename).name: info for info in bundle.infolist() if not info.is_dir()}
+                for name in FILES:
+                    if name in inside:
+                        with bundle.open(inside[name]) as stream:
+                            capture.files[name] = decode(stream.read(LIMIT))
+                    else:
+                        capture.notes[name] = "not captured"
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{path}: neither a folder nor a bundle (zip) written by `deskocr doctor --bundle`"
+            ) from error
+    if not capture.files:
+        raise ValueError(
+            f"{path}: holds none of {', '.join(FILES)}. Capture them with `deskocr doctor --bundle FILE`."
+        )
+    return capture
+
+
+def cann_homes(environ: dict[str, str] | None = None) -> list[str]:
+    """Folders that may hold CANN, the one that the environment names first; only those that exist."""
+    environ = dict(os.environ) if environ is None else environ
+    home = environ.get("HOME", "")
+    candidates = [environ.get("ASCEND_HOME_PATH"), environ.get("ASCEND_TOOLKIT_HOME")]
+    for root in (ASCEND, *([f"{home}/Ascend"] if home else [])):
+        candidates += [f"{root}/cann", f"{root}/ascend-toolkit/latest", f"{root}/latest"]
+        try:
+            candidates += sorted((str(p) for p in Path(root).glob("cann-*")), reverse=True)
+        except OSError:
+            continue
+    found: list[str] = []
+    for candidate in candidates:
+        if (
+            candidate
+            and os.path.isdir(candidate)
+            and os.path.realpath(candidate) not in map(os.path.realpath, found)
+        ):
+            found.append(candidate)
+    return found
+
+
+def _version_files(homes: list[str]) -> dict[str, list[str]]:
+    toolkit, cfg = [], []
+    for home in homes:
+        base = Path(home)
+        toolkit += [str(p) for p in sorted(base.glob("*-linux/ascend_toolkit_install.info"))]
+        toolkit += [f"{home}/ascend_toolkit_install.info"]
+        toolkit += [str(p) for p in sorted(base.glob("share/info/*/version.info"))]
+        toolkit += [f"{home}/toolkit/version.info", f"{home}/compiler/version.info"]
+        cfg += [f"{home}/version.cfg"]
+    return {
+        "ascend_toolkit_install.info": toolkit,
+        "version.cfg": cfg,
+        "driver_version.info": [f"{ASCEND}/driver/version.info"],
+        "firmware_version.info": [f"{ASCEND}/firmware/version.info"],
+    }
+
+
+def pip_list() -> str:
+    """`pip list --format=freeze` without pip: name==version of every installed distribution."""
+    from importlib import metadata
+
+    lines = set()
+    for dist in metadata.distributions():
+        name = dist.metadata["Name"] if dist.metadata else None
+        if name:
+            lines.add(f"{name}=={dist.version}")
+    return "\n".join(sorted(lines, key=str.lower)) + "\n"
+
+
+def live(npu_smi: tuple[str | None, str]) -> Capture:
+    """Capture this machine. `npu_smi` is (text or None, why not), fetched by a probe with a time limit."""
+    capture = Capture(source="this machine", live=True)
+    text, why = npu_smi
+    if text is None:
+        capture.notes["npu-smi.txt"] = why
+    else:
+        capture.files["npu-smi.txt"] = text
+    for name, candidates in _version_files(cann_homes()).items():
+        capture.notes[name] = "not found"
+        for candidate in candidates:
+            try:
+                with open(candidate, "rb") as stream:
+                    capture.files[name] = decode(stream.read(LIMIT))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                capture.notes[name] = f"{candidate}: not readable ({error.strerror})"
+                continue
+            capture.paths[name] = candidate
+            capture.notes.pop(name, None)
+            break
+    capture.files["env.txt"] = "".join(f"{k}={v}\n" for k, v in sorted(os.environ.items()) if "\n" not in v)
+    capture.files["pip-list.txt"] = pip_list()
+    return capture
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Output of `env`, `export -p` or `declare -x` -> dict. A line without `=` continues a value."""
+    out: dict[str, str] = {}
+    last = None
+    for line in text.replace("\r", "").splitlines():
+        match = re.match(r"\s*(?:export\s+|declare\s+-\w+\s+|set\s+)?([A-Za-z_][\w.()%]*)=(.*)$", line)
+        if match:
+            last, value = match.group(1), match.group(2).strip()
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+                value = value[1:-1]
+            out[last] = value
+        elif last and line.strip() and not line.lstrip().startswith("#"):
+            out[last] += "\n" + line
+    return out
+
+
+_PIP_LINES = (
+    r"([A-Za-z0-9][\w.-]*)\s*===?\s*([\w.+!-]+)",
+    r"([A-Za-z0-9][\w.-]*)\s*@\s*\S*?[-_/](\d[\w.+]*?)(?:-(?:cp|py)\d\S*)?(?:\.whl|\.tar\.gz)?\S*$",
+    r"([A-Za-z0-9][\w.-]*)\s+v?(\d[\w.+!-]*)(\s|$)",  # list
+)
+
+
+def parse_pip(text: str) -> dict[str, str]:
+    """`pip list`, `pip list --format=json`, `pip freeze` or `conda list` -> {normalised name: version}."""
+    text = text.strip()
+    if text.startswith("["):
+        try:
+            return {normal(d["name"]): str(d.get("version", "")) for d in json.loads(text)}
+        except (ValueError, TypeError, KeyError):
+            return {}  # a cut-off JSON list holds nothing that the line forms below would read
+    out: dict[str, str] = {}
+    for line in text.splitlines():
+        line = line.strip()
+        found = next((match for form in _PIP_LINES if (match := re.match(form, line))), None)
+        if found:
+            out[normal(found.group(1))] = found.group(2)
+    return out
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

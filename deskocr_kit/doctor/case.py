@@ -1,0 +1,52 @@
+"""What the rules judge: facts, where they came from, and what the live probes saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deskocr_kit.doctor.capture import ASCEND, Capture
+from deskocr_kit.doctor.probes import Probe
+
+
+@dataclass
+class Case:
+    """`root` is "/" outside tests; `probes` is empty for captured files and for what was not probed."""
+
+    capture: Capture
+    facts: dict
+    root: Path = Path("/")
+    probes: dict[str, Probe] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    homes: list[str] = field(default_factory=list)  # CANN folders that exist here
+    notebook: bool = False
+    model: Path | None = None  # folder asked for by the user
+
+    @property
+    def live(self) -> bool:
+        return self.capture.live
+
+    @property
+    def nodes(self) -> list[Path]:
+        """Device nodes of NPUs: /dev/davinci0 ... (not davinci_manager)."""
+        return sorted(self.root.glob("dev/davinci[0-9]*")) if self.live else []
+
+    def at(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+    @property
+    def hardware(self) -> bool:
+        """Is there any sign of an NPU or its driver? (CANN or torch-npu alone can sit on a laptop.)"""
+        if self.facts["npus"] or self.facts["npu_smi"]["complaint"] or self.facts["driver"]["version"]:
+            return True
+        if not self.live:
+            return "npu-smi.txt" in self.capture or "driver_version.info" in self.capture
+        driver = self.at("/dev/davinci_manager").exists() or self.at(f"{ASCEND}/driver").exists()
+        return bool(self.nodes) or driver or self.probes.get("npu-smi", Probe("missing")).state != "missing"
+
+    @property
+    def cann(self) -> str | None:
+        return self.facts["cann"]["version"]
+
+    def package(self, name: str) -> str | None:
+        return self.facts["packages"].get(name)

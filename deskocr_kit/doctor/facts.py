@@ -1,0 +1,85 @@
+"""Captured texts -> facts (plain dicts and lists, ready for JSON). Judging them is the rules' work."""
+
+from __future__ import annotations
+
+import re
+
+from deskocr_kit.doctor import npu_smi, versions
+from deskocr_kit.doctor.capture import Capture, parse_env, parse_pip
+
+# Variables that change what happens on an NPU; the rest of the environment is nobody's business.
+VARIABLES = re.compile(
+    r"^(ASCEND_|ATB_|HCCL_|TORCH_|PYTORCH_|ACL_|CPU_AFFINITY_CONF|TASK_QUEUE_ENABLE|INF_NAN_MODE|COMBINED_ENABLE"
+    r"|TOOLCHAIN_HOME|LD_LIBRARY_PATH|PYTHONPATH|OMP_NUM_THREADS|CUDA_VISIBLE_DEVICES|VIRTUAL_ENV$|CONDA_(PREFIX|DEFAULT_ENV)$"
+    r"|DESKOCR_)"
+)
+
+
+def _board(smi: npu_smi.NpuSmi, name: str) -> str | None:
+    found = [page[name] for page in smi.details if page.get(name, "NA") not in ("", "NA", "-")]
+    return found[0] if found else None
+
+
+def _cann(capture: Capture, env: dict[str, str]) -> dict:
+    info = versions.parse_toolkit(capture.files.get("ascend_toolkit_install.info", ""))
+    cfg = versions.parse_version_cfg(capture.files.get("version.cfg", ""))
+    home = env.get("ASCEND_HOME_PATH") or env.get("ASCEND_TOOLKIT_HOME")
+    in_path = re.search(r"(?:ascend-toolkit/|cann-)(\d[\w.-]*)", home or "")
+    stated = {
+        "ascend_toolkit_install.info": info["version"],
+        "version.cfg": cfg["version"],
+        "ASCEND_HOME_PATH": in_path.group(1) if in_path else None,
+    }
+    stated = {where: version for where, version in stated.items() if version}
+    source = next(iter(stated), None)
+    return {
+        **info,
+        "version": stated.get(source),
+        "source": source,
+        "stated": stated,
+        "version_cfg": cfg,
+        "home": home,
+    }
+
+
+def collect(capture: Capture) -> dict:
+    """Everything that can be read from the captured files. Absent: None, [] or {}.
+
+    npus: one dict per chip (id, chip, name, health, hbm_total_mib, hbm_used_mib, processes, ...); cann,
+    driver, firmware: {version, innerversion, ...}; packages: {normalised name: version}; env: what matters.
+    """
+    env = parse_env(capture.files.get("env.txt", ""))
+    if re.search(
+        r"npu-smi\W.{0,20}(command not found|not recognized|No such file)",
+        capture.files.get("npu-smi.txt", ""),
+    ):
+        capture.notes["npu-smi.txt"] = capture.files.pop(
+            "npu-smi.txt"
+        ).strip()  # the shell speaks, not npu-smi
+    smi = npu_smi.parse(capture.files.get("npu-smi.txt", ""))
+    driver = versions.parse_driver(capture.files.get("driver_version.info", ""))
+    driver["source"] = "driver_version.info" if driver["version"] else None
+    if not driver["version"]:  # npu-smi carries the version of the driver package that it belongs to
+        driver["version"] = _board(smi, "Software Version") or smi.version
+        driver["source"] = "npu-smi" if driver["version"] else None
+    firmware = versions.parse_firmware(capture.files.get("firmware_version.info", ""))
+    firmware["source"] = "firmware_version.info" if firmware["version"] else None
+    if not firmware["version"]:
+        firmware["version"] = _board(smi, "Firmware Version")
+        firmware["source"] = "npu-smi" if firmware["version"] else None
+    chips = []
+    for chip in smi.chips:
+        kind = versions.chip_kind(chip.name, chip.memory_total_mib, chip.hbm_total_mib)
+        chips.append({**chip.as_dict(), "generation": kind["generation"] if kind else None})
+    return {
+        "npus": chips,
+        "npu_count": len({chip.id for chip in smi.chips}) or smi.card_count or 0,
+        "npu_smi": {"version": smi.version, "complaint": smi.complaint, "pages": smi.details},
+        "cann": _cann(capture, env),
+        "driver": driver,
+        "firmware": firmware,
+        "packages": parse_pip(capture.files.get("pip-list.txt", "")),
+        "env": {name: value for name, value in sorted(env.items()) if VARIABLES.match(name)},
+        "missing": capture.notes,
+        "paths": capture.paths,
+    }

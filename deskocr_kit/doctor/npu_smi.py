@@ -1,0 +1,239 @@
+"""Read what `npu-smi` prints: the table of `npu-smi info` and the `key : value` pages of `-t`, `-l`, `-m`.
+
+The tables differ by driver (20.x ... 26.x), by card and by container, so nothing here counts characters:
+a row is cut at its bars, a cell is read by the column names that the header above it declares, and whatever
+is missing stays None. One `Chip` is one compute die: a 910C (A3) card has two, a 310 card has four.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+
+ABSENT = {"", "-", "NA", "N/A", "--"}
+BUS_ID = re.compile(r"^[0-9a-fx]{4}:[0-9a-fx]{2}:[0-9a-fx]{2}\.[0-9a-fx]$", re.I)
+VALUE = re.compile(r"(?P<used>[\w.-]+)\s*/\s*(?P<total>[\w.-]+)|(?P<one>[^\s/]+)")
+# What the columns mean when a pasted table has lost its header (the order since driver 22).
+CARD_COLUMNS = [("power", 1), ("temp", 13), ("hugepages-usage", 31)]
+CHIP_COLUMNS = [("aicore", 1), ("memory-usage", 13), ("hbm-usage", 31)]
+
+
+@dataclass
+class Process:
+    pid: int
+    name: str | None  # containers hide the names of processes outside them
+    memory_mib: int | None
+
+
+@dataclass
+class Chip:
+    """One compute die. Memory in MiB (npu-smi calls 2**20 bytes "MB"), power in W, temperature in C."""
+
+    id: int | None
+    chip: int = 0
+    name: str | None = None
+    health: str | None = None
+    phy_id: int | None = None
+    logic_id: int | None = None
+    bus_id: str | None = None
+    power_w: float | None = None
+    temp_c: float | None = None
+    aicore_percent: float | None = None
+    hbm_used_mib: int | None = None
+    hbm_total_mib: int | None = None
+    memory_used_mib: int | None = None  # DDR of the card: the only memory of a 310, beside HBM on a first 910
+    memory_total_mib: int | None = None
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def free_mib(self) -> int | None:
+        """Free device memory: of the HBM where there is one, else of the DDR."""
+        if self.hbm_total_mib:
+            return None if self.hbm_used_mib is None else self.hbm_total_mib - self.hbm_used_mib
+        if self.memory_total_mib and self.memory_used_mib is not None:
+            return self.memory_total_mib - self.memory_used_mib
+        return None
+
+    def as_dict(self) -> dict:
+        out = asdict(self)
+        out["hbm_free_mib"] = self.free_mib if self.hbm_total_mib else None
+        out["free_mib"] = self.free_mib
+        return out
+
+
+@dataclass
+class NpuSmi:
+    version: str | None = None
+    chips: list[Chip] = field(default_factory=list)
+    details: list[dict] = field(default_factory=list)  # the `-t` pages, one dict per chip, names as printed
+    card_count: int | None = None
+    complaint: str | None = (
+        None  # the line npu-smi printed instead of a table, e.g. "dcmi module initialize failed"
+    )
+
+
+def _int(text: str | None) -> int | None:
+    number = _float(text)
+    return None if number is None else int(number)
+
+
+def _float(text: str | None) -> float | None:
+    if text is None or text.strip().upper() in ABSENT:
+        return None
+    match = re.match(r"-?\d+(\.\d+)?", text.strip())
+    return float(match.group()) if match else None
+
+
+def _word(text: str | None) -> str | None:
+    return None if text is None or text.strip().upper() in ABSENT else text.strip()
+
+
+def _cells(line: str) -> list[str] | None:
+    """The cells of a table row, or None for rulers and prose. What stands before the first bar is dropped."""
+    start, end = line.find("|"), line.rfind("|")
+    if start < 0 or end <= start:
+        return None
+    return [cell.rstrip() for cell in line[start + 1 : end].split("|")]
+
+
+def _values(cell: str, columns: list[tuple[str, int]]) -> dict[str, tuple[str | None, str | None]]:
+    """Read "0   0 / 0   21784/ 65536" by the header's columns -> {column: (value or used, total)}.
+
+    With as many values as columns they are taken in order. With fewer, each goes to the column whose title
+    starts nearest, because a blank field keeps its place on the screen.
+    """
+    found = []
+    for match in VALUE.finditer(cell):
+        used = match["used"] if match["used"] is not None else match["one"]
+        found.append((match.start(), used, match["total"]))
+    names = [name for name, _ in columns]
+    if len(found) == len(columns):
+        return {name: (used, total) for name, (_, used, total) in zip(names, found, strict=True)}
+    out: dict[str, tuple[str | None, str | None]] = {}
+    for position, used, total in found:
+        wants_pair = total is not None
+        fitting = [c for c in columns if c[0] not in out and ("usage" in c[0]) == wants_pair] or [
+            c for c in columns if c[0] not in out
+        ]
+        if fitting:
+            out[min(fitting, key=lambda c: abs(c[1] - position))[0]] = (used, total)
+    return out
+
+
+def _columns(cell: str) -> list[tuple[str, int]]:
+    """Header cell -> [(short lower-case name, position)]: "AICore(%)  HBM-Usage(MB)" -> aicore, hbm-usage."""
+    return [(m.group(1).lower(), m.start()) for m in re.finditer(r"([A-Za-z-]+)\s*\(", cell)]
+
+
+class _Table:
+    """State of the walk down one `npu-smi info` printout."""
+
+    def __init__(self) -> None:
+        self.section = ""  # "", "devices" or "processes"
+        self.card_columns = CARD_COLUMNS
+        self.chip_columns = CHIP_COLUMNS
+        self.chip_titles = ""
+        self.pending: Chip | None = None  # a card row that still waits for its chip row
+        self.chips: list[Chip] = []
+
+    def header(self, cells: list[str]) -> bool:
+        """Take note of the column titles if this row holds them."""
+        first = cells[0].split()
+        titles = " ".join(cells).lower()
+        if first[:1] == ["NPU"] and "process id" in titles:
+            self.flush()
+            self.section = "processes"
+        elif first[:1] == ["NPU"] and "health" in titles:
+            self.flush()
+            self.section, self.card_columns = "devices", _columns(cells[-1])
+        elif first[:1] == ["Chip"] and "bus-id" in titles:
+            self.chip_columns, self.chip_titles = _columns(cells[-1]), cells[0].lower()
+        else:
+            return False
+        return True
+
+    def flush(self) -> None:
+        if self.pending is not None:
+            self.chips.append(self.pending)
+            self.pending = None
+
+    def device_row(self, cells: list[str]) -> None:
+        if len(cells) < 2:
+            return
+        first, middle = cells[0].split(None, 1), cells[1].strip()
+        # A bus id settles which of the two lines this is; where it is absent ("NA" on a 310B) the order does.
+        is_chip_row = bool(BUS_ID.match(middle)) or (self.pending is not None and middle.upper() in ABSENT)
+        if not first and not is_chip_row:
+            return
+        if not is_chip_row:
+            self.flush()
+            values = _values(cells[-1], self.card_columns) if len(cells) > 2 else {}
+            number = _int(first[0]) if first[0].isdigit() else None
+            self.pending = Chip(
+                id=number,
+                name=_word(cells[0]) if number is None else _word(first[1]) if len(first) > 1 else None,
+                health=_word(middle),
+                power_w=_float(values.get("power", (None,))[0]),
+                temp_c=_float(values.get("temp", (None,))[0]),
+            )
+            return
+        chip, self.pending = self.pending or Chip(id=None), None
+        values = _values(cells[-1], self.chip_columns) if len(cells) > 2 else {}
+        memory, hbm = values.get("memory-usage", (None, None)), values.get("hbm-usage", (None, None))
+        chip.chip = int(first[0]) if first and first[0].isdigit() else 0
+        chip.bus_id = _word(middle)
+        if len(first) > 1:
+            number = _int(first[1])
+            if "phy" in self.chip_titles:
+                chip.phy_id = number
+            else:
+                chip.logic_id = number
+        chip.aicore_percent = _float(values.get("aicore", (None,))[0])
+        chip.memory_used_mib, chip.memory_total_mib = _int(memory[0]), _int(memory[1])
+        chip.hbm_used_mib, chip.hbm_total_mib = _int(hbm[0]), _int(hbm[1])
+        self.chips.append(chip)
+
+    def process_row(self, cells: list[str]) -> None:
+        if len(cells) < 2:
+            return  # "No running processes found in NPU 5"
+        owner, pid = cells[0].split(), _int(cells[1])
+        if pid is None or not owner or not owner[0].isdigit():
+            return
+        name = _word(cells[2]) if len(cells) > 3 else None
+        process = Process(pid, name, _int(cells[-1]) if len(cells) > 2 else None)
+        number = int(owner[1]) if len(owner) > 1 and owner[1].isdigit() else 0
+        home = [c for c in self.chips if c.id == int(owner[0]) and c.chip == number]
+        if not home:  # a process table without its device table, or a card that vanished in between
+            home = [Chip(id=int(owner[0]), chip=number)]
+            self.chips += home
+        home[0].processes.append(process)
+
+
+def parse(text: str) -> NpuSmi:
+    """Parse any mixture of npu-smi printouts. Never raises on odd input: what cannot be read stays None."""
+    from deskocr_kit.doctor import npu_smi_pages
+
+    out, table, prose = NpuSmi(), _Table(), []
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text.replace("\r", "")).expandtabs(8)
+    for line in text.splitlines():
+        cells = _cells(line)
+        if cells is None:
+            prose.append(line)
+        elif banner := re.search(r"npu-smi\s+(\S+)(?:.*?Version:\s*(\S+))?", line):
+            out.version = banner.group(1)
+        elif table.header(cells):
+            continue
+        elif table.section == "processes" or (len(cells) > 3 and cells[1].strip().isdigit()):
+            table.process_row(cells)
+        else:
+            table.device_row(cells)
+    table.flush()
+    out.chips = table.chips
+    npu_smi_pages.merge(out, "\n".join(prose))
+    failed = re.search(
+        r"^.*\b(fail(ed|ure)?|error|denied|not found|cannot|no such|incorrect)\b.*$", text, re.I | re.M
+    )
+    if not out.chips and failed:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        out.complaint = "\n".join(lines[:4])
+    return out

@@ -1,0 +1,156 @@
+"""The report: rows of OK / WARN / FAIL / SKIP, what was seen, what to type; as text, table, JSON and HTML.
+
+The status is always a word; colour only repeats it. `rich` is used where it is there and never needed.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import textwrap
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deskocr_kit.doctor.capture import Capture
+
+LIVE = "this machine"
+STATUSES = ("OK", "WARN", "FAIL", "SKIP")
+# Dark and light notebooks both: text keeps the page's colour, only the word's left edge is coloured.
+_EDGE = {"OK": "#2e7d32", "WARN": "#b26a00", "FAIL": "#c62828", "SKIP": "#757575"}
+_RICH = {"OK": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "dim"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding. SKIP means "does not apply here" or "could not be looked at", and says which."""
+
+    group: str
+    name: str
+    status: str
+    seen: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"row {self.name!r}: status {self.status!r} is none of {', '.join(STATUSES)}")
+
+
+@dataclass
+class Report:
+    rows: list[Row]
+    device: (
+        str | None
+    )  # what work can run on: "npu", "cuda", "mps", "cpu"; None: nothing, or not known from files
+    source: str = LIVE
+    facts: dict = field(default_factory=dict)
+    capture: Capture | None = field(default=None, repr=False)  # the raw texts, for a bundle
+
+    @property
+    def usable(self) -> bool:
+        """Nothing FAILed. A machine without an NPU is usable: its NPU rows are SKIP."""
+        return all(row.status != "FAIL" for row in self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.usable else 1
+
+    @property
+    def verdict(self) -> str:
+        count = {status: sum(row.status == status for row in self.rows) for status in STATUSES}
+        files = self.source != LIVE
+        if self.usable:
+            what = f"usable ({self.device})" if self.device else "no fault seen"
+            what += ", as far as these files show" if files else ""
+            return what + (f"; {count['WARN']} warning(s)" if count["WARN"] else "")
+        rest = "; the CPU alone would work" if self.device == "cpu" and not files else ""
+        return f"NOT usable: {count['FAIL']} fault(s), {count['WARN']} warning(s){rest}"
+
+    def as_dict(self) -> dict:
+        return {
+            "usable": self.usable,
+            "verdict": self.verdict,
+            "device": self.device,
+            "source": self.source,
+            "rows": [asdict(row) for row in self.rows],
+            "facts": self.facts,
+        }
+
+    def json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, default=str)
+
+    def text(self, width: int = 100) -> str:
+        """Plain text, no colours, no packages."""
+        out, group = [f"deskocr doctor: {self.source}"], None
+        wide = max([len(row.name) for row in self.rows], default=0)
+        pad = " " * (wide + 8)
+        for row in self.rows:
+            if row.group != group:
+                group = row.group
+                out += ["", group]
+            lines = _wrap(row.seen, width - len(pad))
+            out.append(f"{row.status:<5} {row.name:<{wide}}  {lines[0]}")
+            out += [pad + line for line in lines[1:]]
+            if row.remedy:
+                first, *rest = _wrap(row.remedy, width - len(pad) - 3)
+                out += [f"{pad}-> {first}"] + [f"{pad}   {line}" for line in rest]
+        return "\n".join([*out, "", f"Verdict: {self.verdict}"])
+
+    __repr__ = text
+    __str__ = text
+
+    def _repr_html_(self) -> str:
+        cells = []
+        for row in self.rows:
+            remedy = f"<br>→ {html.escape(row.remedy)}" if row.remedy else ""
+            cells.append(
+                f'<tr><td style="border-left:4px solid {_EDGE[row.status]};text-align:left">'
+                f"<b>{row.status}</b></td>"
+                f'<td style="text-align:left">{html.escape(row.group)}: {html.escape(row.name)}</td>'
+                f'<td style="text-align:left;white-space:pre-wrap">{html.escape(row.seen)}{remedy}</td></tr>'
+            )
+        head = (
+            "<tr>"
+            + "".join(f'<th style="text-align:left">{t}</th>' for t in ("status", "what", "seen"))
+            + "</tr>"
+        )
+        return (
+            f"<table><caption>deskocr doctor: {html.escape(self.source)}</caption>"
+            f"{head}{''.join(cells)}</table>"
+            f"<p><b>{html.escape(self.verdict)}</b></p>"
+        )
+
+    def print(self) -> None:
+        """To the terminal: a coloured table with rich, plain text without it."""
+        try:
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
+        except ImportError:
+            print(self.text())
+            return
+        console = Console()
+        if not console.is_terminal:  # a pipe gets lines that grep can use
+            print(self.text(width=120))
+            return
+        table = Table(title=f"deskocr doctor: {self.source}", title_justify="left", show_lines=False)
+        for title in ("", "what", "seen"):
+            table.add_column(title, overflow="fold")
+        group = None
+        for row in self.rows:
+            if group is not None and row.group != group:
+                table.add_section()
+            group = row.group
+            seen = Text(row.seen)
+            if row.remedy:
+                seen.append(f"\n→ {row.remedy}", style="cyan" if row.status in ("WARN", "FAIL") else "dim")
+            table.add_row(Text(row.status, style=_RICH[row.status]), Text(row.name), seen)
+        console.print(table)
+        console.print(Text(f"Verdict: {self.verdict}", style="bold"))
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    out: list[str] = []
+    for line in text.splitlines() or [""]:
+        out += textwrap.wrap(line, max(width, 30), break_long_words=False, break_on_hyphens=False) or [""]
+    return out

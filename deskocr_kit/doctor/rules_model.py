@@ -1,0 +1,150 @@
+"""Rules about model folders: is config.json sane, are the weights whole? Standard library only.
+
+A safetensors file says at its start how long it must be, so a half download is found without reading it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from deskocr_kit.doctor.case import Case
+from deskocr_kit.doctor.report import Row
+
+MODEL = Path(__file__).parent.parent.parent / "model"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def rules(case: Case) -> Iterator[Row]:
+    if case.live:
+        if case.model is not None:
+            yield check(case.model, "model folder", needed=True)
+            return
+        yield check(MODEL / "nano", "nano checkpoint", needed=False)
+        yield check(MODEL / "deepseek-ocr", "official weights", needed=False)
+
+
+def check(folder: Path, name: str, needed: bool) -> Row:
+    """One row about a folder in the official layout (config.json + *.safetensors [+ index])."""
+    shown = _short(folder)
+    absent = not folder.is_dir() or not any(folder.glob("*.safetensors*"))
+    if absent:
+        how = "model/README.md tells where they go and how to get them"
+        if folder.is_dir() and (pickles := [p.name for pattern in PICKLES for p in folder.glob(pattern)]):
+            return Row(
+                "Model",
+                name,
+                "FAIL",
+                f"{shown}: only pickles ({pickles[0]}), which can run code",
+                "Use the *.safetensors files.",
+            )
+        if needed:
+            return Row("Model", name, "FAIL", f"{shown}: no *.safetensors there", f"Check the path; {how}.")
+        return Row("Model", name, "SKIP", f"{shown}: not there", how)
+    problems = [*_config(folder), *_weights(folder)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return Row(
+            "Model",
+            name,
+            "FAIL",
+            f"{shown}: {problems[0]}{more}",
+            "Download that file again (resuming keeps the rest).",
+        )
+    shards = sorted(folder.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in shards)
+    lost = [file for file in ("tokenizer.json",) if not (folder / file).exists()]
+    seen = f"{shown}: {len(shards)} file(s), {size / 2**20:.1f} MiB, complete"
+    if lost:
+        return Row(
+            "Model",
+            name,
+            "WARN",
+            f"{seen}, but no {lost[0]}",
+            "Without a tokenizer the model cannot read pages: download it too.",
+        )
+    return Row("Model", name, "OK", seen)
+
+
+def _short(path: Path) -> str:
+    try:
+        return os.path.relpath(path) if not os.path.relpath(path).startswith("..") else str(path)
+    except ValueError:  # another drive on Windows
+        return str(path)
+
+
+def _config(folder: Path) -> Iterator[str]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        yield "config.json is missing"
+        return
+    except (OSError, ValueError) as error:
+        yield f"config.json cannot be read ({error})"
+        return
+    if not isinstance(config, dict) or not {
+        "model_type",
+        "architectures",
+        "language_config",
+        "hidden_size",
+    } & set(config):
+        yield "config.json does not describe a model"
+
+
+def _weights(folder: Path) -> Iterator[str]:
+    index = folder / "model.safetensors.index.json"
+    wanted: dict[str, str] = {}
+    if index.exists():
+        try:
+            wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = sorted(set(wanted.values()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            yield f"{index.name} cannot be read ({type(error).__name__}: {error})"
+            return
+        if any(Path(shard).name != shard for shard in shards):
+            yield f"{index.name} names files outside its folder"
+            return
+    else:
+        shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not shards:
+        yield "no *.safetensors file"
+    for shard in shards:
+        names, problem = header(folder / shard)
+        if problem:
+            yield problem
+            continue
+        lost = [tensor for tensor, home in wanted.items() if home == shard and tensor not in names]
+        if lost:
+            yield f"{shard} lacks {len(lost)} tensor(s) that the index promises, first {lost[0]}"
+
+
+def header(path: Path) -> tuple[dict, str | None]:
+    """Tensor table of a safetensors file, and what is wrong with the file (None: its size is as promised)."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as stream:
+            start = stream.read(8)
+            if start.startswith(b"version "):
+                return {}, f"{path.name} is a Git LFS pointer, not the weights (git lfs pull)"
+            if len(start) < 8:
+                return {}, f"{path.name} is cut off: {size} bytes"
+            length = struct.unpack("<Q", start)[0]
+            if length > min(size - 8, 100_000_000):
+                return {}, f"{path.name} is cut off or no safetensors file ({size} bytes, header of {length})"
+            table = json.loads(stream.read(length))
+            table.pop("__metadata__", None)
+            ends = [entry["data_offsets"][1] for entry in table.values()]
+    except FileNotFoundError:
+        return {}, f"{path.name} is missing"
+    except OSError as error:
+        return {}, f"{path.name} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return {}, f"{path.name} has a damaged header"
+    promised = 8 + length + max(ends, default=0)
+    if size != promised:
+        return table, f"{path.name} has {size} bytes, its header promises {promised}: half-downloaded?"
+    return table, None
