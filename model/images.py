@@ -59,20 +59,31 @@ def load_image(source, *, frame: int = 0) -> Image.Image:
     if isinstance(source, Image.Image):
         return to_rgb(source, name)
     with open_image(source) as image:
-        frames = getattr(image, "n_frames", 1)
-        if not 0 <= frame < frames:
-            raise ImageError(f"{name}: no frame {frame}; it has {frames} (counted from 0)")
+        if frame:
+            _seek(image, frame, name)
+        page = to_rgb(
+            image, name
+        )  # before the frames are counted: a damaged list of frames must not cost this one
         try:
-            if frame:
-                image.seek(frame)
-            image.load()
+            frames = getattr(image, "n_frames", 1)
         except Exception as error:
-            raise _broken(name, error) from error
-        page = to_rgb(image, name)
+            page.info["notes"].append(f"frame {frame + 1} was read, the others cannot be counted ({error})")
+            return page
         # A camera's MPO is one photo with previews behind it, so the extra frames are not worth a word there.
         if frames > 1 and image.format != "MPO":
             page.info["notes"].append(f"frame {frame + 1} of {frames} was read")
         return page
+
+
+def _seek(image: Image.Image, frame: int, name: str) -> None:
+    try:
+        image.seek(frame)
+    except EOFError as error:
+        raise ImageError(
+            f"{name}: there is no frame {frame} (counted from 0); ask for an earlier one"
+        ) from error
+    except Exception as error:
+        raise _broken(name, error) from error
 
 
 def open_image(source) -> Image.Image:
@@ -223,6 +234,6 @@ def _broken(name: str, error: Exception) -> ImageError:
         return ImageError(f"{name}: not enough memory to decode it; scale it down")
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return ImageError(f"{name}: too many pixels ({error}); scale it down")
-    detail = str(error) or type(error).__name__
+    detail = " ".join(str(error).split()) or type(error).__name__
     kind = "truncated" if "truncated" in detail.lower() or isinstance(error, EOFError) else "damaged"
     return ImageError(f"{name}: {kind} image ({detail}); copy or download it again")
