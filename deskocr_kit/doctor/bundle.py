@@ -16,15 +16,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from deskocr_kit.doctor.capture import FILES, Capture, parse_env
-from deskocr_kit.doctor.facts import VARIABLES
+from deskocr_kit.doctor.capture import FILES, Capture, parse_env, parse_pip
+from deskocr_kit.doctor.facts import PRIVATE_NAME, VARIABLES
 from deskocr_kit.doctor.report import Report
 
 PROXIES = re.compile(r"^(https?|all|no)_proxy$", re.I)
-PRIVATE_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH|COOKIE|SESSION|_KEY$|^KEY",
-    re.I,
-)
 SCRUBS = (
     # user:password@ in an address, also without a scheme; then the query of an address
     (re.compile(r"([a-z][\w+.-]*://)[^/\s@]*@", re.I), r"\1<credentials>@"),
@@ -34,7 +30,7 @@ SCRUBS = (
     (
         re.compile(
             r"((?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|auth|credentials?"
-            r"|bearer|cookie)[\w-]*[\"']?\s*[=:]\s*|\bbearer\s+)[\"']?[^\s\"',;&]+",
+            r"|bearer|cookie)[\w-]*[\"']?\s*[=:](?!=)\s*(?:(?:bearer|basic|token)\s+)?|\bbearer\s+)[\"']?[^\s\"',;&]+",
             re.I,
         ),
         r"\1<removed>",
@@ -112,19 +108,16 @@ def scrub_env(text: str) -> str:
 
 
 def scrub_pip(text: str) -> str:
-    """Names and versions stay; the address or folder that a package came from goes."""
-    text = re.sub(r"(?m)^(\S+\s*@\s*).*?([^/\\\s]*\d[^/\\\s]*)?$", lambda m: f"{m[1]}{m[2] or ''}", text)
-    return scrub(re.sub(r"(?m)^(\S+\s+\d\S*)\s+[/~\\A-Z].*$", r"\1", text))
+    """Names and versions; the address or folder that a package came from goes."""
+    return "".join(f"{name}=={version}\n" for name, version in parse_pip(text).items())
 
 
 def _scrubbed(value: object) -> object:
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
-        return {
-            key: "<removed>" if PRIVATE_NAME.search(str(key)) else _scrubbed(item)
-            for key, item in value.items()
-        }
+        hidden = {key for key in value if "serial" in str(key).lower()}
+        return {key: "<removed>" if key in hidden else _scrubbed(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_scrubbed(item) for item in value]
     return value

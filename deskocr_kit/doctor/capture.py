@@ -181,7 +181,7 @@ def parse_env(text: str) -> dict[str, str]:
 
 _PIP_LINES = (
     r"([A-Za-z0-9][\w.-]*)\s*===?\s*([\w.+!-]+)",
-    r"([A-Za-z0-9][\w.-]*)\s*@\s*\S*?[-_/](\d[\w.+]*?)(?:-(?:cp|py)\d\S*)?(?:\.whl|\.tar\.gz)?\S*$",
+    r"([A-Za-z0-9][\w.-]*)\s*@\s*\S*[-_](\d+\.\d[\w.+]*?)(?=-(?:cp|py)\d|\.whl|\.tar|\.zip)",
     r"([A-Za-z0-9][\w.-]*)\s+v?(\d[\w.+!-]*)(\s|$)",  # list
 )
 

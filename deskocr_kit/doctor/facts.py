@@ -14,6 +14,11 @@ VARIABLES = re.compile(
     r"|DESKOCR_)"
 )
 
+PRIVATE_NAME = re.compile(
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH|COOKIE|SESSION|_KEY$|^KEY",
+    re.I,
+)
+
 
 def _board(smi: npu_smi.NpuSmi, name: str) -> str | None:
     found = [page[name] for page in smi.details if page.get(name, "NA") not in ("", "NA", "-")]
@@ -79,7 +84,7 @@ def collect(capture: Capture) -> dict:
         "driver": driver,
         "firmware": firmware,
         "packages": parse_pip(capture.files.get("pip-list.txt", "")),
-        "env": {name: value for name, value in sorted(env.items()) if VARIABLES.match(name)},
+        "env": {k: v for k, v in sorted(env.items()) if VARIABLES.match(k) and not PRIVATE_NAME.search(k)},
         "missing": capture.notes,
         "paths": capture.paths,
     }

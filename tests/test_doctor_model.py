@@ -1,0 +1,87 @@
+"""Model folders: whole, half-downloaded, pointers, pickles, foreign indices."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from deskocr_kit.doctor import rules_model
+
+
+def shard(path: Path, tensors: dict[str, int]) -> None:
+    """A safetensors file of uint8 tensors: name -> number of bytes."""
+    table, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, size in tensors.items():
+        table[name] = {"dtype": "U8", "shape": [size], "data_offsets": [at, at + size]}
+        at += size
+    head = json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(at))
+
+
+ONE, TWO = (f"model-0000{i}-of-000002.safetensors" for i in (1, 2))
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    shard(tmp_path / ONE, {"a": 10, "b": 20})
+    shard(tmp_path / TWO, {"c": 30})
+    weight_map = {"a": ONE, "b": ONE}
+    weight_map["c"] = TWO
+    (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "deepseek_vl_v2"}))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    return tmp_path
+
+
+def check(folder: Path, needed: bool = True):
+    return rules_model.check(folder, "weights", needed)
+
+
+def test_a_whole_folder(folder):
+    row = check(folder)
+    assert row.status == "OK" and "2 file(s)" in row.seen
+
+
+def test_half_downloaded(folder):
+    path = folder / TWO
+    whole = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-7])
+    row = check(folder)
+    assert row.status == "FAIL" and f"{whole - 7} bytes" in row.seen and str(whole) in row.seen
+    path.write_bytes(path.read_bytes()[:5])
+    assert "cut off" in check(folder).seen
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / TWO).unlink(), "model-00002-of-000002.safetensors is missing"),
+        (lambda f: (f / ONE).write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
+        (lambda f: shard(f / ONE, {"a": 10}), "lacks 1 tensor(s) that the index promises, first b"),
+        (lambda f: (f / INDEX).write_text("{"), "index.json cannot be read"),
+        (lambda f: (f / INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'), "outside its folder"),
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "config.json").write_text("[1]"), "does not describe a model"),
+        (lambda f: (f / ONE).write_bytes(struct.pack("<Q", 4) + b"[{}]"), "damaged header"),
+    ],
+)
+def test_faults_are_named(folder, spoil, said):
+    spoil(folder)
+    row = check(folder)
+    assert row.status == "FAIL" and said in row.seen and row.remedy
+
+
+def test_absent_pickles_and_tokenizer(folder, tmp_path):
+    assert check(tmp_path / "nowhere").status == "FAIL"
+    assert check(tmp_path / "nowhere", needed=False).status == "SKIP"
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    row = check(old, needed=False)
+    assert row.status == "FAIL" and "pickles" in row.seen
+    (folder / "tokenizer.json").unlink()
+    assert check(folder).status == "WARN"
