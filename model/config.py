@@ -1,7 +1,7 @@
 """Sizes of DeepSeek-OCR, read from a config.json in the official layout.
 
-The official file leaves out what the original code hard-codes (patch, window, neck, eps, …). Each of those has
-a key here too, whose default is the official value, so that a tiny checkpoint can state its own.
+The official file leaves out what the original code hard-codes (patch, window, neck, eps, …). Each of those
+has a key here too, whose default is the official value, so that a tiny checkpoint can state its own.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class SamConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """CLIP-L encoder. `grid` is the side of the stored position table; `patch` only shapes an unused weight."""
+    """CLIP-L encoder. `grid` is the side of the position table; `patch` only shapes an unused weight."""
 
     width: int
     layers: int
@@ -109,7 +109,7 @@ class ClipConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """DeepSeek-V2 decoder as used here: plain multi-head attention, mixture of experts after `dense_layers`."""
+    """DeepSeek-V2 decoder as used here: plain attention, mixture of experts after `dense_layers`."""
 
     width: int
     layers: int
@@ -256,7 +256,7 @@ class DeepseekOCRConfig(PretrainedConfig):
             (self.topk_method != "greedy", "only topk_method 'greedy' exists here"),
             (
                 self.num_key_value_heads != self.num_attention_heads,
-                "num_key_value_heads must equal num_attention_heads: there is no grouped-query attention here",
+                "num_key_value_heads must equal num_attention_heads: no grouped-query attention here",
             ),
             (
                 decoder.experts_per_token > decoder.experts,

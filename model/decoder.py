@@ -1,4 +1,5 @@
-"""The DeepSeek-V2 decoder as DeepSeek-OCR uses it: RMS norm, rotary attention, mixture of experts, static KV cache.
+"""The DeepSeek-V2 decoder as DeepSeek-OCR uses it: RMS norm, rotary attention, mixture of experts, static KV
+cache.
 
 Shape letters: see slots.py.
 """
@@ -19,8 +20,8 @@ def rotary_tables(
 ) -> tuple[Tensor, Tensor]:
     """positions (b, n) -> cos, sin (b, 1, n, k) in `dtype`; angles in fp32, half-split layout.
 
-    The frequencies are computed here and stored nowhere: rounding them to bf16, as `.to(torch.bfloat16)` does to
-    the original's buffer, turns the angle at position 1000 by 1.2 rad.
+    The frequencies are computed here and stored nowhere: rounding them to bf16, as `.to(torch.bfloat16)` does
+    to the original's buffer, turns the angle at position 1000 by 1.2 rad.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     angles = positions[:, None, :, None].float() * (1.0 / theta**exponents)
@@ -31,7 +32,8 @@ def rotary_tables(
 class KVCache:
     """Keys and values of all layers, allocated once for `length` positions: (layers, 2, b, h, length, k).
 
-    `filled` is how many positions hold something; layers write behind it, `advance` moves it when a pass is done.
+    `filled` is how many positions hold something; layers write behind it, `advance` moves it when a pass is
+    done.
     """
 
     def __init__(self, c: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device):
@@ -116,7 +118,9 @@ class MoE(nn.Module):
         self.slots = slots
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (n, d) -> expert ids (n, top) and their weights (n, top) fp32: softmax over all, not renormalised."""
+        """x (n, d) -> expert ids (n, top) and their weights (n, top) fp32: softmax over all, not
+        renormalised.
+        """
         # Outside any autocast: the original's «fp32» router silently ran in bf16 under autocast.
         with torch.autocast(x.device.type, enabled=False):
             scores = F.linear(x.float(), self.gate.weight.float()).softmax(dim=-1)

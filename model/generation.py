@@ -25,12 +25,16 @@ def prefill(
 def decode(
     model: DeepseekOCRForCausalLM, token: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
 ) -> Tensor:
-    """One more token per sample: token and positions (b, 1), mask (b, 1, 1, filled + 1) or None -> (b, vocab)."""
+    """One more token per sample: token and positions (b, 1), mask (b, 1, 1, filled + 1) or None -> (b,
+    vocab).
+    """
     return model.decode_embeds(model.model.embed_tokens(token), positions, mask, False, cache, last=1)[:, -1]
 
 
 def pick(logits: Tensor, banned: Sequence[Iterable[int]]) -> tuple[list[int], bool]:
-    """Greedy choice per row among the tokens that are not banned; False if a row is NaN or Inf. One host sync."""
+    """Greedy choice per row among the tokens that are not banned; False if a row is NaN or Inf. One host
+    sync.
+    """
     for row, tokens in enumerate(banned):
         if tokens:
             logits[row, torch.tensor(sorted(tokens), device=logits.device)] = -torch.inf

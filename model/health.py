@@ -21,7 +21,9 @@ def finite(value) -> bool:
 
 
 def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
-    """Name of the innermost module whose output is the first with NaN or Inf while `run()` runs; None if none is."""
+    """Name of the innermost module whose output is the first with NaN or Inf while `run()` runs; None if none
+    is.
+    """
     found: list[str] = []
 
     def watch(name: str):
@@ -47,7 +49,10 @@ def explain_nonfinite(model: nn.Module, run: Callable[[], object], dtype: torch.
     if broken:
         what = f"the weights of {broken[0]} hold NaN or Inf. Load the checkpoint again; verify its files."
     elif where is None:
-        what = "a second pass stayed finite: the first one read memory that was not ready, or the device is unsound."
+        what = (
+            "a second pass stayed finite: the first one read memory that was not ready, "
+            "or the device is unsound."
+        )
     else:
         what = f"first made by {where}. In {str(dtype).removeprefix('torch.')} values beyond "
         what += f"{torch.finfo(dtype).max:.0f} overflow: keep this layer in fp32, or run in bfloat16."

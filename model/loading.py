@@ -163,7 +163,8 @@ def find_tensors(folder: Path) -> dict[str, Entry]:
         lost := [n for n, f in weight_map.items() if n not in entries or entries[n].path.name != f]
     ):
         raise CheckpointError(
-            f"{folder}: {INDEX} names {len(lost)} tensors that are not in their file: {', '.join(lost[:SHOWN])}."
+            f"{folder}: {INDEX} names {len(lost)} tensors that are not in their file: "
+            f"{', '.join(lost[:SHOWN])}."
         )
     return {name: entry for name, entry in entries.items() if name not in IGNORED}
 
@@ -193,7 +194,7 @@ def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Pat
 
 
 def check_folder(folder: Path) -> tuple[DeepseekOCRConfig, dict[str, Entry]]:
-    """Config and tensor list of a checkpoint folder, verified against each other without reading any weight."""
+    """Config and tensor list of a checkpoint folder, verified against each other; no weight is read."""
     config, entries = read_config(folder), find_tensors(folder)
     compare(official_shapes(config), entries, Path(folder))
     return config, entries

@@ -89,7 +89,8 @@ class DeepseekOCRForCausalLM(nn.Module):
             plan: {slot name: function}, see slots.py; None takes the references.
 
         Raises:
-            CheckpointError: absent, incomplete, damaged or unfitting weights; the message names the first few.
+            CheckpointError: absent, incomplete, damaged or unfitting weights; the message names the first
+                few.
         """
         model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device))
         model.use_plan(plan or {})
@@ -168,8 +169,8 @@ class DeepseekOCRForCausalLM(nn.Module):
     ) -> Tensor:
         """Token embeddings (b, n, d) with the vectors of the pages in the masked places.
 
-        A sample is a text-only one if its row of `images_seq_mask` is all False; its pixels are not looked at.
-        (The original asks whether the pixels of sample 0 sum to zero, for the whole batch.)
+        A sample is a text-only one if its row of `images_seq_mask` is all False; its pixels are not looked
+        at. (The original asks whether the pixels of sample 0 sum to zero, for the whole batch.)
 
         Raises:
             ValueError: places and vectors differ in number, naming the sample.
@@ -188,7 +189,8 @@ class DeepseekOCRForCausalLM(nn.Module):
         for i, page in zip(with_page, pages, strict=True):
             if len(page) != counts[i]:
                 raise ValueError(
-                    f"sample {i}: {counts[i]} image placeholders in the text, but the page gives {len(page)} vectors. "
+                    f"sample {i}: {counts[i]} image placeholders in the text, but the page gives "
+                    f"{len(page)} vectors. "
                     "Were ids and pixels made with the same mode?"
                 )
         mask = images_seq_mask.to(self.device)
@@ -203,7 +205,9 @@ class DeepseekOCRForCausalLM(nn.Module):
         cache: KVCache | None = None,
         last: int = 0,
     ) -> Tensor:
-        """Embeddings (b, n, d) -> logits (b, n or last, vocab) fp32. mask bool (b, 1, n, keys), True = may look."""
+        """Embeddings (b, n, d) -> logits (b, n or last, vocab) fp32. mask bool (b, 1, n, keys), True = may
+        look.
+        """
         c = self.config.decoder
         rope = rotary_tables(positions.to(self.device), c.head_dim, c.rope_theta, embeds.dtype)
         x = embeds

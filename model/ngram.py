@@ -1,7 +1,7 @@
 """Guards against repetition loops: which tokens would complete an n-gram that was already said.
 
-Both rules look up the last n-1 tokens among the earlier starts of n-grams. Kept incrementally: O(1) per token, where
-the original rebuilds every n-gram of the sequence at each step.
+Both rules look up the last n-1 tokens among the earlier starts of n-grams. Kept incrementally: O(1) per
+token, where the original rebuilds every n-gram of the sequence at each step.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ class NgramGuard:
     """Feed it every token of one sequence; `banned()` says what must not come next.
 
     size: n. 0 switches the guard off.
-    window: only n-grams that start in the last `window` tokens count (the rule of the original's serving scripts);
+    window: only n-grams that start in the last `window` tokens count (the rule of the original's serving
+        scripts);
         None takes the whole sequence, prompt and padding included (the rule of transformers).
     whitelist: tokens that are never banned, for example table cells.
 
-    With n = 1 the windowed rule of the original bans nothing (its empty prefix is compared with the whole sequence),
-    the whole-sequence rule bans every token seen. Both are kept.
+    With n = 1 the windowed rule of the original bans nothing (its empty prefix is compared with the whole
+    sequence), the whole-sequence rule bans every token seen. Both are kept.
     """
 
     def __init__(self, size: int, window: int | None = None, whitelist: Iterable[int] = ()):

@@ -1,7 +1,8 @@
 """Reading and writing safetensors files one tensor at a time.
 
-Why not the library's own calls: its reader maps the file, so that every page read stays counted beside the model,
-and its writer holds a second copy of all tensors. A file of 6.7 GB must cost one tensor of extra memory, not 6.7 GB.
+Why not the library's own calls: its reader maps the file, so that every page read stays counted beside the
+model, and its writer holds a second copy of all tensors. A file of 6.7 GB must cost one tensor of extra
+memory, not 6.7 GB.
 The format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}, raw data.
 """
 
@@ -61,7 +62,8 @@ def read_header(path: Path) -> dict[str, Entry]:
             start = file.read(8)
             if start == b"version ":
                 raise CheckpointError(
-                    f"{path}: this is a git-lfs pointer, not the weights. Run `git lfs pull`, or download the file again."
+                    f"{path}: this is a git-lfs pointer, not the weights. "
+                    "Run `git lfs pull`, or download the file again."
                 )
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT
             raw = file.read(length) if length < min(HEADER_LIMIT, total) else b""

@@ -1,7 +1,8 @@
-"""The named places of the network where an implementation may be exchanged, with their reference in plain torch.
+"""The named places of the network where an implementation may be exchanged, with their reference in plain
+torch.
 
-A `Slots` object is shared by all modules of one model: `model.slots.conv2d = other` changes every convolution.
-Nothing here asks which device it runs on; whoever exchanges a function knows.
+A `Slots` object is shared by all modules of one model: `model.slots.conv2d = other` changes every
+convolution. Nothing here asks which device it runs on; whoever exchanges a function knows.
 
 Letters used for shapes in all of `model/`:
     b batch   n tokens   d width   h heads   k head dim   e experts   s side of a square map   c channels
@@ -53,7 +54,8 @@ def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Ten
 
 
 def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-    """Sum over the chosen experts: x (n, d), gate_up (e, 2i, d), down (e, d, i), ids and weights (n, top) -> (n, d).
+    """Sum over the chosen experts: x (n, d), gate_up (e, 2i, d), down (e, d, i), ids and weights (n, top) ->
+    (n, d).
 
     One expert after the other, as the original: simple, and one host synchronisation per call.
     Sums in fp32 and rounds once, as the original.
@@ -73,7 +75,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + k/2) of x (b, h, n, k) by the angles in cos, sin (b, 1, n, k): half-split layout."""
+    """Rotate the pairs (i, i + k/2) of x (b, h, n, k) by the angles in cos, sin (b, 1, n, k): half-split
+    layout.
+    """
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 

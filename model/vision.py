@@ -25,7 +25,9 @@ def resize_grid(table: Tensor, side: int) -> Tensor:
 
 
 def relative_table(table: Tensor, side: int) -> Tensor:
-    """Relative position table (2s-1, k) -> (side, side, k) by [query, key]; resized linearly if it does not fit."""
+    """Relative position table (2s-1, k) -> (side, side, k) by [query, key]; resized linearly if it does not
+    fit.
+    """
     length = 2 * side - 1
     if table.shape[0] != length:
         resized = F.interpolate(table.float().T[None], length, mode="linear", align_corners=False)
@@ -139,7 +141,7 @@ class SamBlock(nn.Module):
 
 
 class SamEncoder(nn.Module):
-    """pixels (b, 3, S, S) -> map (b, c, S/64, S/64). No norm or activation after the neck, as the original."""
+    """pixels (b, 3, S, S) -> map (b, c, S/64, S/64). No norm or activation after the neck."""
 
     def __init__(self, c: SamConfig, slots: Slots):
         super().__init__()
@@ -169,7 +171,8 @@ class ClipEmbeddings(nn.Module):
     def __init__(self, c: ClipConfig):
         super().__init__()
         self.class_embedding = nn.Parameter(torch.empty(c.width))
-        # In the checkpoint, never used: the SAM map takes the place of the patches. Kept so that saving is lossless.
+        # In the checkpoint, never used: the SAM map takes the place of the patches. Kept so that saving is
+        # lossless.
         self.patch_embedding = nn.Parameter(torch.empty(c.width, 3, c.patch, c.patch))
         self.position_embedding = nn.Parameter(torch.empty(c.grid**2 + 1, c.width))
         self.grid = c.grid
@@ -232,7 +235,7 @@ class ClipEncoder(nn.Module):
 
 
 def fuse(clip: Tensor, sam_map: Tensor) -> Tensor:
-    """CLIP tokens without the class token, then the SAM map: (b, 1+s*s, d), (b, c, s, s) -> (b, s*s, d + c)."""
+    """CLIP tokens but the class token, then the SAM map: (b, 1+s*s, d), (b, c, s, s) -> (b, s*s, d + c)."""
     return torch.cat((clip[:, 1:], sam_map.flatten(2).transpose(1, 2)), dim=-1)
 
 

@@ -1,4 +1,6 @@
-"""The network against the original's outputs. Tolerances: goldens/README.md (4-5 times fp32's own noise there)."""
+"""The network against the original's outputs. Tolerances: goldens/README.md (4-5 times fp32's own noise
+there).
+"""
 
 from __future__ import annotations
 

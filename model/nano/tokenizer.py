@@ -1,7 +1,8 @@
-"""The nano tokenizer: bytes, plus the official special tokens. Writes tokenizer.json and tokenizer_config.json.
+"""The nano tokenizer: bytes, plus the official special tokens. Writes tokenizer.json and
+tokenizer_config.json.
 
-A byte-level BPE without merges, in the official file's format, so that `AutoTokenizer` reads it as it reads the
-official one; ids differ from the official ones, names do not.
+A byte-level BPE without merges, in the official file's format, so that `AutoTokenizer` reads it as it reads
+the official one; ids differ from the official ones, names do not.
 """
 
 from __future__ import annotations

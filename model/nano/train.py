@@ -1,8 +1,9 @@
-"""Train the nano checkpoint: `python -m model.nano.train`. Resumes from its newest state; README.md tells the recipe.
+"""Train the nano checkpoint: `python -m model.nano.train`. Resumes from its newest state; README.md tells the
+recipe.
 
 Two stages, because eyes and reader wait for each other otherwise:
-  eyes    dense pages; an extra head predicts, per vision token, the characters that stand in its cell, in order
-  reader  the caption loss as well, while rows move away from the cell grid, fonts mix and dirt comes in
+  eyes    dense pages; an extra head predicts, per vision token, the characters that stand in its cell, in
+  order reader  the caption loss as well, while rows move away from the cell grid, fonts mix and dirt comes in
 The extra head is not part of the stored checkpoint.
 """
 
@@ -37,7 +38,7 @@ FREE, OCR = "\nFree OCR.", "\n<|grounding|>OCR this image."
 
 
 def nano_config() -> DeepseekOCRConfig:
-    """The same network, small. Position tables keep the official sizes, so that every resize still happens."""
+    """The same network, small. Position tables keep the official sizes, so every resize still happens."""
     return DeepseekOCRConfig(
         vision_config={
             "width": {
@@ -70,11 +71,11 @@ def nano_config() -> DeepseekOCRConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    steps: int = 3600
+    steps: int = 2800
     batch: int = 16  # pages per process and step
-    eyes: int = 300  # steps before the caption loss joins
-    widen: tuple[int, int] = (900, 2000)  # steps between which the domain grows from EASY to WIDE
-    boxes: int = 1800  # step from which some batches ask for boxes
+    eyes: int = 900  # steps before the caption loss joins
+    widen: tuple[int, int] = (1300, 2200)  # steps between which the domain grows from EASY to WIDE
+    boxes: int = 2000  # step from which some batches ask for boxes
     rate: float = 1e-3
     warmup: int = 100
     decay: float = 0.3  # last share of the steps, in which the rate falls to 2 %
@@ -123,7 +124,9 @@ def encode(text: str) -> list[int]:
 
 
 def answer(page: Page, boxes: bool) -> str:
-    """What the model shall say: the lines, or each line with its box on a 0..999 scale, in the official format."""
+    """What the model shall say: the lines, or each line with its box on a 0..999 scale, in the official
+    format.
+    """
     if not boxes:
         return page.text
     scale = lambda v: min(999, max(0, round(v / SIDE * 999)))  # noqa: E731
@@ -134,7 +137,9 @@ def answer(page: Page, boxes: bool) -> str:
 
 
 def place_labels(page: Page) -> list[int]:
-    """For every cell, row-major, the classes of the characters whose centre lies in it: CELLS² * PLACES numbers."""
+    """For every cell, row-major, the classes of the characters whose centre lies in it: CELLS² * PLACES
+    numbers.
+    """
     places = [[0] * PLACES for _ in range(CELLS * CELLS)]
     filled = [0] * (CELLS * CELLS)
     for line in page.lines:
@@ -150,8 +155,8 @@ def place_labels(page: Page) -> list[int]:
 def folded_rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """`slots.rel_pos_attention` without the (n, n) bias: the bias becomes 2s more columns of q and k.
 
-    The query gets its scores against every key row and every key column, the key says which row and column it is,
-    one-hot; their product is the bias. Twice as fast to train here, because flash attention takes it.
+    The query gets its scores against every key row and every key column, the key says which row and column it
+    is, one-hot; their product is the bias. Twice as fast to train here, because flash attention takes it.
     """
     b, h, n, d = q.shape
     s = rel_h.shape[0]
@@ -196,7 +201,8 @@ class Trainee(nn.Module):
         super().__init__()
         self.ocr = DeepseekOCRForCausalLM.random(nano_config(), seed=seed).train()
         self.ocr.use_plan({"rel_pos_attention": folded_rel_pos_attention})
-        # White paper drowns the ink otherwise: filters that ignore flat areas and answer with unit size to strokes.
+        # White paper drowns the ink otherwise: filters that ignore flat areas and answer with unit size to
+        # strokes.
         with torch.no_grad():
             weight = self.ocr.model.sam_model.patch_embed.proj.weight
             weight -= weight.mean((1, 2, 3), keepdim=True)
@@ -215,7 +221,7 @@ class Trainee(nn.Module):
         where = F.cross_entropy(self.places(features).view(-1, CLASSES).float(), batch.places.view(-1))
         if not caption:
             return where, where.new_zeros(()), where.new_zeros(())
-        b, cells, d = features.shape
+        b, _, d = features.shape
         rows = features.view(b, CELLS, CELLS, d)
         rows = torch.cat((rows, m.image_newline.expand(b, CELLS, 1, d)), dim=2).flatten(1, 2)
         vision = torch.cat((rows, m.view_seperator.expand(b, 1, d)), dim=1)  # b 73 d

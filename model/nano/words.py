@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 import string
 
-ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p ph pl pr qu r s sc sh sl sm sn sp st str sw t th tr tw v w wh y z".split()
+ONSETS = (
+    "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p ph pl pr qu r s sc sh sl sm sn sp st str sw t th tr tw "
+    "v w wh y z"
+).split()
 VOWELS = "a e i o u a e i o ai au ea ee ei ie oa oo ou y".split()
 CODAS = ["", "", "", *"b ck d f g k l ll m n nd ng nt p r rd rk rn rt s ss st t th x z".split()]
 COMMON = (
-    "the of and to in is that for it was on are as with his they at be this from have or by one had not but what "
-    "all were when we there can an your which their said if do will each about how up out them then she many some "
-    "so these would other into has more her two like him see time could no make than first been its who now people "
-    "my made over did down only way find use may water long little very after words called just where most know"
+    "the of and to in is that for it was on are as with his they at be this from have or by one had "
+    "not but what all were when we there can an your which their said if do will each about how up "
+    "out them then she many some so these would other into has more her two like him see time could "
+    "no make than first been its who now people my made over did down only way find use may water "
+    "long little very after words called just where most know"
 ).split()
 PUNCTUATION = ".,;:!?-'\"()[]{}<>/\\@#$%^&*_+=|~`"
 
@@ -39,7 +43,9 @@ def number(rng: random.Random) -> str:
 
 
 def word(rng: random.Random) -> str:
-    """One token of text without blanks: letters, digits or punctuation, every printable ASCII character among them."""
+    """One token of text without blanks: letters, digits or punctuation, every printable ASCII character among
+    them.
+    """
     draw = rng.random()
     if draw < 0.42:
         text = syllables(rng)
