@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
@@ -236,3 +237,17 @@ def test_a_failing_npu_smi_is_a_complaint():
 def test_junk_never_raises(junk):
     for chip in parse(junk).chips:
         assert chip.hbm_total_mib is None
+
+
+def test_mutilated_printouts_never_raise():
+    """A thousand damaged copies (seeded): the parser may read less, but it must not fail."""
+    dice = random.Random(1)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(DATA.glob("npu-smi*/*"))]
+    chips = 0
+    for _ in range(1000):
+        text = list(dice.choice(texts))
+        for _ in range(dice.randint(1, 30)):
+            at = dice.randrange(len(text) + 1)
+            text[at : at + dice.randint(0, 40)] = dice.choice(["|", "\n", " / ", "NA", "\x00", "9", ":", ""])
+        chips += len(parse("".join(text)).chips)
+    assert chips > 1000

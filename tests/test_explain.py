@@ -60,7 +60,6 @@ def test_examples_meet_no_foreign_row():
     overlap = {row: ids(ROWS[row]["example"])[1:] for row in ROWS}
     assert {row: others for row, others in overlap.items() if others} == {
         "oom_1eb": ["oom"],  # the same message with one more fact in it
-        "opp_path": ["cann_not_found"],  # its last sentence is the general advice
     }
 
 

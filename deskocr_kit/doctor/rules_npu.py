@@ -179,9 +179,9 @@ def _chips(case: Case) -> Iterator[Row]:
     if sick:
         # One healthy card is enough to work with, so a sick neighbour is only a warning.
         status = "FAIL" if all(state == "FAIL" for state in states.values()) else "WARN"
-        remedy = (
-            "`npu-smi info -t health -i <id>` names the fault; ASCEND_RT_VISIBLE_DEVICES leaves a card out."
-        )
+        first = next(chip for chip in chips if _health(chip) != "OK")
+        ask = f"npu-smi info -t health -i {first['id']} -c {first['chip']}"
+        remedy = f"{ask}   names the fault; ASCEND_RT_VISIBLE_DEVICES leaves a card out."
         yield Row("NPU", "health", status, "; ".join(sick), remedy)
     elif any(chip["health"] for chip in chips):
         yield Row("NPU", "health", "OK", "every chip reports OK")

@@ -175,11 +175,11 @@ def _broken_torch(case: Case) -> Row:
     if case.package("torch-npu") and alone is not None and alone.state == "ok":
         cause = known[0].cause if known else probe.how
         seen = f"fails only because torch-npu is installed and cannot load: {probe.how}\n{cause}"
-        remedy = "export TORCH_DEVICE_BACKEND_AUTOLOAD=0   (torch then imports here, without the NPU)"
+        remedy = "export TORCH_DEVICE_BACKEND_AUTOLOAD=0   (torch then imports, without the NPU)"
         if case.hardware or case.homes:
             remedy = f"{known[0].remedy if known else 'Mend CANN.'} Until then: {remedy}"
         else:
-            remedy = f"pip uninstall torch-npu   (there is no CANN here), or {remedy}"
+            remedy = f"pip uninstall torch-npu   (no CANN here; transformers breaks on it too), or {remedy}"
         return Row("Device", "import torch", "FAIL", seen, remedy)
     remedy = known[0].remedy if known else "pip install --force-reinstall torch"
     return Row("Device", "import torch", "FAIL", probe.how, remedy)
