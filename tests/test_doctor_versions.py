@@ -127,7 +127,7 @@ def test_pip_lists_of_every_form():
     forms = [
         "Package   Version   Editable project location\n-------- ------- ----\n"
         "torch 2.6.0+cpu\ntorch_npu 2.6.0.post5 /home/a/b\nnumpy 1.26.4\n",
-        "torch==2.6.0+cpu\ntorch-npu @ file:///tmp/torch_npu-2.6.0.post5-cp311-cp311-linux_aarch64.whl#sha256=ab\nnumpy==1.26.4\n",
+        "torch==2.6.0+cpu\ntorch-npu @ file:///srv/torch_npu-2.6.0.post5-cp311-cp311-linux_aarch64.whl#sha256=ab\nnumpy==1.26.4\n",
         '[{"name": "torch", "version": "2.6.0+cpu"},\n'
         ' {"name": "torch_npu", "version": "2.6.0.post5"},\n {"name": "numpy", "version": "1.26.4"}]',
         "# packages in environment at /opt/conda:\n#\n"
