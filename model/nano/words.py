@@ -6,8 +6,8 @@ import random
 import string
 
 ONSETS = (
-    "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p ph pl pr qu r s sc sh sl sm sn sp st str sw t th tr tw "
-    "v w wh y z"
+    "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p ph pl pr qu r s sc sh sl sm sn sp st str sw t th "
+    "tr tw v w wh y z"
 ).split()
 VOWELS = "a e i o u a e i o ai au ea ee ei ie oa oo ou y".split()
 CODAS = ["", "", "", *"b ck d f g k l ll m n nd ng nt p r rd rk rn rt s ss st t th x z".split()]

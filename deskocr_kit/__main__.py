@@ -1,0 +1,5 @@
+"""python -m deskocr_kit"""
+
+from .cli import main
+
+main()

@@ -1,0 +1,31 @@
+"""Which folder of weights is meant. No torch here: doctor asks too."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+VARIABLE = "DESKOCR_MODEL"
+
+
+def model_folder() -> Path:
+    """The installed `model` package, found without importing it."""
+    return Path(next(iter(importlib.util.find_spec("model").submodule_search_locations)))
+
+
+def named() -> dict[str, Path]:
+    """The checkpoints that have a name: the embedded one, and where the official one belongs."""
+    return {"nano": model_folder() / "nano", "deepseek-ocr": model_folder() / "deepseek-ocr"}
+
+
+def find_checkpoint(name: str | Path | None = None) -> Path:
+    """The folder for a name, a path, or nothing.
+
+    Order for nothing: the variable DESKOCR_MODEL, then model/deepseek-ocr if it has a config.json, then nano.
+    """
+    name = name or os.environ.get(VARIABLE)
+    if name:
+        return named().get(str(name), Path(name))
+    official = named()["deepseek-ocr"]
+    return official if (official / "config.json").exists() else named()["nano"]

@@ -1,0 +1,51 @@
+"""`deskocr`: the command line. Commands import what they need when they run, so that this file starts without
+torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from .commands import demo, doctor, explain, ocr, shell
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+app.command()(doctor.doctor)
+app.command()(explain.explain)
+app.command()(ocr.ocr)
+app.command()(demo.demo)
+app.command()(shell.shell)
+
+
+@app.callback()
+def deskocr() -> None:
+    """DeepSeek-OCR on Ascend NPUs: read pages, and the instruments to port and prove it."""
+
+
+def message(error: BaseException) -> str:
+    """What the user is shown: our own errors in their words, those of a device with their explanation."""
+    from .errors import explain_exception
+
+    if isinstance(error, (ValueError, FloatingPointError, OSError)):
+        return f"error: {error}"
+    return explain_exception(error)
+
+
+def main() -> None:
+    """Entry point. DESKOCR_DEBUG=1 shows tracebacks."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `deskocr ocr … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("DESKOCR_DEBUG"):
+            raise
+        print(message(error), file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,72 @@
+"""`deskocr demo`: read the sample pages that ship with nano, beside the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .ocr import Device, Dtype, Model, note
+
+
+def sample_pages() -> list[tuple[Path, str]]:
+    """(picture, true text) of each sample page."""
+    from deskocr_kit.checkpoints import named
+
+    folder = named()["nano"] / "pages"
+    return [
+        (path, path.with_suffix(".txt").read_text(encoding="utf-8")) for path in sorted(folder.glob("*.png"))
+    ]
+
+
+def demo(
+    model: Model = "nano",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where text, boxes and pictures go.")] = Path(
+        "out"
+    ),
+) -> None:
+    """Read the sample pages; print the text beside the truth with its character error rate."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from deskocr_kit.metrics import cer, edits
+    from deskocr_kit.pages import iter_pages
+    from deskocr_kit.progress import bar
+    from deskocr_kit.reader import Reader
+    from deskocr_kit.records import page_record
+    from model.results import write_results
+
+    reader = Reader.load(model, device, dtype)
+    samples = sample_pages()
+    table = Table(
+        "page", "read", "truth", "CER", title=f"{reader.name} on {reader.model.device}", show_lines=True
+    )
+    wrong = length = 0
+    with bar(total=len(samples), unit="page") as progress:
+        for path, truth in samples:
+            page = next(iter(iter_pages(path)))
+            reading = reader.read(page.image, "free")
+            boxed = reader.read(page.image, "ocr")
+            folder = out / path.stem
+            record = page_record(page, reading, reader, "free", None)
+            write_results(folder, page.image, boxed.text, extra={**record, "truth": truth})
+            (folder / "text.txt").write_text(reading.text + "\n", encoding="utf-8")
+            distance, characters = edits(reading.text, truth)
+            wrong, length = wrong + distance, length + characters
+            table.add_row(
+                path.name, Text(reading.text), Text(truth.strip()), f"{cer(reading.text, truth):.3f}"
+            )
+            progress.update()
+    Console().print(table)
+    print(f"CER over all pages: {wrong / max(1, length):.4f} ({wrong} edits in {length} characters)")
+    first = out / samples[0][0].stem
+    print(
+        f"results in {out}/: per page text.txt, result.mmd, result.json\n"
+        f"boxes drawn on the page: {first}/result_with_boxes.jpg"
+    )
+    if reader.name == "nano":
+        note("nano is for testing and teaching only; model/README.md says how to get the official weights.")

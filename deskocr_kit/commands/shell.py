@@ -1,0 +1,118 @@
+"""`deskocr shell`: the interactive loop. Load once, then read page after page."""
+
+from __future__ import annotations
+
+import cmd
+import shlex
+from pathlib import Path
+
+from .demo import sample_pages
+from .ocr import Device, Dtype, Model
+
+
+def shell(model: Model = None, device: Device = "auto", dtype: Dtype = "auto") -> None:
+    """Read pages one after the other: test, all, a path, mode, prompt, help, quit."""
+    from deskocr_kit.reader import Reader
+
+    Shell(Reader.load(model, device, dtype)).cmdloop()
+
+
+class Shell(cmd.Cmd):
+    """Commands: test (one sample page), all (every one), a path, mode [NAME], prompt [NAME or text], quit."""
+
+    prompt = "deskocr> "
+
+    def __init__(self, reader, **streams):
+        super().__init__(**streams)
+        self.reader, self.mode, self.words, self.target = reader, None, "free", None
+        where = f"{reader.name} on {reader.model.device}"
+        self.intro = f"{where}. Type test, all, or the path of a page; help lists the rest."
+
+    def do_test(self, _):
+        """test: read the first sample page, and show the truth."""
+        self.sample(*sample_pages()[0])
+
+    def do_all(self, _):
+        """all: read every sample page, and show how far each is from the truth."""
+        for path, truth in sample_pages():
+            self.sample(path, truth)
+
+    def do_mode(self, name):
+        """mode [NAME]: show or set the mode: tiny, small, base, large, gundam."""
+        from model.processing import get_mode
+
+        try:
+            self.mode = get_mode(name).name if name else self.mode
+        except ValueError as error:
+            return self.say(f"error: {error}")
+        self.say(f"mode {self.mode or self.reader.settings['mode']}")
+
+    def do_prompt(self, words):
+        """prompt [NAME or text]: show or set the prompt; `prompt locate WHAT` for boxes of something."""
+        from model.processing import resolve_prompt
+
+        name, _, rest = words.partition(" ")
+        wanted = (
+            ("locate", rest.strip())
+            if name == "locate"
+            else (words or self.words, None if words else self.target)
+        )
+        try:
+            text = resolve_prompt(*wanted)
+        except ValueError as error:
+            return self.say(f"error: {error}")
+        self.words, self.target = wanted
+        self.say(f"prompt {text!r}")
+
+    def do_quit(self, _):
+        """quit: leave."""
+        return True
+
+    do_exit = do_q = do_quit
+
+    def do_EOF(self, _):
+        """Ctrl-D: leave."""
+        self.say("")
+        return True
+
+    def emptyline(self):
+        """Nothing typed, nothing done."""
+
+    def default(self, line):
+        """Everything else is the path of a page."""
+        try:
+            path = " ".join(shlex.split(line))
+        except ValueError:
+            path = line
+        self.read(path)
+
+    def sample(self, path, truth):
+        from deskocr_kit.metrics import cer
+
+        if (text := self.read(path)) is not None:
+            self.say(f"truth:\n{truth.strip()}\nCER {cer(text, truth):.3f}")
+
+    def read(self, path) -> str | None:
+        """Stream the text of each page of a file; the last page's text, or None after an error."""
+        from deskocr_kit.pages import iter_pages
+
+        text = None
+        try:
+            for page in iter_pages(path):
+                say = lambda piece: (self.stdout.write(piece), self.stdout.flush())  # noqa: E731
+                reading = self.reader.read(page.image, self.words, self.mode, self.target, on_text=say)
+                text = reading.text
+                cut = ", cut off at the token limit" if reading.truncated else ""
+                self.say(
+                    f"\n[{Path(page.file).name} page {page.number}: {len(reading.ids)} tokens, {reading.seconds:.1f} s{cut}]"
+                )
+        except KeyboardInterrupt:
+            self.say("\n(stopped)")
+        except Exception as error:  # one bad page must not end the session
+            from deskocr_kit.cli import message
+
+            self.say(message(error))
+        return text
+
+    def say(self, text: str) -> None:
+        self.stdout.write(text + "\n")

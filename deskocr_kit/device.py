@@ -1,0 +1,268 @@
+"""The only place that knows devices: pick one, its dtype, its memory, its clock, how it runs out of memory.
+
+    device = pick("auto")                 # DESKOCR_DEVICE, else npu, else cuda, else mps, else cpu
+    device = pick("npu-sim:as-believed")  # the simulated NPU with a profile; the device is "npu:0"
+    model.to(device, default_dtype(device))
+    with Timer(device) as t: ...
+    t.seconds, memory(device).peak
+
+Nothing here imports torch before it is needed: an installed torch-npu without CANN breaks `import torch`, and
+this module has to say so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from .device_memory import Memory, free_cache, is_out_of_memory, memory, reset_peak
+from .torch_import import AUTOLOAD, DeviceError, explain, import_torch, torch_npu_problem
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "AUTOLOAD",
+    "DeviceError",
+    "Event",
+    "Memory",
+    "Timer",
+    "count",
+    "default_dtype",
+    "describe",
+    "explain",
+    "free_cache",
+    "import_torch",
+    "is_out_of_memory",
+    "is_simulated",
+    "memory",
+    "module",
+    "pick",
+    "reset_peak",
+    "seed",
+    "synchronize",
+    "torch_npu_problem",
+]
+
+KINDS = ("npu", "cuda", "mps", "cpu")
+SIMULATED = "npu-sim"
+
+_configured: set[str] = set()
+
+
+# ---------------------------------------------------------------------- choosing
+def pick(name: str | None = "auto", quiet: bool = False) -> torch.device:
+    """The device called `name`, ready for use.
+
+    name: "auto" (the variable DESKOCR_DEVICE, else npu, cuda, mps, cpu in this order), "npu", "npu:1",
+    "cuda:0", "mps", "cpu", "npu-sim" or "npu-sim:<profile>" (installs the simulated NPU in this process for
+    good). On an NPU it sets jit_compile and internal formats off and says so once on stderr, unless `quiet`.
+    Raises DeviceError.
+    """
+    name = str(name or "auto").strip()
+    if name.lower() == "auto":
+        name = os.environ.get("DESKOCR_DEVICE", "").strip() or "auto"
+    kind, _, rest = name.partition(":")
+    kind = kind.lower()
+    problem = torch_npu_problem() if kind == "npu" else None
+    if problem:
+        raise DeviceError(problem)
+    torch = import_torch()
+    if kind == "auto":
+        kind = next(each for each in KINDS if count(each))
+    if kind == SIMULATED:
+        return _pick_simulated(rest, quiet)
+    if kind not in KINDS or (rest and not rest.isdigit()):
+        raise DeviceError(
+            f"unknown device {name!r}: use auto, {', '.join(KINDS)}, one of them with :index, or {SIMULATED}"
+        )
+    here = count(kind)
+    if not here:
+        raise DeviceError(f"no {kind} device: {_why_none(kind)}")
+    if rest and int(rest) >= here:
+        raise DeviceError(f"{name}: this process sees {here} of kind {kind}, the highest index is {here - 1}")
+    if kind == "cpu":
+        return torch.device("cpu")
+    device = torch.device(kind, int(rest or 0))
+    if kind == "npu":
+        _configure_npu(device, quiet)
+    if kind in ("npu", "cuda"):
+        module(device).set_device(device)
+    return device
+
+
+def count(kind: str) -> int:
+    """How many devices of a kind ("npu", "cuda", "mps", "cpu") this process can use."""
+    torch = import_torch()
+    if kind == "cpu":
+        return 1
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    if kind == "npu" and not hasattr(torch, "npu") and not _import_torch_npu():
+        return 0
+    backend = getattr(torch, kind)
+    return backend.device_count() if backend.is_available() else 0
+
+
+def is_simulated(device) -> bool:
+    """Whether figures from this device come from the simulated NPU, and may never be shown as an NPU's."""
+    torch = import_torch()
+    return torch.device(device).type == "npu" and bool(getattr(torch.npu, "simulated", False))
+
+
+def default_dtype(device) -> torch.dtype:
+    """fp16 on an NPU (and an MPS device), bf16 on a CUDA card that has it, else fp16; fp32 on the CPU."""
+    torch = import_torch()
+    kind = torch.device(device).type
+    if kind == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32 if kind == "cpu" else torch.float16
+
+
+def describe(device) -> dict:
+    """What a report has to say about a device: its name, whether it is simulated, the software around it."""
+    torch = import_torch()
+    device = torch.device(device)
+    named = module(device) if device.type in ("npu", "cuda") else None
+    name = named.get_device_name(device) if named else platform.processor() or platform.machine()
+    torch_npu = sys.modules.get("torch_npu")
+    return {
+        "device": str(device),
+        "name": name,
+        "simulated": is_simulated(device),
+        "profile": _simulator().profile().name if is_simulated(device) else None,
+        "torch": torch.__version__,
+        "torch_npu": getattr(torch_npu, "__version__", None),
+        "cann": getattr(torch.version, "cann", None),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def module(device):
+    """torch.npu, torch.cuda, torch.mps or torch.cpu: the module that goes with a device."""
+    torch = import_torch()
+    return getattr(torch, torch.device(device).type)
+
+
+def _simulator():
+    from . import simulator
+
+    return simulator
+
+
+def _pick_simulated(profile: str, quiet: bool) -> torch.device:
+    simulator = _simulator()
+    try:
+        chosen = simulator.install(profile or simulator.DEFAULT)
+    except (simulator.RealNpuPresent, simulator.ProfileError) as error:
+        raise DeviceError(str(error)) from error
+    if not quiet and f"sim:{chosen.name}" not in _configured:
+        _configured.add(f"sim:{chosen.name}")
+        print(
+            f"simulated NPU, profile {chosen.name!r}: no time measured on it is an NPU time", file=sys.stderr
+        )
+    return import_torch().device("npu", 0)
+
+
+def _import_torch_npu() -> bool:
+    if importlib.util.find_spec("torch_npu") is None:
+        return False
+    try:
+        import torch_npu  # noqa: F401
+    except Exception as error:
+        warnings.warn(f"torch-npu is installed but does not import. {explain(error)}", stacklevel=3)
+        return False
+    return True
+
+
+def _configure_npu(device: torch.device, quiet: bool) -> None:
+    """Off: compiling operators per shape, and private weight formats. On a 910B both are on by default in
+    builds before 26.0 and send convolutions through the legacy path. They only affect tensors made later, so:
+    at once."""
+    npu = module(device)
+    if "npu" in _configured or getattr(npu, "simulated", False):
+        return
+    _configured.add("npu")
+    npu.set_compile_mode(jit_compile=False)
+    npu.config.allow_internal_format = False
+    if not quiet:
+        print(f"{npu.get_device_name(device)}: jit_compile off, allow_internal_format off", file=sys.stderr)
+
+
+def _why_none(kind: str) -> str:
+    if kind == "npu":
+        if importlib.util.find_spec("torch_npu") is None:
+            found = "torch-npu is not installed; `deskocr doctor` says which one fits"
+        else:
+            found = "torch-npu is there but sees no card; `deskocr doctor` says why"
+        return f"{found}. To go on without a card: --device {SIMULATED}"
+    if kind == "cuda":
+        return "this torch has no CUDA, or no card is visible (CUDA_VISIBLE_DEVICES, nvidia-smi)"
+    return "this torch has no Metal support, or this is not an Apple machine"
+
+
+# ---------------------------------------------------------------------- order, time, randomness
+def synchronize(device) -> None:
+    """Wait until the device has done everything that it was given."""
+    if import_torch().device(device).type != "cpu":
+        module(device).synchronize()
+
+
+def seed(value: int) -> None:
+    """Seed Python, numpy (if imported) and torch on every device."""
+    import random
+
+    torch = import_torch()
+    random.seed(value)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(value % 2**32)
+    torch.manual_seed(value)  # seeds every backend that is loaded
+
+
+class Event:
+    """A mark in the device's stream, or on the host's clock where the device has no events. Record, then
+    compare."""
+
+    def __init__(self, device):
+        self.device = import_torch().device(device)
+        timed = self.device.type in ("npu", "cuda")
+        self._event = module(self.device).Event(enable_timing=True) if timed else None
+        self._time = None
+
+    def record(self) -> Event:
+        if self._event is not None:
+            self._event.record()
+        else:
+            synchronize(self.device)
+            self._time = time.perf_counter()
+        return self
+
+    def seconds_to(self, later: Event) -> float:
+        """Seconds from this mark to a later one; waits for the later one."""
+        if self._event is None:
+            return later._time - self._time
+        later._event.synchronize()
+        return self._event.elapsed_time(later._event) / 1e3
+
+
+class Timer:
+    """`with Timer(device) as t: ...` and then `t.seconds`: wall clock between two synchronisations."""
+
+    def __init__(self, device):
+        self.device = device
+        self.seconds = float("nan")
+
+    def __enter__(self) -> Timer:
+        synchronize(self.device)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *error) -> None:
+        synchronize(self.device)
+        self.seconds = time.perf_counter() - self._start

@@ -1,0 +1,25 @@
+"""How far a text is from the truth."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def normalise(text: str) -> str:
+    """What is compared: NFC, without blanks at line ends and empty lines at either end; all else counts."""
+    lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).replace("\r\n", "\n").split("\n")]
+    return "\n".join(lines).strip("\n")
+
+
+def edits(text: str, truth: str) -> tuple[int, int]:
+    """Levenshtein distance over characters, and the length of the truth; both after `normalise`."""
+    from rapidfuzz.distance import Levenshtein
+
+    text, truth = normalise(text), normalise(truth)
+    return Levenshtein.distance(text, truth), len(truth)
+
+
+def cer(text: str, truth: str) -> float:
+    """Character error rate: edits / length of the truth. May exceed 1; an empty truth counts as length 1."""
+    distance, length = edits(text, truth)
+    return distance / max(1, length)

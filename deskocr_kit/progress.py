@@ -1,0 +1,19 @@
+"""Progress on stderr, and nowhere if stderr is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+
+def bar(total: int, unit: str, hidden: bool = False):
+    """A tqdm bar whose `write` (stderr) and `print` (stdout) do not tear it."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def write(self, text, file=None, end="\n", nolock=False):
+            super().write(text, file=file or sys.stderr, end=end, nolock=nolock)
+
+        def print(self, text: str) -> None:
+            self.write(text, file=sys.stdout)
+
+    return Bar(total=total, unit=unit, file=sys.stderr, disable=True if hidden else None, leave=False)

@@ -1,0 +1,132 @@
+"""A loaded checkpoint that reads pages: model, tokenizer, device and the checkpoint's own settings in one
+place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .checkpoints import find_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from model import DeepseekOCRForCausalLM
+    from model.inference import Reading
+
+    from .pages import Page
+
+DTYPES = {
+    "fp32": "float32",
+    "float32": "float32",
+    "fp16": "float16",
+    "float16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+}
+
+
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is what suits the device. Raises ValueError for a name that is none of DTYPES."""
+    import torch
+
+    from . import device as devices
+
+    if name == "auto":
+        return devices.default_dtype(device)
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; there are auto, fp32, fp16, bf16")
+    return getattr(torch, DTYPES[name])
+
+
+@dataclass
+class Reader:
+    """Read pages with `read` (one image) or `read_file` (every page of a file)."""
+
+    model: DeepseekOCRForCausalLM
+    tokenizer: object
+    folder: Path
+    settings: dict  # mode, max_new_tokens, no_repeat_ngram_size, ngram_window
+    load_seconds: float
+
+    @classmethod
+    def load(cls, name: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Reader:
+        """Load a checkpoint (see checkpoints.find_checkpoint) onto a device (see device.pick).
+
+        Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
+        """
+        from model import DeepseekOCRForCausalLM
+        from model.inference import defaults
+
+        from . import device as devices
+
+        start = time.perf_counter()
+        folder = find_checkpoint(name)
+        where = devices.pick(device)
+        model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where)
+        tokenizer = load_tokenizer(folder)
+        devices.synchronize(where)
+        return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def read(
+        self,
+        image,
+        prompt: str = "free",
+        mode: str | None = None,
+        target: str | None = None,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], object] | None = None,
+    ) -> Reading:
+        """Read one image. prompt: a name in PROMPTS or free text; mode: a name in MODES, or the checkpoint's
+        own.
+        """
+        from model.inference import read_page
+        from model.processing import resolve_prompt
+
+        settings = dict(self.settings)
+        mode = mode or settings.pop("mode")
+        settings.pop("mode", None)
+        if max_new_tokens is not None:
+            settings["max_new_tokens"] = max_new_tokens
+        text = resolve_prompt(prompt, target)
+        return read_page(self.model, self.tokenizer, image, text, mode, on_text=on_text, **settings)
+
+    def read_file(self, path: str | Path, **how) -> Iterator[tuple[Page, Reading | None]]:
+        """Every page of an image or PDF with its reading, None where `page.error` says why there is none."""
+        from .pages import iter_pages
+
+        for page in iter_pages(path, collect_errors=True):
+            yield page, None if page.error is not None else self.read(page.image, **how)
+
+
+def load_tokenizer(folder: Path):
+    """The checkpoint's tokenizer through AutoTokenizer, from local files only.
+
+    Raises CheckpointError if the folder has none that loads.
+    """
+    from model.safetensors_io import CheckpointError
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise CheckpointError(
+            f"{folder}: tokenizer.json is missing. Copy it, and tokenizer_config.json, from the hub."
+        )
+    try:
+        from transformers import AutoConfig, AutoTokenizer
+
+        from model import DeepseekOCRConfig
+
+        # AutoTokenizer looks at config.json too, and warns of a model_type that it does not know.
+        AutoConfig.register(DeepseekOCRConfig.model_type, DeepseekOCRConfig, exist_ok=True)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{folder}: the tokenizer does not load ({error}). Copy it again.") from error

@@ -1,0 +1,53 @@
+"""One page read -> one plain record: what `deskocr ocr --json` prints and result.json holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def page_record(page, reading, reader, prompt: str, mode: str | None) -> dict:
+    """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error."""
+    from model.results import parse_boxes, to_pixels_box
+
+    record = {"file": page.file, "page": page.number}
+    if reading is None:
+        return {**record, "error": str(page.error)}
+    width, height = page.image.size
+    boxes = [
+        {
+            "label": ref.label,
+            "box": list(to_pixels_box(box, width, height)),
+            "box_999": list(box),
+        }
+        for ref in parse_boxes(reading.text)
+        for box in ref.boxes
+    ]
+    return {
+        **record,
+        "text": reading.text,
+        "boxes": boxes,
+        "tokens": len(reading.ids),
+        "prompt_tokens": reading.prompt_tokens,
+        "image_tokens": reading.image_tokens,
+        "truncated": reading.truncated,
+        "seconds": round(reading.seconds, 3),
+        "size": [width, height],
+        "notes": page.notes,
+        "prompt": prompt,
+        "mode": mode or reader.settings["mode"],
+        "model": reader.name,
+        "device": str(reader.model.device),
+        "dtype": str(reader.model.dtype).removeprefix("torch."),
+    }
+
+
+def output_folder(out: Path, page, taken: set[str]) -> Path:
+    """A folder under `out` named after the file (and page, from the second on), never one in `taken`."""
+    stem = Path(page.file).stem or "page"
+    name = stem if page.number == 1 else f"{stem}-p{page.number}"
+    base, i = name, 1
+    while name in taken:
+        i += 1
+        name = f"{base}-{i}"
+    taken.add(name)
+    return out / name

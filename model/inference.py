@@ -1,0 +1,191 @@
+"""One page in, text out: prompt, views, generation, decoding; and `infer`, the call that users of the
+original know.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
+from .results import clean_text, write_results
+
+# The original's greedy guard, over the whole sequence: size in normal and in evaluation mode.
+ORIGINAL_NGRAM, ORIGINAL_NGRAM_EVAL = 20, 35
+DEFAULTS = {
+    "mode": "gundam",
+    "max_new_tokens": 8192,
+    "no_repeat_ngram_size": ORIGINAL_NGRAM,
+    "ngram_window": None,
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model said of one page. `text` is without the end token; `raw` is with it."""
+
+    text: str
+    raw: str
+    ids: list[int]  # new tokens, the end token included
+    prompt_tokens: int  # with the placeholders
+    image_tokens: int  # placeholders
+    grid: tuple[int, int]  # tiles across, down; (1, 1) is none
+    truncated: bool  # stopped by max_new_tokens, not by the end token
+    seconds: float  # preprocessing to last token
+
+
+def defaults(folder: str | Path) -> dict:
+    """How a checkpoint wants to be read: DEFAULTS, overridden by the folder's generation_config.json.
+
+    Keys: mode (a name in MODES), max_new_tokens, no_repeat_ngram_size, ngram_window. The official folder has
+    no such file; the nano checkpoint has one.
+    """
+    path = Path(folder) / "generation_config.json"
+    given = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {key: given.get(key, value) for key, value in DEFAULTS.items()}
+
+
+class TextStream:
+    """Turns tokens into text as they come, holding back bytes that are not yet a whole character."""
+
+    def __init__(self, tokenizer, ends: set[int], say: Callable[[str], object]):
+        self.tokenizer, self.ends, self.say = tokenizer, ends, say
+        self.waiting: list[int] = []
+
+    def __call__(self, tokens: list[int]) -> None:
+        if tokens[0] in self.ends:
+            return self.flush()
+        self.waiting.append(tokens[0])
+        text = self.tokenizer.decode(self.waiting, skip_special_tokens=False)
+        if not text.endswith("\ufffd"):
+            self.waiting = []
+            self.say(text)
+
+    def flush(self) -> None:
+        """Say what waits, whole or not: generation has ended."""
+        if self.waiting:
+            self.say(self.tokenizer.decode(self.waiting, skip_special_tokens=False))
+            self.waiting = []
+
+
+def read_page(
+    model,
+    tokenizer,
+    page,
+    prompt: str,
+    mode: str | Mode = "gundam",
+    *,
+    max_new_tokens: int = DEFAULTS["max_new_tokens"],
+    no_repeat_ngram_size: int = ORIGINAL_NGRAM,
+    ngram_window: int | None = None,
+    on_text: Callable[[str], object] | None = None,
+) -> Reading:
+    """Read one page: whatever `load_image` takes, or None for a text-only prompt.
+
+    on_text: called with each new piece of text, for streaming.
+
+    Raises:
+        ImageError: the page cannot be read.
+        ValueError, NonFiniteError: see generation.generate.
+    """
+    start = time.perf_counter()
+    config = model.config
+    inputs = build_inputs(
+        tokenizer,
+        prompt,
+        page,
+        mode,
+        image_token_id=config.image_token_id,
+        bos_token_id=config.bos_token_id,
+    )
+    ends = {config.eos_token_id}
+    stream = None if on_text is None else TextStream(tokenizer, ends, on_text)
+    n = inputs["input_ids"].shape[1]
+    ids = model.generate(
+        **inputs,
+        max_new_tokens=max_new_tokens,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        ngram_window=ngram_window,
+        ngram_whitelist=table_cells(tokenizer),
+        on_tokens=stream,
+    )[0, n:].tolist()
+    if stream is not None:
+        stream.flush()
+    raw = tokenizer.decode(ids, skip_special_tokens=False)
+    return Reading(
+        text=tokenizer.decode([i for i in ids if i not in ends], skip_special_tokens=False).strip(),
+        raw=raw,
+        ids=ids,
+        prompt_tokens=n,
+        image_tokens=int(inputs["images_seq_mask"].sum()),
+        grid=tuple(inputs["images_spatial_crop"][0].tolist()),
+        truncated=ids[-1] not in ends,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def table_cells(tokenizer) -> list[int]:
+    """Ids of <td> and </td>, which may repeat: the original's whitelist (128821, 128822 in its tokenizer)."""
+    ids = tokenizer.convert_tokens_to_ids(["<td>", "</td>"])
+    return [i for i in ids if isinstance(i, int)]
+
+
+def infer(
+    model,
+    tokenizer,
+    prompt: str = "",
+    image_file: str | Path = "",
+    output_path: str | Path = "",
+    base_size: int = 1024,
+    image_size: int = 640,
+    crop_mode: bool = True,
+    test_compress: bool = False,
+    save_results: bool = False,
+    eval_mode: bool = False,
+    *,
+    max_new_tokens: int = DEFAULTS["max_new_tokens"],
+    on_text: Callable[[str], object] | None = None,
+) -> str:
+    """Read one page as the original's `infer` does, with its arguments; always returns the text.
+
+    Differences: nothing is printed unless `on_text=print`-like is given or `test_compress` asks for the
+    ratio; a prompt without a picture works; results are written only with `save_results`, which needs
+    `output_path`.
+
+    Raises:
+        ImageError: the page cannot be read.
+        ValueError: no prompt, or save_results without output_path.
+    """
+    if not prompt.strip():
+        raise ValueError("infer: the prompt is empty, for example '<image>\\nFree OCR.'")
+    if save_results and not str(output_path):
+        raise ValueError("infer: save_results needs output_path, a folder for the results")
+    mode = find_mode(base_size, image_size, crop_mode)
+    page = load_image(image_file) if str(image_file) else None
+    reading = read_page(
+        model,
+        tokenizer,
+        page,
+        prompt,
+        mode,
+        max_new_tokens=max_new_tokens,
+        no_repeat_ngram_size=ORIGINAL_NGRAM_EVAL if eval_mode else ORIGINAL_NGRAM,
+        on_text=on_text,
+    )
+    if test_compress and page is not None:
+        print(compression(reading, page.size, mode))
+    if save_results:
+        write_results(output_path, page, reading.text)
+    return clean_text(reading.text)
+
+
+def compression(reading: Reading, size: tuple[int, int], mode: str | Mode) -> str:
+    """The original's statistics line: text tokens against the vision tokens that carry page, not padding."""
+    valid = valid_image_tokens(get_mode(mode), size, reading.grid)
+    ratio = (
+        f"{len(reading.ids) / valid:.2f}" if valid else "undefined (the original counts 0 valid tokens here)"
+    )
+    return f"valid image tokens {valid}, text tokens {len(reading.ids)}, compression ratio {ratio}"
