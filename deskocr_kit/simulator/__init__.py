@@ -193,6 +193,8 @@ def _make_blockable(name: str) -> None:
         op = kernels.operator(name)
     except AttributeError:
         return  # an operator of another torch version
+    if name not in torch._C._dispatch_get_all_op_names():
+        return  # TorchScript's own, such as sort.int
     library = _libraries[0]
     if has_kernel(name, "CompositeImplicitAutograd"):
         composite.register(library, name, op.decompose)

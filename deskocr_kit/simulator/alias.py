@@ -30,7 +30,7 @@ _storage_at = torch._C._construct_storage_from_data_pointer
 def to_npu(tensor: torch.Tensor, index: int = 0) -> torch.Tensor:
     """The same memory as `tensor` (on the CPU), as a tensor on `npu:index`. Shape, strides and dtype are
     kept."""
-    if tensor.is_complex():  # a capsule cannot say "conjugated" or "negated"
+    if tensor.is_neg() or tensor.is_complex():  # a capsule cannot say "conjugated" or "negated"
         tensor = tensor.resolve_conj().resolve_neg()
     capsule = _to_capsule(tensor)
     _words_of(capsule, b"dltensor")[1] = _EXTENSION_DEVICE | index << 32
@@ -51,13 +51,12 @@ def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
     except AttributeError:  # a storage made by C++ (the legacy unpickler does that): host memory all the same
         return fixed_alias(tensor)
     dtype = tensor.dtype
+    if tensor.is_neg():
+        return to_cpu(tensor._neg_view())._neg_view()
+    if dtype.is_complex and tensor.is_conj():
+        return to_cpu(tensor.conj()).conj()
     if base.dtype is not dtype:
         return fixed_alias(tensor)
-    if dtype.is_complex or tensor.is_neg():
-        if tensor.is_neg():
-            return to_cpu(tensor._neg_view())._neg_view()
-        if tensor.is_conj():
-            return to_cpu(tensor.conj()).conj()
     shape, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
     if not offset and base.shape == shape and base.stride() == stride:
         return base

@@ -111,7 +111,8 @@ def _mem_get_info(device=None) -> tuple[int, int]:
 
 
 def _set_fraction(fraction: float, device=None) -> None:
-    memory.ledgers[_index(device)].fraction = float(fraction)
+    ledger = memory.ledgers[_index(device)]
+    ledger.set_limit(ledger.total, float(fraction))
 
 
 def _memory_stats(device=None) -> dict:

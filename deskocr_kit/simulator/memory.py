@@ -12,16 +12,19 @@ GIB = 1 << 30
 
 
 class Ledger:
-    """Bytes held by one device: `now`, the highest value `peak`, and the limit `total`."""
+    """Bytes held by one device: `now`, the highest value `peak`, and the `limit`, a `fraction` of the "
+    "`total`."""
 
-    __slots__ = ("fraction", "index", "now", "out_of_memory", "peak", "total")
+    __slots__ = ("fraction", "index", "limit", "now", "out_of_memory", "peak", "total")
 
     def __init__(self, index: int):
         self.index = index
         self.now = self.peak = 0
-        self.total = 64 * GIB
-        self.fraction = 1.0
         self.out_of_memory: type[Exception] = torch.OutOfMemoryError
+        self.set_limit(64 * GIB, 1.0)
+
+    def set_limit(self, total: int, fraction: float) -> None:
+        self.total, self.fraction, self.limit = total, fraction, int(total * fraction)
 
     def refuse(self, nbytes: int) -> None:
         """Raise what torch_npu raises when the card is full.
@@ -29,18 +32,16 @@ class Ledger:
         Builds up to the 7.3 line raise a plain RuntimeError, builds from 26.0 on torch.OutOfMemoryError; the
         profile says which. The text is the one of both.
         """
-        gib = [f"{n / GIB:.2f} GiB" for n in (nbytes, self.total, self.now, self.now, self.limit - self.now)]
-        raise self.out_of_memory(
-            f"NPU out of memory. Tried to allocate {gib[0]} (NPU {self.index}; {gib[1]} total capacity; "
-            f"{gib[2]} "
-            f"already allocated; {gib[3]} current active; {gib[4]} free; {gib[2]} reserved in total by "
-            "PyTorch) "
-            "If reserved memory is >> allocated memory try setting max_split_size_mb to avoid fragmentation."
+        wanted, total, now, free = (
+            f"{n / GIB:.2f} GiB" for n in (nbytes, self.total, self.now, self.limit - self.now)
         )
-
-    @property
-    def limit(self) -> int:
-        return int(self.total * self.fraction)
+        raise self.out_of_memory(
+            f"NPU out of memory. Tried to allocate {wanted} (NPU {self.index}; {total} total capacity; {now} "
+            "already "
+            f"allocated; {now} current active; {free} free; {now} reserved in total by PyTorch) If reserved "
+            "memory "
+            "is >> allocated memory try setting max_split_size_mb to avoid fragmentation."
+        )
 
 
 ledgers: list[Ledger] = [Ledger(0)]
@@ -51,7 +52,8 @@ def resize(count: int, total_bytes: int, out_of_memory: type[Exception]) -> None
     while len(ledgers) < count:
         ledgers.append(Ledger(len(ledgers)))
     for ledger in ledgers:
-        ledger.total, ledger.out_of_memory = total_bytes, out_of_memory
+        ledger.set_limit(total_bytes, ledger.fraction)
+        ledger.out_of_memory = out_of_memory
 
 
 class Allocation:
@@ -62,10 +64,10 @@ class Allocation:
     def __init__(self, index: int, nbytes: int):
         ledger = ledgers[index]
         now = ledger.now + nbytes
+        if now > ledger.limit:
+            self.ledger, self.nbytes = ledger, 0  # nothing to give back
+            ledger.refuse(nbytes)
         if now > ledger.peak:
-            if now > ledger.limit:
-                self.ledger, self.nbytes = ledger, 0  # nothing to give back
-                ledger.refuse(nbytes)
             ledger.peak = now
         ledger.now = now
         self.ledger, self.nbytes = ledger, nbytes

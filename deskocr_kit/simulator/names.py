@@ -43,6 +43,17 @@ ALSO = _aten("""
 #: Their Python binding takes numbers for tensors, so that a wrapped number may be passed on as it is.
 TAKES_NUMBERS = frozenset(_words("add sub mul div subtract multiply divide true_divide floor_divide"))
 
+#: The most frequent ones. PyTorch's generated Python function parses arguments faster than the operator
+#: object.
+QUICK = {
+    f"aten::{name}": name.partition(".")[0]
+    for name in _words("""
+        add.Tensor sub.Tensor mul.Tensor div.Tensor pow.Tensor_Scalar neg rsqrt exp sigmoid cos sin tanh
+        matmul mm bmm addmm baddbmm cat stack clone index_select embedding mean.dim sum.dim_IntList
+        eq.Scalar ne.Scalar gt.Scalar lt.Scalar softmax.int where.self masked_fill.Scalar native_layer_norm
+    """)
+}
+
 #: They only move or compare data: fp16 in, the same fp16 out. Raising it to fp32 would cost time for nothing.
 MOVES = frozenset(
     _words("""

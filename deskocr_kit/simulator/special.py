@@ -3,9 +3,11 @@ memory."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from . import counters, state
+from . import counters, memory, state
 from .alias import CPU, fixed_alias, to_cpu, to_npu
 from .kernels import CPU_KEYS, operator
 
@@ -14,6 +16,7 @@ _active = counters.active
 
 def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
     index = state.checked_index(device.index if device is not None else None)
+    _check_room(index, math.prod(size), dtype)
     if memory_format is torch.preserve_format:
         memory_format = None
     made = torch.empty(size, dtype=dtype, device=CPU, memory_format=memory_format or torch.contiguous_format)
@@ -22,7 +25,17 @@ def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_fo
 
 def empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
     index = state.checked_index(device.index if device is not None else None)
+    _check_room(index, math.prod(size), dtype)
     return to_npu(torch.empty_strided(size, stride, dtype=dtype, device=CPU), index)
+
+
+def _check_room(index: int, elements: int, dtype) -> None:
+    """The card's limit comes before the host's: a tensor that is too large must not be tried on the CPU
+    first."""
+    ledger = memory.ledgers[index]
+    nbytes = elements * (dtype or torch.get_default_dtype()).itemsize
+    if ledger.now + nbytes > ledger.limit:
+        ledger.refuse(nbytes)
 
 
 def copy_from(source, target, non_blocking=False):
@@ -47,6 +60,27 @@ def copy_from(source, target, non_blocking=False):
 def copy_from_and_resize(source, target):
     target.resize_(source.shape)
     return copy_from(source, target)
+
+
+def _to_copy(name: str):
+    """`.to(...)` by PyTorch's own kernel, except for asynchronous copies to the host: those ask C++ for
+    pinned memory."""
+    redispatch = operator(name).redispatch
+
+    def to_copy(
+        self, dtype=None, layout=None, device=None, pin_memory=None, non_blocking=False, memory_format=None
+    ):
+        if non_blocking and device is not None and device.type == "cpu":
+            form = memory_format or torch.preserve_format
+            result = torch.empty_like(to_cpu(self), dtype=dtype or self.dtype, memory_format=form)
+            result.untyped_storage()._pinned = True
+            return copy_from(self, result, non_blocking=True)
+        return redispatch(
+            CPU_KEYS, self, dtype=dtype, layout=layout, device=device, pin_memory=pin_memory,
+            non_blocking=non_blocking, memory_format=memory_format,
+        )  # fmt: skip
+
+    return to_copy
 
 
 def local_scalar_dense(tensor):
@@ -108,6 +142,7 @@ def all_kernels() -> dict[str, object]:
         "aten::empty_strided": empty_strided,
         "aten::_copy_from": copy_from,
         "aten::_copy_from_and_resize": copy_from_and_resize,
+        "aten::_to_copy": _to_copy("aten::_to_copy"),
         "aten::_local_scalar_dense": local_scalar_dense,
         "aten::resize_": resize_,
         "aten::set_.source_Storage_storage_offset": _in_place("aten::set_.source_Storage_storage_offset"),

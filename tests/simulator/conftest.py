@@ -1,0 +1,30 @@
+"""Installs the simulated NPU for this folder. Collected only in a process that is meant for it: see
+tests/test_simulator_suite.py."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+SIMULATING = os.environ.get("DESKOCR_DEVICE", "").startswith("npu-sim")
+collect_ignore_glob = [] if SIMULATING else ["test_*.py"]
+
+if SIMULATING:
+    from deskocr_kit import simulator
+
+    simulator.install("all")
+
+
+@pytest.fixture(autouse=True)
+def everything_works():
+    """Each test starts with the profile "all" and one device, and leaves no recording open."""
+    yield
+    assert not simulator.counters.active
+    simulator.use("all")
+
+
+@pytest.fixture
+def recorded():
+    with simulator.record() as recording:
+        yield recording

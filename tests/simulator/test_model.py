@@ -1,0 +1,82 @@
+"""Our model end to end on the simulated device: the golden checkpoint gives the CPU's tokens, or says what is
+missing."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from deskocr_kit import simulator
+from deskocr_kit.device import default_dtype, pick
+from model import DeepseekOCRForCausalLM
+from tests.golden import CHECKPOINT, inputs, tensors
+
+NPU = torch.device("npu:0")
+
+
+def moved(value):
+    if isinstance(value, torch.Tensor):
+        return value.to(NPU)
+    return type(value)(moved(x) for x in value) if isinstance(value, (list, tuple)) else value
+
+
+def tokens(model, case: str, count: int = 24) -> torch.Tensor:
+    given = {name: moved(value) for name, value in inputs(case).items()}
+    ids = model.generate(**given, max_new_tokens=count, eos_token_id=None)
+    return ids[:, given["input_ids"].shape[1] :].cpu()
+
+
+@pytest.fixture(scope="module")
+def on_npu() -> DeepseekOCRForCausalLM:
+    return DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, device="npu:0")
+
+
+@pytest.mark.parametrize("profile", ["all", "as-published", "as-published-2.6.0"])
+@pytest.mark.parametrize("case", ["g640", "crop2x1", "text"])
+def test_same_tokens_as_the_original(on_npu, case, profile):
+    with simulator.using(profile):
+        assert torch.equal(tokens(on_npu, case), tensors(case)["gen24_noeos"])
+
+
+def test_as_believed_says_what_is_missing(on_npu):
+    said = pytest.raises(NotImplementedError, match=r"aten::convolution.*as-believed; .*model.*\.py:\d+")
+    with simulator.using("as-believed"), simulator.record() as r, said:
+        tokens(on_npu, "g640")
+    (where,) = r.by_site("refused")
+    assert r.by_operator("refused") == {"aten::convolution": 1} and "/model/" in where
+
+
+def test_as_believed_with_the_cpu_in_place_of_errors(on_npu):
+    """The same operators missing in the friendlier way: right tokens, and a bill."""
+    missing = dict.fromkeys(("aten::convolution", "aten::masked_scatter_"), "cpu-fallback")
+    with simulator.using({"name": "slow", "block": missing}), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with simulator.record() as r:
+            assert torch.equal(tokens(on_npu, "g640"), tensors("g640")["gen24_noeos"])
+    assert r.fallbacks >= 5 and r.by_operator("fallback")["aten::convolution"] >= 5
+    assert len([w for w in caught if "will fall back to run on the CPU" in str(w.message)]) in (1, 2)
+
+
+def test_loading_holds_the_model_and_little_more():
+    with simulator.record() as r:
+        model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, torch.float16, "npu:0")
+    parameters = list(model.parameters())
+    held = sum(p.nbytes for p in parameters)
+    largest = max(p.nbytes for p in parameters)
+    assert {p.device for p in parameters} == {NPU} and {p.dtype for p in parameters} == {torch.float16}
+    assert r.peak_bytes <= torch.npu.memory_allocated() + 2 * largest and r.d2h_copies == 0
+    assert torch.npu.memory_allocated() >= held
+
+
+def test_fp16_stays_close_to_fp32(on_npu):
+    device = pick("npu-sim:as-published", quiet=True)
+    half = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, default_dtype(device), device)
+    assert half.dtype is torch.float16
+    given = {name: moved(value) for name, value in inputs("g640").items()}
+    with torch.no_grad():
+        exact, rounded = on_npu(**given).logits.float(), half(**given).logits.float()
+    # Per token, because rounding may send a token of this random network to another expert.
+    error = (exact - rounded).abs().amax(-1) / exact.abs().max()
+    assert (error < 0.01).float().mean().item() > 0.95

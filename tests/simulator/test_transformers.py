@@ -1,0 +1,102 @@
+"""transformers on the simulated device: generate() in its forms gives the CPU's tokens, and models load and
+save."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from deskocr_kit import simulator
+
+NPU = torch.device("npu:0")
+
+
+def make(dtype=torch.float32) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=256,
+        bos_token_id=0,
+        eos_token_id=None,
+        pad_token_id=1,
+    )
+    return LlamaForCausalLM(config).eval().to(dtype)
+
+
+def generate(model, **options) -> torch.Tensor:
+    torch.manual_seed(7)
+    ids = torch.randint(2, 256, (2, 9))
+    torch.manual_seed(1)
+    ids = ids.to(model.device)
+    with torch.no_grad():
+        return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, **options).cpu()
+
+
+WAYS = {
+    "greedy": {"do_sample": False},
+    "no_repeat": {"do_sample": False, "no_repeat_ngram_size": 2},
+    "beams": {"do_sample": False, "num_beams": 2},
+    "sampling": {"do_sample": True, "top_k": 5, "top_p": 0.9, "temperature": 0.7},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("profile", ["all", "as-published"])
+def test_generate_gives_the_cpus_tokens(options, profile):
+    model = make()
+    expected = generate(model, **options)
+    with simulator.using(profile):
+        assert torch.equal(generate(model.to(NPU), **options), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_generate_in_half_precision(dtype):
+    ids = generate(make(dtype).to(NPU), do_sample=False)
+    assert ids.shape == (2, 19)
+
+
+def test_save_and_load(tmp_path):
+    model = make().to(NPU)
+    expected = generate(model, do_sample=False)
+    model.save_pretrained(tmp_path)
+    loaded = LlamaForCausalLM.from_pretrained(tmp_path).eval().to("npu:0")
+    assert loaded.device == NPU and torch.equal(generate(loaded, do_sample=False), expected)
+
+
+def test_syncs_of_generate_are_found():
+    """generate() asks the device at every token whether to stop; the recording says from where."""
+    model = make().to(NPU)
+    with simulator.record() as r:
+        generate(model, do_sample=False)
+    assert r.syncs >= 10 and any("transformers" in where for where in r.by_site("sync"))
+
+
+def test_with_a_stand_in_for_torch_npu():
+    """Code that imports torch_npu by itself: transformers then takes the device for a real one, and works."""
+    code = """
+import torch
+from deskocr_kit import simulator
+simulator.install("as-published", torch_npu_stub=True)
+import torch_npu
+from transformers.utils import is_torch_npu_available
+assert torch_npu.simulated and torch_npu.npu is torch.npu and is_torch_npu_available()
+x = torch.randn(2, 8, device="npu")
+y, scale = torch_npu.npu_rms_norm(x, torch.ones(8, device="npu"))
+torch.testing.assert_close(y, torch.nn.functional.rms_norm(x, (8,), eps=1e-6))
+from tests.simulator.test_transformers import NPU, generate, make
+model = make()
+expected = generate(model, do_sample=False)
+assert torch.equal(generate(model.to(NPU), do_sample=False), expected)
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("done"), done.stderr
