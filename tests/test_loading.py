@@ -171,7 +171,7 @@ def test_position_ids_of_resaved_copies_are_ignored(tmp_path):
 
 
 def test_our_files_are_ordinary_safetensors_and_theirs_are_ours(golden_model, tmp_path):
-    """Written by us, read by the library (see `same`); written by the library in another order, read by us."""
+    """Written by us, read by the library (see `same`); written by it in another order, read by us."""
     weights = load_file(WEIGHTS)
     shutil.copy(CHECKPOINT / "config.json", tmp_path)
     save_file(dict(reversed(list(weights.items()))), tmp_path / "model-00001-of-000001.safetensors")

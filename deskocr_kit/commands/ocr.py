@@ -50,9 +50,8 @@ def ocr(
     files = expand_inputs(pages)
     reader = Reader.load(model, device, dtype)
     check_names(prompt, target, mode)
-    note(
-        f"reading with {reader.name} on {reader.model.device}, {str(reader.model.dtype).removeprefix('torch.')}"
-    )
+    dtype_name = str(reader.model.dtype).removeprefix("torch.")
+    note(f"reading with {reader.name} on {reader.model.device}, {dtype_name}")
     records, taken = [], set()
     with bar(total=len(files), unit="file", hidden=stream) as progress:
         for file in files:

@@ -103,9 +103,8 @@ class Shell(cmd.Cmd):
                 reading = self.reader.read(page.image, self.words, self.mode, self.target, on_text=say)
                 text = reading.text
                 cut = ", cut off at the token limit" if reading.truncated else ""
-                self.say(
-                    f"\n[{Path(page.file).name} page {page.number}: {len(reading.ids)} tokens, {reading.seconds:.1f} s{cut}]"
-                )
+                where = f"{Path(page.file).name} page {page.number}"
+                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s{cut}]")
         except KeyboardInterrupt:
             self.say("\n(stopped)")
         except Exception as error:  # one bad page must not end the session

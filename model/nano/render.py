@@ -97,10 +97,14 @@ def fill(rng: random.Random, name: str, size: int, width: float, full: bool) -> 
     return " ".join(words) or rng.choice("abcdefgh")
 
 
-def render(rng: random.Random, style: Style = WIDE, texts: list[str] | None = None) -> Page:
-    """One page, SIDE x SIDE, RGB. `texts` sets the lines; None draws them from the generator."""
+def render(
+    rng: random.Random, style: Style = WIDE, texts: list[str] | None = None, face_name: str | None = None
+) -> Page:
+    """One page, SIDE x SIDE, RGB. `texts` sets the lines, `face_name` the font; None draws them by chance."""
     draw = rng.random()
-    if draw < style.styled:
+    if face_name is not None:
+        name = face_name
+    elif draw < style.styled:
         name = rng.choice(STYLED)
     else:
         name = REGULAR[1] if rng.random() < style.mono else rng.choice((REGULAR[0], REGULAR[2]))

@@ -1,9 +1,9 @@
-"""Train the nano checkpoint: `python -m model.nano.train`. Resumes from its newest state; README.md tells the
-recipe.
+"""Train the nano checkpoint: `python -m model.nano.train`. Resumes from its newest state; see README.md.
 
-Two stages, because eyes and reader wait for each other otherwise:
-  eyes    dense pages; an extra head predicts, per vision token, the characters that stand in its cell, in
-  order reader  the caption loss as well, while rows move away from the cell grid, fonts mix and dirt comes in
+Three stages, because eyes and reader wait for each other otherwise:
+  eyes   dense pages; an extra head predicts, per vision token, the characters in its cell, in reading order
+  align  the eyes rest; the reader learns where on the page the next character stands, with half the batch
+  both   both losses, while rows move away from the cell grid, fonts mix and dirt comes in
 The extra head is not part of the stored checkpoint.
 """
 
@@ -71,11 +71,12 @@ def nano_config() -> DeepseekOCRConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    steps: int = 2800
+    steps: int = 3100
     batch: int = 16  # pages per process and step
-    eyes: int = 900  # steps before the caption loss joins
-    widen: tuple[int, int] = (1300, 2200)  # steps between which the domain grows from EASY to WIDE
-    boxes: int = 2000  # step from which some batches ask for boxes
+    eyes: int = 900  # until this step only the eyes learn
+    align: int = 1900  # until this step only the reader learns
+    widen: tuple[int, int] = (1900, 2300)  # steps between which the domain grows from EASY to WIDE
+    boxes: int = 2200  # step from which some batches ask for boxes
     rate: float = 1e-3
     warmup: int = 100
     decay: float = 0.3  # last share of the steps, in which the rate falls to 2 %
@@ -214,12 +215,13 @@ class Trainee(nn.Module):
             self.places.weight.normal_(0, width**-0.5, generator=generator)
             self.places.bias.zero_()
 
-    def forward(self, batch: Batch, caption: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, batch: Batch, task: str) -> tuple[Tensor, Tensor, Tensor]:
         """Losses: per place, per character, expert balance."""
         m = self.ocr.model
-        features = m.see(batch.pixels)  # b cells d
-        where = F.cross_entropy(self.places(features).view(-1, CLASSES).float(), batch.places.view(-1))
-        if not caption:
+        with torch.set_grad_enabled(task != "align"):
+            features = m.see(batch.pixels)  # b cells d
+            where = F.cross_entropy(self.places(features).view(-1, CLASSES).float(), batch.places.view(-1))
+        if task == "eyes":
             return where, where.new_zeros(()), where.new_zeros(())
         b, _, d = features.shape
         rows = features.view(b, CELLS, CELLS, d)
@@ -271,7 +273,8 @@ class Balance:
 def average_gradients(parameters: list[Tensor], world: int) -> None:
     if world == 1:
         return
-    flat = torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in parameters])
+    parameters = [p for p in parameters if p.grad is not None]
+    flat = torch.cat([p.grad.flatten() for p in parameters])
     dist.all_reduce(flat)
     flat /= world
     start = 0
@@ -305,35 +308,36 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
         rng = random.Random(f"{r.seed}/{step}/{rank}")
         shared = random.Random(f"{r.seed}/{step}")  # the same on every rank
         boxes = step >= r.boxes and shared.random() < 0.25
-        caption = step >= r.eyes
+        task = "eyes" if step < r.eyes else "align" if step < r.align else "both"
         style = style_at(r, step)
         if boxes:
             style = replace(style, lines=(1, 4))
-        batch = make_batch([render(rng, style) for _ in range(r.batch)], boxes)
+        count = r.batch // 2 if task == "align" else r.batch
+        batch = make_batch([render(rng, style) for _ in range(count)], boxes)
         for group in optimiser.param_groups:
             group["lr"] = rate_at(r, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            where, says, balance = trainee(batch, caption)
-            fade = 1.0 if not caption else max(0.1, 0.5 * (1 - step / r.steps))
+            where, says, balance = trainee(batch, task)
+            fade = 1.0 if task == "eyes" else max(0.1, 0.5 * (1 - step / r.steps))
             loss = fade * where + says + 0.01 * balance
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, world)
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"step {step}: gradient norm {float(norm)}")
+        if not math.isfinite(norm.item()):
+            raise FloatingPointError(f"step {step}: gradient norm {norm.item()}")
         optimiser.step()
         step += 1
         if rank == 0 and (step % 25 == 0 or step == 1):
             row = {
                 "step": step,
                 "seconds": round(time.time() - began, 1),
-                "task": "boxes" if boxes else "text" if caption else "eyes",
+                "task": "boxes" if boxes else task,
                 "rate": round(optimiser.param_groups[0]["lr"], 7),
-                "where": round(float(where), 4),
-                "says": round(float(says), 4),
-                "balance": round(float(balance), 3),
-                "norm": round(float(norm), 2),
+                "where": round(where.item(), 4),
+                "says": round(says.item(), 4),
+                "balance": round(balance.item(), 3),
+                "norm": round(norm.item(), 2),
             }
             with (run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")

@@ -1,0 +1,44 @@
+# Each target sets up .venv first when it is missing. PYTHON=python3.12 make … chooses another interpreter.
+# On x86-64 Linux the package index serves torch with CUDA (gigabytes). For the small CPU build:
+#   make ocr PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_FLAGS ?=
+READY := $(VENV)/.ready
+
+.PHONY: help ocr test test-slow test-full lab notebooks lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+ocr: $(READY)  ## read the sample pages with the embedded checkpoint; results in out/
+	$(BIN)/deskocr demo --out out
+
+test: $(READY) lint  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
+	$(BIN)/python -m pytest -q --durations=10
+
+test-slow: $(READY)  ## what takes minutes or downloads: long operator samples, the real torch-npu wheel
+	$(BIN)/python -m pytest -q -m slow --ignore=tests/test_full_size.py
+
+test-full: $(READY)  ## the official sizes with random weights: 7 GB of disk, 15 GB of memory
+	$(BIN)/python -m tests.full_size
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)  ## run every notebook in a fresh kernel and store it
+	$(BIN)/deskocr notebooks run
+
+clean:  ## remove what was made, keep .venv
+	rm -rf out build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,42 @@
+"""Kernels inherit this environment, so that notebooks are quiet and repeat themselves under test."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+for name, value in {
+    "DESKOCR_DEVICE": "cpu",
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}.items():
+    os.environ.setdefault(name, value)
+LEFT_OUT: list[str] = []
+
+
+def pytest_configure(config):
+    """nbval opens the sanitizer file relative to the current folder; it lies here."""
+    if getattr(config.option, "nbval_sanitize_with", None):
+        config.option.nbval_sanitize_with = str(ROOT / config.option.nbval_sanitize_with)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """A notebook says in metadata.deskocr.needs what it needs; where that is absent it is not collected."""
+    if collection_path.suffix != ".ipynb":
+        return None
+    needs = json.loads(collection_path.read_text("utf-8"))["metadata"].get("deskocr", {}).get("needs", [])
+    have = {"npu": os.environ["DESKOCR_DEVICE"] == "npu", "weights": bool(os.environ.get("DESKOCR_MODEL"))}
+    lacking = [need for need in needs if not have[need]]
+    if lacking:
+        LEFT_OUT.append(f"{collection_path.name} (needs {', '.join(lacking)})")
+        return True
+    return None
+
+
+def pytest_terminal_summary(terminalreporter):
+    if LEFT_OUT:  # so that it cannot vanish silently
+        terminalreporter.write_line("notebooks left out here: " + ", ".join(LEFT_OUT))
