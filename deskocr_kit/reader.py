@@ -121,12 +121,8 @@ def load_tokenizer(folder: Path):
             f"{folder}: tokenizer.json is missing. Copy it, and tokenizer_config.json, from the hub."
         )
     try:
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoTokenizer
 
-        from model import DeepseekOCRConfig
-
-        # AutoTokenizer looks at config.json too, and warns of a model_type that it does not know.
-        AutoConfig.register(DeepseekOCRConfig.model_type, DeepseekOCRConfig, exist_ok=True)
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
         raise CheckpointError(f"{folder}: the tokenizer does not load ({error}). Copy it again.") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 SAM_KEY, CLIP_KEY = "sam_vit_b", "clip-l-14-224"
 
@@ -266,3 +266,7 @@ class DeepseekOCRConfig(PretrainedConfig):
         for bad, message in wrong:
             if bad:
                 raise ValueError(f"config.json: {message}")
+
+
+# AutoTokenizer and AutoConfig look at config.json, and warn of a model_type that nobody registered.
+AutoConfig.register(DeepseekOCRConfig.model_type, DeepseekOCRConfig, exist_ok=True)

@@ -184,14 +184,15 @@ class DeepseekOCRForCausalLM(nn.Module):
         with_page = [i for i, count in enumerate(counts) if count]
         if not with_page:
             return embeds
-        crop = [[1, 1]] * len(counts) if images_spatial_crop is None else images_spatial_crop.tolist()
+        if images_spatial_crop is None:
+            images_spatial_crop = [[1, 1]] * len(counts)
+        crop = torch.as_tensor(images_spatial_crop).tolist()
         pages = self.encode_pages([images[i] for i in with_page], [crop[i] for i in with_page])
         for i, page in zip(with_page, pages, strict=True):
             if len(page) != counts[i]:
                 raise ValueError(
                     f"sample {i}: {counts[i]} image placeholders in the text, but the page gives "
-                    f"{len(page)} vectors. "
-                    "Were ids and pixels made with the same mode?"
+                    f"{len(page)} vectors. Were ids and pixels made with the same mode?"
                 )
         mask = images_seq_mask.to(self.device)
         return self.model.slots.place_images(embeds, mask, torch.cat(pages).to(embeds.dtype))
