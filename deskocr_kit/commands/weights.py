@@ -1,0 +1,196 @@
+"""`deskocr weights check`: is a folder of weights whole, and which network is it? No weight is loaded.
+
+A safetensors file states at its start every tensor's name, shape, dtype and place, and so how long it must
+be. That finds wrong and half-downloaded files in a second; a changed byte inside only a checksum finds
+(`--hash`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deskocr_kit.checkpoints import VARIABLE, find_checkpoint
+from deskocr_kit.doctor.report import Row
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The folders of weights.")
+
+OFFICIAL_BYTES, OFFICIAL_TENSORS = (
+    6_672_212_480,
+    2710,
+)  # metadata.total_size and entries of the official index
+# Where the hubs' own clients keep what they have of an unfinished download: huggingface_hub
+# (_local_folder.py) and modelscope (hub/constants.py).
+PARTIAL = (".cache/huggingface/download/*.incomplete", "._____temp/**/*.*", "*.part", "*.incomplete")
+PIECE = 1 << 24  # bytes
+GROUP = "weights"
+
+
+@app.callback()
+def weights() -> None:
+    """The folders of weights."""
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help=f"A folder, or nano, or deepseek-ocr. Default: ${VARIABLE}, then model/deepseek-ocr if it "
+            "has a config.json, then nano.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    hashes: Annotated[
+        bool, typer.Option("--hash", help="Also print the SHA-256 of every file, as the hubs show it.")
+    ] = False,
+) -> None:
+    """Is this folder of weights complete? Exit status: 0 usable, 1 not."""
+    place = find_checkpoint(folder)
+    rows, facts = examine(place)
+    if hashes and place.is_dir():
+        facts["sha256"] = {path.name: sha256(path) for path in sorted(place.iterdir()) if path.is_file()}
+    usable = all(row.status != "FAIL" for row in rows)
+    verdict = sentence(rows, facts)
+    if as_json:
+        answer = {"folder": str(place), "usable": usable, "verdict": verdict}
+        answer["rows"] = [
+            {key: value for key, value in asdict(row).items() if key != "group"} for row in rows
+        ]
+        print(json.dumps({**answer, **facts}, indent=1, ensure_ascii=False))
+    else:
+        print(text(place, rows, facts, verdict))
+    raise typer.Exit(0 if usable else 1)
+
+
+def examine(folder: Path) -> tuple[list[Row], dict]:
+    """Rows (config, files, tensors, dtype, network, tokenizer) and facts. Stops where nothing more can be
+    known.
+    """
+    from model import DeepseekOCRConfig, loading
+    from model.safetensors_io import CheckpointError
+
+    rows, facts = [], {}
+
+    def add(name: str, status: str, seen: str, remedy: str = "") -> None:
+        rows.append(Row(GROUP, name, status, seen, remedy))
+
+    def fault(name: str, error: CheckpointError) -> tuple[list[Row], dict]:
+        add(name, "FAIL", str(error), unfinished(folder))
+        return rows, facts
+
+    try:
+        config = loading.read_config(folder)
+    except CheckpointError as error:
+        return fault("config", error)
+    add("config", "OK", describe(config))
+    try:
+        entries = loading.find_tensors(folder)
+    except CheckpointError as error:
+        return fault("files", error)
+    files = sorted({entry.path for entry in entries.values()})
+    facts["files"] = {path.name: path.stat().st_size for path in files}
+    add("files", "OK", "; ".join(f"{name} {size:,} bytes" for name, size in facts["files"].items()))
+    try:
+        loading.compare(loading.official_shapes(config), entries, folder)
+    except CheckpointError as error:
+        return fault("tensors", error)
+    facts["tensors"], facts["bytes"] = len(entries), sum(entry.size for entry in entries.values())
+    add("tensors", "OK", f"all {len(entries)} names and shapes fit config.json; {facts['bytes']:,} bytes")
+    facts["dtypes"] = sorted({str(entry.dtype).removeprefix("torch.") for entry in entries.values()})
+    add(*dtype_row(facts["dtypes"]))
+    facts["official"] = sizes(config) == sizes(DeepseekOCRConfig())
+    add("network", "OK", network(facts))
+    add(*tokenizer_row(folder, config))
+    return rows, facts
+
+
+def sizes(config) -> tuple:
+    return config.sam, config.clip, config.decoder, config.image_token_id
+
+
+def describe(config) -> str:
+    c = config.decoder
+    return (
+        f"{c.layers} layers of width {c.width}, {c.experts} experts of which {c.experts_per_token} act, "
+        f"vocabulary {c.vocab}; SAM {config.sam.layers} x {config.sam.width}, "
+        f"CLIP {config.clip.layers} x {config.clip.width}"
+    )
+
+
+def dtype_row(dtypes: list[str]) -> tuple[str, str, str, str]:
+    if any(not name.startswith(("float", "bfloat")) for name in dtypes):
+        return ("dtype", "FAIL", ", ".join(dtypes), "Quantised copies are not read here; get the original.")
+    if len(dtypes) > 1:
+        return ("dtype", "WARN", ", ".join(dtypes), "Loading takes that of the first tensor; give --dtype.")
+    return ("dtype", "OK", dtypes[0], "")
+
+
+def network(facts: dict) -> str:
+    if not facts["official"]:
+        return "the same architecture in another size than the official one"
+    if facts["bytes"] == OFFICIAL_BYTES:
+        return f"DeepSeek-OCR at its official size: {OFFICIAL_TENSORS} tensors, {OFFICIAL_BYTES:,} bytes"
+    return f"DeepSeek-OCR, stored in another dtype than the official file's {OFFICIAL_BYTES:,} bytes"
+
+
+def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:
+    """tokenizer.json must be JSON and give <image> the id that config.json says."""
+    path, again = folder / "tokenizer.json", "Download tokenizer.json and tokenizer_config.json too."
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        added = {token["content"]: token["id"] for token in stored.get("added_tokens", [])}
+    except FileNotFoundError:
+        return ("tokenizer", "WARN", "no tokenizer.json: the weights load, but no page can be read", again)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return ("tokenizer", "FAIL", f"tokenizer.json is damaged ({error})", again)
+    if added.get("<image>") != config.image_token_id:
+        seen = f"<image> is {added.get('<image>')}, config.json says {config.image_token_id}"
+        return ("tokenizer", "FAIL", seen, "It belongs to another checkpoint. " + again)
+    return ("tokenizer", "OK", f"tokenizer.json, <image> is {config.image_token_id}", "")
+
+
+def unfinished(folder: Path) -> str:
+    """What to do, if a hub's client left part of a download here."""
+    for pattern in PARTIAL:
+        if any(folder.glob(pattern)):
+            return "A download stands unfinished here: run the same download command again, it resumes."
+    return "model/README.md says which files belong here and how to get them."
+
+
+def sentence(rows: list[Row], facts: dict) -> str:
+    if bad := [row.name for row in rows if row.status == "FAIL"]:
+        return f"NOT usable: {', '.join(bad)}"
+    what = "complete, the official network" if facts["official"] else "complete"
+    warned = [row.name for row in rows if row.status == "WARN"]
+    return what + (f"; look at: {', '.join(warned)}" if warned else "")
+
+
+def sha256(path: Path) -> str:
+    """Read in pieces: the file is larger than many memories."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
+    from deskocr_kit.progress import bar
+
+    with path.open("rb", buffering=0) as file, bar(path.stat().st_size, "B") as progress:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+            progress.update(size)
+    return digest.hexdigest()
+
+
+def text(folder: Path, rows: list[Row], facts: dict, verdict: str) -> str:
+    lines = [f"deskocr weights check: {folder}", ""]
+    for row in rows:
+        lines.append(f"{row.status:<5} {row.name:<10} {row.seen}")
+        if row.remedy:
+            lines.append(f"{'':<16} -> {row.remedy}")
+    if "sha256" in facts:
+        lines += ["", "SHA-256, to compare with the hub's page of each file:"]
+        lines += [f"{digest}  {name}" for name, digest in facts["sha256"].items()]
+    return "\n".join([*lines, "", f"Verdict: {verdict}"])
