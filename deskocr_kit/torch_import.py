@@ -48,9 +48,8 @@ def torch_npu_problem() -> str | None:
         return None
     return (
         f"torch-npu is installed, but CANN cannot be loaded ({found}). That breaks `import torch` and "
-        "transformers. "
-        f"With an NPU: `source` {_SET_ENV} before Python or Jupyter starts. "
-        f"Without one: `pip uninstall torch-npu`, or set {AUTOLOAD}=0."
+        f"transformers. With an NPU: `source` {_SET_ENV} before Python or Jupyter starts. Without one: "
+        f"`pip uninstall torch-npu`, or set {AUTOLOAD}=0."
     )
 
 

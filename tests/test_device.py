@@ -100,8 +100,8 @@ def test_memory_of_the_host():
 
 
 NPU_FULL = (
-    "NPU out of memory. Tried to allocate 2.00 GiB (NPU 0; 60.97 GiB total capacity; 57.31 GiB already allocated; "
-    "57.31 GiB current active; 1.02 GiB free; 58.20 GiB reserved in total by PyTorch)"
+    "NPU out of memory. Tried to allocate 2.00 GiB (NPU 0; 60.97 GiB total capacity; 57.31 GiB already "
+    "allocated; 57.31 GiB current active; 1.02 GiB free; 58.20 GiB reserved in total by PyTorch)"
 )
 
 

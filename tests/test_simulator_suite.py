@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent / "simulator"
+ALREADY_THERE = os.environ.get("DESKOCR_DEVICE", "").startswith(
+    "npu-sim"
+)  # then pytest collects the folder itself
 
 
 def run(*options: str) -> subprocess.CompletedProcess:
@@ -27,10 +30,11 @@ def passed(done: subprocess.CompletedProcess) -> None:
     assert done.returncode == 0 and " passed" in last, done.stdout[-8000:] + done.stderr[-2000:]
 
 
-def test_simulator_suite():
-    passed(run("-m", "not slow"))
+if not ALREADY_THERE:
 
+    def test_simulator_suite():
+        passed(run("-m", "not slow"))
 
-@pytest.mark.slow
-def test_slow_simulator_suite():
-    passed(run("-m", "slow"))
+    @pytest.mark.slow
+    def test_slow_simulator_suite():
+        passed(run("-m", "slow"))

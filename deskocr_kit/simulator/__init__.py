@@ -8,6 +8,9 @@
         model.generate(...)
     with simulator.using("as-believed"):      # the same process, a less able device
         model.generate(...)
+    with simulator.using("as-believed", survey=True), simulator.record() as r:
+        model.generate(...)                   # what is missing is computed all the same, and listed:
+    r.by_operator("refused"), r.by_site("refused")
 
 How it works: alias.py (one memory, two devices), kernels.py (a kernel per operator), failures.py (what a
 profile lacks). What it cannot tell: README.md. It counts; its times are host times and never those of an NPU.
@@ -100,8 +103,11 @@ def install(
     return use(chosen, device_count=device_count, half=half)
 
 
-def use(profile, device_count: int | None = None, half: str | None = None) -> Profile:
-    """Change the profile of the installed device; returns it. Tensors stay as they are."""
+def use(profile, device_count: int | None = None, half: str | None = None, survey: bool = False) -> Profile:
+    """Change the profile of the installed device; returns it. Tensors stay as they are.
+
+    survey: operators that would raise are counted as "refused" and computed all the same.
+    """
     global _profile
     chosen = load(profile)
     if half not in (None, "round", "native"):
@@ -116,17 +122,17 @@ def use(profile, device_count: int | None = None, half: str | None = None) -> Pr
     torch.npu.get_device_name = lambda device=None: f"{chosen.device_name} (simulated)"
     for name in chosen.restricted():
         _make_blockable(name)
-    failures.apply(chosen)
+    failures.apply(chosen, survey)
     _profile = chosen
     return chosen
 
 
 @contextlib.contextmanager
-def using(profile, device_count: int | None = None, half: str | None = None):
+def using(profile, device_count: int | None = None, half: str | None = None, survey: bool = False):
     """`use` for the length of a `with` block."""
     before, count, rounded = _profile, state.device_count, "round" if state.round_half else "native"
     try:
-        yield use(profile, device_count, half)
+        yield use(profile, device_count, half, survey)
     finally:
         use(before, count, rounded)
 

@@ -18,19 +18,22 @@ from .profiles import Profile, Rule
 Tensor = torch.Tensor
 
 
-def apply(profile: Profile) -> None:
-    """Put the profile's failures and rules into the kernel table, in the place of what was there."""
+def apply(profile: Profile, survey: bool = False) -> None:
+    """Put the profile's failures and rules into the kernel table, in the place of what was there.
+
+    survey: what would raise is counted as refused and computed all the same, so that one run finds all of it.
+    """
     kernels.table.update(kernels.plain)
     for name, body in kernels.plain.items():
         kind = None if name in kernels.always else profile.kind_of(name)
         if kind is not None:
-            body = _failing(name, body, kind, profile)
+            body = _failing(name, body, kind, profile, survey)
         for rule in reversed(profile.rules_of(name)):
-            body = _ruled(name, body, rule, profile)
+            body = _ruled(name, body, rule, profile, survey)
         kernels.table[name] = body
 
 
-def _failing(name: str, body, kind: str, profile: Profile):
+def _failing(name: str, body, kind: str, profile: Profile, survey: bool):
     if kind == "cpu-fallback":
         return _fallback(name, body, profile)
     make_error = {
@@ -42,6 +45,8 @@ def _failing(name: str, body, kind: str, profile: Profile):
     def refuse(*args, **kwargs):
         if counters.active:
             counters.note("refused", name)
+        if survey:
+            return body(*args, **kwargs)
         error = make_error[kind](name, f"{profile.name}; {counters.site()}")
         error.operator = name
         raise error
@@ -49,8 +54,8 @@ def _failing(name: str, body, kind: str, profile: Profile):
     return refuse
 
 
-def _ruled(name: str, body, rule: Rule, profile: Profile):
-    special = None if rule.then == "ai-cpu" else _failing(name, body, rule.then, profile)
+def _ruled(name: str, body, rule: Rule, profile: Profile, survey: bool):
+    special = None if rule.then == "ai-cpu" else _failing(name, body, rule.then, profile, survey)
     warned = []
 
     def ruled(*args, **kwargs):
@@ -78,27 +83,31 @@ def _fallback(name: str, body, profile: Profile):
         if os.environ.get("TORCH_NPU_FALLBACK_CPU_DISABLE") == "1":
             raise RuntimeError(
                 f"The operator '{shown}' would execute its main computation on CPU through dispatcher "
-                "backend fallback "
-                "because no kernel is registered for the NPU PrivateUse1 backend, but CPU fallback is "
-                "disabled by "
-                "TORCH_NPU_FALLBACK_CPU_DISABLE=1. ERR01007 OPS feature not supported (simulated)"
+                "backend fallback because no kernel is registered for the NPU PrivateUse1 backend, but "
+                "CPU fallback is disabled by TORCH_NPU_FALLBACK_CPU_DISABLE=1. ERR01007 OPS feature not "
+                "supported (simulated)"
             )
         if not warned:
             warned.append(True)
             _warn(
                 f"CAUTION: The operator '{shown}' is not currently supported on the NPU backend and will "
-                "fall back to "
-                "run on the CPU. This may have performance implications. (function npu_cpu_fallback)"
+                "fall back to run on the CPU. This may have performance implications. (function "
+                "npu_cpu_fallback)"
             )
-        if not counters.active:
-            return body(*args, **kwargs)
-        counters.note("fallback", shown)
-        counters.note("sync", f"{shown} (CPU fallback)")
-        for tensor in _tensors((args, tuple(kwargs.values()))):
-            counters.note("d2h", shown, tensor.nbytes)
+        given = [(tensor, tensor.shape) for tensor in _tensors((args, tuple(kwargs.values())))]
+        if counters.active:
+            counters.note("fallback", shown)
+            counters.note("sync", f"{shown} (CPU fallback)")
+            for tensor, _ in given:
+                counters.note("d2h", shown, tensor.nbytes)
         with _unrecorded():
             result = body(*args, **kwargs)
-        for tensor in _tensors(result):
+        if any(tensor.shape != shape for tensor, shape in given):
+            raise RuntimeError(
+                "_copy_from_and_resize now only support copy with same size! ERR01007 OPS feature not "
+                f"supported (simulated, profile {profile.name}: give {shown} an out= of the right size)"
+            )
+        for tensor in _tensors(result) if counters.active else ():
             counters.note("h2d", shown, tensor.nbytes)
         return result
 
@@ -118,19 +127,16 @@ def _call_failed(name: str, where: str) -> Exception:
     short = name.removeprefix("aten::").partition(".")[0]
     return RuntimeError(
         f"{short}:build/CMakeFiles/torch_npu.dir/compiler_depend.ts:26 NPU function error: call "
-        f"{_aclnn(name)} failed, "
-        f"error code is 561103\n[ERROR] {stamp} (PID:{os.getpid()}, Device:0, RankID:-1) ERR00100 PTA call "
-        "acl api "
-        f"failed. (simulated, profile {where})"
+        f"{_aclnn(name)} failed, error code is 561103\n[ERROR] {stamp} (PID:{os.getpid()}, Device:0, "
+        f"RankID:-1) ERR00100 PTA call acl api failed. (simulated, profile {where})"
     )
 
 
 def _not_implemented(name: str, where: str) -> Exception:
     return NotImplementedError(
         f"Could not run '{name}' with arguments from the 'npu' backend. This could be because the operator "
-        "doesn't exist "
-        "for this backend, or was omitted during the selective/custom build process (if using custom build). "
-        f"(simulated, profile {where})"
+        "doesn't exist for this backend, or was omitted during the selective/custom build process (if "
+        f"using custom build). (simulated, profile {where})"
     )
 
 

@@ -51,8 +51,8 @@ RULES = [
         "why": "no AI Core kernel for integers: sort float keys",
         "source": "hicann/ops-nn v8.5.0, sort op_api; the warning is CANN's",
         "warning": "kernel [ArgSort] can not support dtype int32 or int64 on AiCore, Now this kernel is "
-        "running on AiCpu."
-        "If you are more concerned about high-performance execution,please cast dtype to float32.",
+        "running on AiCpu.If you are more concerned about high-performance execution,please cast dtype to "
+        "float32.",
     },
     {
         "operators": ["aten::sort.*"],
@@ -131,8 +131,8 @@ def build(name: str) -> dict:
     return {
         "name": name,
         "description": f"The operators of the published torch_npu {wheel}: a kernel, or the host's with a "
-        "warning; and "
-        "what CANN runs on the AI CPU. Made by deskocr_kit.simulator.make_profiles, do not edit.",
+        "warning; and what CANN runs on the AI CPU. Made by deskocr_kit.simulator.make_profiles, do not "
+        "edit.",
         "source": f"dispatcher of the torch_npu {wheel} wheel (data/dispatch); no device was at hand",
         "device": {"name": "Ascend910B3", "count": 1, "memory_gib": 64, "out_of_memory": out_of_memory},
         "half": "round",

@@ -36,11 +36,10 @@ class Ledger:
             f"{n / GIB:.2f} GiB" for n in (nbytes, self.total, self.now, self.limit - self.now)
         )
         raise self.out_of_memory(
-            f"NPU out of memory. Tried to allocate {wanted} (NPU {self.index}; {total} total capacity; {now} "
-            "already "
-            f"allocated; {now} current active; {free} free; {now} reserved in total by PyTorch) If reserved "
-            "memory "
-            "is >> allocated memory try setting max_split_size_mb to avoid fragmentation."
+            f"NPU out of memory. Tried to allocate {wanted} (NPU {self.index}; {total} total capacity; "
+            f"{now} already allocated; {now} current active; {free} free; {now} reserved in total by "
+            "PyTorch) If reserved memory is >> allocated memory try setting max_split_size_mb to avoid "
+            "fragmentation."
         )
 
 

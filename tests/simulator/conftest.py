@@ -10,6 +10,11 @@ import pytest
 SIMULATING = os.environ.get("DESKOCR_DEVICE", "").startswith("npu-sim")
 collect_ignore_glob = [] if SIMULATING else ["test_*.py"]
 
+
+def pytest_report_header(config):
+    return None if SIMULATING else "tests/simulator is left out: set DESKOCR_DEVICE=npu-sim to run it by hand"
+
+
 if SIMULATING:
     from deskocr_kit import simulator
 

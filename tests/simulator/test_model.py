@@ -48,6 +48,15 @@ def test_as_believed_says_what_is_missing(on_npu):
     assert r.by_operator("refused") == {"aten::convolution": 1} and "/model/" in where
 
 
+def test_a_survey_lists_everything_that_is_missing(on_npu):
+    with simulator.using("as-believed", survey=True), simulator.record() as r:
+        assert torch.equal(tokens(on_npu, "g640"), tensors("g640")["gen24_noeos"])
+    # One page through one tower: SAM's patches and CLIP's none, two of the neck, two that halve; then the
+    # merge.
+    assert r.by_operator("refused") == {"aten::convolution": 5, "aten::masked_scatter_": 1}
+    assert len(r.by_site("refused")) == 2
+
+
 def test_as_believed_with_the_cpu_in_place_of_errors(on_npu):
     """The same operators missing in the friendlier way: right tokens, and a bill."""
     missing = dict.fromkeys(("aten::convolution", "aten::masked_scatter_"), "cpu-fallback")

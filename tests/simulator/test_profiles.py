@@ -87,6 +87,16 @@ def test_cpu_fallback_writes_in_place(x):
     assert x.tolist() == [0, 1, 2, 10, 11, 12]
 
 
+def test_cpu_fallback_cannot_resize_a_result(x):
+    """The published documentation names this trap of out= arguments."""
+    with simulator.using(blocked("cpu-fallback", "aten::atan2.out")), warnings.catch_warnings(record=True):
+        out = torch.empty(6, device=NPU)
+        torch.atan2(x, x + 1, out=out)
+        assert torch.equal(out.cpu(), torch.atan2(x.cpu(), x.cpu() + 1))
+        with pytest.raises(RuntimeError, match="_copy_from_and_resize now only support copy with same size"):
+            torch.atan2(x, x, out=torch.empty(0, device=NPU))
+
+
 def test_cpu_fallback_may_be_disabled(x, monkeypatch):
     monkeypatch.setenv("TORCH_NPU_FALLBACK_CPU_DISABLE", "1")
     with (

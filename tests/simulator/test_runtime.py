@@ -137,9 +137,11 @@ def test_autocast():
         assert F.softmax(y, -1).dtype is torch.float32 and (x + 1).dtype is torch.float32
 
 
+@pytest.mark.filterwarnings("ignore:The argument 'device' of Tensor:DeprecationWarning")
 def test_pinned_memory():
     pinned = torch.ones(3).pin_memory()
     assert pinned.is_pinned() and not torch.ones(3).is_pinned() and pinned.is_cpu
+    assert torch.ones(3).pin_memory("npu").is_pinned("npu")
     for batch in DataLoader([torch.ones(2) for _ in range(4)], batch_size=2, pin_memory=True):
         assert batch.to(NPU, non_blocking=True).sum().item() == 4
 
