@@ -2,7 +2,7 @@
 
 Three stages, because eyes and reader wait for each other otherwise:
   eyes   dense pages; an extra head predicts, per vision token, the characters in its cell, in reading order
-  align  the eyes rest; the reader learns where on the page the next character stands, with half the batch
+  align  the eyes rest; the reader learns where on the page the next character stands
   both   both losses, while rows move away from the cell grid, fonts mix and dirt comes in
 The extra head is not part of the stored checkpoint.
 """
@@ -71,13 +71,13 @@ def nano_config() -> DeepseekOCRConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    steps: int = 3100
-    batch: int = 16  # pages per process and step
+    steps: int = 3200
+    batches: tuple[int, int, int] = (16, 8, 12)  # pages per process and step: eyes, align, both
     eyes: int = 900  # until this step only the eyes learn
-    align: int = 1900  # until this step only the reader learns
-    widen: tuple[int, int] = (1900, 2300)  # steps between which the domain grows from EASY to WIDE
+    align: int = 1450  # until this step only the reader learns
+    widen: tuple[int, int] = (1700, 2250)  # steps between which the domain grows from EASY to WIDE
     boxes: int = 2200  # step from which some batches ask for boxes
-    rate: float = 1e-3
+    rate: float = 1e-3  # halved when eyes and reader learn together
     warmup: int = 100
     decay: float = 0.3  # last share of the steps, in which the rate falls to 2 %
     seed: int = 1
@@ -86,7 +86,7 @@ class Recipe:
 def rate_at(r: Recipe, step: int) -> float:
     up = min(1.0, (step + 1) / r.warmup)
     left = (r.steps - step) / max(1.0, r.decay * r.steps)
-    return r.rate * up * (0.02 + 0.98 * min(1.0, left))
+    return r.rate * (0.5 if step >= r.align else 1.0) * up * (0.02 + 0.98 * min(1.0, left))
 
 
 def style_at(r: Recipe, step: int) -> Style:
@@ -153,22 +153,39 @@ def place_labels(page: Page) -> list[int]:
     return [label for cell in places for label in cell]
 
 
-def folded_rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """`slots.rel_pos_attention` without the (n, n) bias: the bias becomes 2s more columns of q and k.
+def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """`slots.rel_pos_attention` without a separate (n, n) bias: it becomes 2s more columns of q and k.
 
     The query gets its scores against every key row and every key column, the key says which row and column it
-    is, one-hot; their product is the bias. Twice as fast to train here, because flash attention takes it.
+    is, one-hot; their product is the bias.
     """
     b, h, n, d = q.shape
     s = rel_h.shape[0]
     grid = q.view(b, h, s, s, d)
     bias_h = torch.einsum("bhijk,ixk->bhijx", grid, rel_h).reshape(b, h, n, s)
     bias_w = torch.einsum("bhijk,jyk->bhijy", grid, rel_w).reshape(b, h, n, s)
-    q = torch.cat((q, bias_h * d**0.5, bias_w * d**0.5), dim=-1)
     eye = torch.eye(s, dtype=k.dtype, device=k.device)
     where = torch.cat((eye[:, None].expand(s, s, s), eye[None].expand(s, s, s)), dim=-1).view(n, 2 * s)
     k = torch.cat((k, where.expand(b, h, n, 2 * s)), dim=-1)
-    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, 2 * s)), scale=d**-0.5)[..., :d]
+    return plain_attention(torch.cat((q * d**-0.5, bias_h, bias_w), dim=-1), k, v)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: None = None, causal: bool = False) -> Tensor:
+    """`slots.attention` by `plain_attention`."""
+    return plain_attention(q * q.shape[-1] ** -0.5, k, v, causal)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """Two matrix products and a softmax, in bf16; q is scaled already.
+
+    For training only. On the CPU, the backward pass of torch's fused attention takes several times as long.
+    """
+    with torch.autocast("cpu", enabled=False):
+        scores = q.bfloat16() @ k.bfloat16().transpose(-1, -2)
+        if causal:
+            n = scores.shape[-1]
+            scores = scores + torch.full((n, n), -1e4, dtype=scores.dtype).triu(1)
+        return scores.softmax(-1) @ v.bfloat16()
 
 
 @dataclass
@@ -201,7 +218,7 @@ class Trainee(nn.Module):
     def __init__(self, seed: int):
         super().__init__()
         self.ocr = DeepseekOCRForCausalLM.random(nano_config(), seed=seed).train()
-        self.ocr.use_plan({"rel_pos_attention": folded_rel_pos_attention})
+        self.ocr.use_plan({"rel_pos_attention": rel_pos_attention, "attention": attention})
         # White paper drowns the ink otherwise: filters that ignore flat areas and answer with unit size to
         # strokes.
         with torch.no_grad():
@@ -312,7 +329,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
         style = style_at(r, step)
         if boxes:
             style = replace(style, lines=(1, 4))
-        count = r.batch // 2 if task == "align" else r.batch
+        count = r.batches[("eyes", "align", "both").index(task)]
         batch = make_batch([render(rng, style) for _ in range(count)], boxes)
         for group in optimiser.param_groups:
             group["lr"] = rate_at(r, step)
@@ -360,14 +377,13 @@ def main() -> None:
         "--run", type=Path, default=HERE / "runs" / "default", help="folder for state and log"
     )
     parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--processes", type=int, default=2, help="one thread each; gradients are averaged")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="stop after so long; run again to go on"
     )
     args = parser.parse_args()
-    recipe = Recipe(steps=args.steps, batch=args.batch, seed=args.seed)
+    recipe = Recipe(steps=args.steps, seed=args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
     if args.processes == 1:
         train(0, 1, recipe, args.run, args.minutes)
