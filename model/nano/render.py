@@ -43,7 +43,7 @@ class Style:
 
 EASY = Style(pitch=(64, 64), lines=(5, 7), free_top=0.0, mono=0.6, styled=0.0, dirt=0.0, full=1.0)
 DOMAIN = Style(dirt=0.0, styled=0.0)  # the promised domain: clean, regular fonts
-WIDE = Style(sizes=(26, 42), pitch=(58, 72))
+WIDE = Style(sizes=(27, 41), pitch=(60, 70), styled=0.06, dirt=0.3)
 
 
 @dataclass

@@ -71,7 +71,7 @@ def nano_config() -> DeepseekOCRConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    steps: int = 3200
+    steps: int = 3700
     batches: tuple[int, int, int] = (16, 8, 12)  # pages per process and step: eyes, align, both
     eyes: int = 900  # until this step only the eyes learn
     align: int = 1450  # until this step only the reader learns
