@@ -1,0 +1,82 @@
+"""deskocr_kit/device.py on the real torch_npu: what it sets, what it says, whether each helper works."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import torch
+import torch.nn.functional as F
+
+from deskocr_kit import device as kit
+from tests.real_wheel.inside import calls
+
+
+def convolution() -> list[str]:
+    x, weight = torch.ones(1, 3, 32, 32).half().to("npu"), torch.ones(8, 3, 16, 16).half().to("npu")
+    calls.forget()
+    F.conv2d(x, weight, stride=16)
+    return calls.made()
+
+
+def said(action) -> str:
+    with contextlib.redirect_stderr(io.StringIO()) as text:
+        action()
+    return text.getvalue()
+
+
+def refused(action) -> str:
+    try:
+        action()
+    except kit.DeviceError as error:
+        return str(error)
+    return ""
+
+
+# A build before 26.0 on a 910B starts with private formats, and the stub tells no default for jit_compile.
+torch.npu.set_compile_mode(jit_compile=True)
+torch.npu.config.allow_internal_format = True
+found = {"count": kit.count("npu"), "convolution before": convolution()}
+found["said"] = said(lambda: kit.pick("npu"))
+found["said again"] = said(lambda: kit.pick("npu"))
+device = kit.pick("auto")
+found["device"] = str(device)
+found["convolution after"] = convolution()
+found["jit_compile is false"] = torch.npu.is_jit_compile_false()
+found["too high"] = refused(lambda: kit.pick("npu:7"))
+found["dtype"] = str(kit.default_dtype(device))
+found["describe"] = kit.describe(device)
+found["simulated"] = kit.is_simulated(device)
+
+kit.seed(7)
+first = torch.npu.initial_seed()
+kit.seed(8)
+found["seeds"] = [first, torch.npu.initial_seed()]
+
+kit.free_cache(device)
+kit.reset_peak(device)
+before = kit.memory(device)
+x = torch.zeros(1 << 20, dtype=torch.float16, device=device)
+kit.synchronize(device)
+held = kit.memory(device)
+del x
+found["memory"] = {
+    "grew": held.allocated - before.allocated,
+    "peak": held.peak - before.allocated,
+    "after": kit.memory(device).allocated - before.allocated,
+    "total": held.total,
+}
+
+one = kit.Event(device).record()
+with kit.Timer(device) as timer:
+    torch.ones(8, device=device) + 1
+found["event seconds"] = one.seconds_to(kit.Event(device).record())
+found["timer seconds"] = timer.seconds
+
+try:
+    torch.empty(1 << 33, dtype=torch.uint8, device=device)
+    found["out of memory"] = None
+except Exception as error:
+    found["out of memory"] = [type(error).__name__, str(error).splitlines()[0], kit.is_out_of_memory(error)]
+print(json.dumps(found))

@@ -1,0 +1,34 @@
+"""The simulated NPU beside the real torch_npu. Argument: which of the two comes first in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+from deskocr_kit import device, simulator
+
+found = {"real is active": "torch_npu" in sys.modules}
+if sys.argv[1] == "real":
+    for name, action in (("install", simulator.install), ("pick", lambda: device.pick("npu-sim"))):
+        try:
+            action()
+            found[name] = None
+        except Exception as error:
+            found[name] = [type(error).__name__, str(error)]
+    found["installed"] = simulator.installed()
+    found["copy"] = torch.arange(4).to("npu").cpu().tolist()  # the real backend goes on working
+else:
+    simulator.install()
+    found["before"] = (torch.arange(4).to("npu") * 2).cpu().tolist()
+    try:
+        import torch_npu  # noqa: F401
+
+        found["import torch_npu"] = None
+    except ImportError as error:
+        found["import torch_npu"] = str(error)
+    from transformers import PreTrainedModel  # noqa: F401 (it looks for torch_npu, and would import it)
+
+    found["after"] = (torch.arange(4).to("npu") * 3).cpu().tolist()
+print(json.dumps(found))
