@@ -3,8 +3,8 @@ asks them).
 
 torch >= 2.9 lets Python register both. Before that there is no way but to build the C++ objects by hand with
 ctypes: a copy of the CPU's do-nothing guard with the methods that matter replaced, put where
-C10_REGISTER_GUARD_IMPL puts it. Object layout: Itanium C++ ABI (Linux, macOS). Tried on torch 2.6.0 and 2.8.0
-x86-64; 2.7 lies between and was not tried.
+C10_REGISTER_GUARD_IMPL puts it. Object layout: Itanium C++ ABI (Linux, macOS). This code was run on torch
+2.6.0 x86-64; its prototype, with the same layout, also on 2.8.0; 2.7 lies between and was not tried.
 """
 
 from __future__ import annotations
