@@ -140,7 +140,7 @@ def test_the_wheels_are_published(env, architecture, build, tmp_path):
     attempt(real.pip, env.python, "install", *dry, *target, *platforms, f"torch-npu=={build}")
     (wheel,) = json.loads((tmp_path / "report.json").read_text())["install"]
     name = wheel["download_info"]["url"].rpartition("/")[2]
-    assert re.fullmatch(rf"torch_npu-{re.escape(build)}-cp311-cp311-manylinux_2_[\w.]*{architecture}\.whl", name)
+    assert re.fullmatch(rf"torch_npu-{build}-cp311-cp311-manylinux_2_[\w.]*{architecture}\.whl", name)
 
 
 def test_torch_npu_2_6_asks_for_a_torch_that_the_index_has_not_on_x86(env):
@@ -181,7 +181,8 @@ def test_device_layer_on_the_real_backend(env):
 def test_doctor_on_the_real_backend(env, tmp_path):
     """Its device rows speak the names of torch_npu, and it catches a device that computes nothing."""
     home = tmp_path / "cann-9.1.0"
-    (home / "opp").mkdir(parents=True)
+    for part in ("opp", "runtime", "compiler"):  # torch_npu looks whether these packages of CANN are there
+        (home / part).mkdir(parents=True)
     (home / "lib64").symlink_to(env.libraries)
     (home / "ascend_toolkit_install.info").write_text("package_name=Ascend-cann-toolkit\nversion=9.1.0\n")
     found = {"ASCEND_HOME_PATH": str(home), "ASCEND_OPP_PATH": str(home / "opp")}
