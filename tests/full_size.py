@@ -49,9 +49,9 @@ class Figures(dict):
         self.note(f"{name} seconds", time.perf_counter() - start, "s", remark)
 
 
-def status(key: str) -> int:
-    """Bytes in a line of /proc/self/status: VmRSS now, VmHWM the peak so far."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def status(key: str, where: str = "/proc/self/status") -> int:
+    """Bytes in a line of a /proc file: VmRSS now, VmHWM the peak so far."""
+    for line in Path(where).read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     raise KeyError(key)
@@ -170,28 +170,33 @@ def see_and_decode(model, figures: Figures) -> None:
 
     embed, ticks = model.embed, []
 
+    def tick(_=None):
+        ticks.append((time.perf_counter(), time.process_time()))
+
     def timed_embed(*args):
         with figures.timed("vision", "one 1024 view, six 640 tiles"):
             embeds = embed(*args)
         figures.note("vision peak (VmHWM)", status("VmHWM"), "B")
-        ticks.append(time.perf_counter())
+        tick()
         return embeds
 
     model.embed = timed_embed
     forget_peak()
-    ids = model.generate(
-        **given,
-        max_new_tokens=NEW_TOKENS,
-        eos_token_id=None,
-        on_tokens=lambda _: ticks.append(time.perf_counter()),
-    )
+    ids = model.generate(**given, max_new_tokens=NEW_TOKENS, eos_token_id=None, on_tokens=tick)
     figures["new tokens"] = ids[0, figures["prompt tokens"] :].tolist()
-    span = ticks[-1] - ticks[1]
-    figures.note("prefill seconds", ticks[1] - ticks[0], "s", f"{figures['prompt tokens']} positions")
-    figures.note("decode", (NEW_TOKENS - 1) / span, "tokens/s", f"{NEW_TOKENS} tokens, the first by prefill")
+    (wall, used), (span, work) = (
+        [later - earlier for earlier, later in zip(ticks[i], ticks[j], strict=True)]
+        for i, j in ((0, 1), (1, -1))
+    )
+    remark = f"{used:.1f} s of CPU time; {figures['prompt tokens']} positions"
+    figures.note("prefill seconds", wall, "s", remark)
+    remark = f"{(NEW_TOKENS - 1) / work:.2f} per second of CPU time; the first of {NEW_TOKENS} is prefill's"
+    figures.note("decode", (NEW_TOKENS - 1) / span, "tokens/s", remark)
     active = active_bytes(model)
     figures.note("read per token", active, "B", "weights that one decoded token needs")
-    figures.note("weights read", active * (NEW_TOKENS - 1) / span / 1e9, "GB/s", "while decoding")
+    figures.note(
+        "weights read", active * (NEW_TOKENS - 1) / span / 1e9, "GB/s", "while decoding, by the clock"
+    )
     figures.note("whole peak (VmHWM)", status("VmHWM"), "B")
     figures.note("whole peak / weights", status("VmHWM") / figures["weights"], "x")
 
@@ -206,20 +211,13 @@ def active_bytes(model) -> int:
     return total
 
 
-def free_memory() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise KeyError("MemAvailable")
-
-
 def enough_room(folder: Path) -> None:
     """Raise SystemExit, saying what is short, before gigabytes are written."""
     if platform.system() != "Linux":
         raise SystemExit(
             f"full_size reads memory figures from /proc: Linux only, this is {platform.system()}"
         )
-    disk, memory = shutil.disk_usage(folder).free, free_memory()
+    disk, memory = shutil.disk_usage(folder).free, status("MemAvailable", "/proc/meminfo")
     if disk < DISK_BYTES:
         raise SystemExit(
             f"{folder}: {disk:,} bytes free, {DISK_BYTES:,} needed. Set TMPDIR to a larger disk."
