@@ -151,8 +151,9 @@ def test_batches_ask_for_the_answer_and_nothing_else():
 
 def test_rate_rises_holds_and_falls():
     r = Recipe()
-    rates = [rate_at(r, step) for step in (0, r.warmup, r.steps // 2, r.steps - 1)]
-    assert rates[0] < rates[1] == r.rate and rates[2] == r.rate / 2 and rates[3] < 0.05 * r.rate
+    rates = [rate_at(r, step) for step in (0, r.warmup, r.steps - r.decay, r.steps - 1)]
+    assert rates[0] < rates[1] == r.stages[0].rate
+    assert rates[2] == r.stages[-1].rate and rates[3] < 0.05 * rates[2]
 
 
 def test_tokenizer_has_the_official_special_tokens(tmp_path):

@@ -1,6 +1,6 @@
 """Train the nano checkpoint: `python -m model.nano.train`. Resumes from its newest state; see README.md.
 
-Three stages, because eyes and reader wait for each other otherwise:
+What learns when (`Recipe.stages`), because eyes and reader wait for each other otherwise:
   eyes   dense pages; an extra head predicts, per vision token, the characters in its cell, in reading order
   align  the eyes rest; the reader learns where on the page the next character stands
   both   both losses, while rows move away from the cell grid, fonts mix and dirt comes in
@@ -70,43 +70,66 @@ def nano_config() -> DeepseekOCRConfig:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Steps up to `until`. task: what learns; batch: pages per process; grown: domain, 0 EASY, 1 WIDE."""
+
+    until: int
+    task: str  # eyes | align | both
+    batch: int
+    rate: float
+    grown: tuple[float, float] = (0.0, 0.0)  # at the first and the last step
+    boxes: float = 0.0  # share of batches that ask for boxes
+
+
+@dataclass(frozen=True)
 class Recipe:
-    steps: int = 3700
-    batches: tuple[int, int, int] = (16, 8, 12)  # pages per process and step: eyes, align, both
-    eyes: int = 900  # until this step only the eyes learn
-    align: int = 1450  # until this step only the reader learns
-    widen: tuple[int, int] = (1700, 2250)  # steps between which the domain grows from EASY to WIDE
-    boxes: int = 2200  # step from which some batches ask for boxes
-    rate: float = 1e-3  # halved when eyes and reader learn together
+    stages: tuple[Stage, ...] = (
+        Stage(900, "eyes", 16, 1e-3),
+        Stage(1450, "align", 8, 1e-3),
+        Stage(2100, "both", 12, 5e-4, (0.0, 0.7)),
+        Stage(2420, "eyes", 16, 1e-3, (1.0, 1.0)),
+        Stage(3560, "both", 12, 6e-4, (1.0, 1.0), boxes=0.2),
+    )
     warmup: int = 100
-    decay: float = 0.3  # last share of the steps, in which the rate falls to 2 %
+    decay: int = 700  # last steps, in which the rate falls to 2 %
     seed: int = 1
+
+    @property
+    def steps(self) -> int:
+        return self.stages[-1].until
+
+    def stage(self, step: int) -> tuple[Stage, float]:
+        """The stage of a step, and how much of it has passed, 0..1."""
+        start = 0
+        for stage in self.stages:
+            if step < stage.until:
+                return stage, (step - start) / (stage.until - start)
+            start = stage.until
+        raise ValueError(f"step {step} is beyond the recipe's {self.steps}")
 
 
 def rate_at(r: Recipe, step: int) -> float:
     up = min(1.0, (step + 1) / r.warmup)
-    left = (r.steps - step) / max(1.0, r.decay * r.steps)
-    return r.rate * (0.5 if step >= r.align else 1.0) * up * (0.02 + 0.98 * min(1.0, left))
+    return r.stage(step)[0].rate * up * (0.02 + 0.98 * min(1.0, (r.steps - step) / r.decay))
 
 
 def style_at(r: Recipe, step: int) -> Style:
-    """EASY, then a mixture that ends at WIDE."""
-    start, end = r.widen
-    grown = min(1.0, max(0.0, (step - start) / (end - start)))
-    if step < r.eyes:
-        return replace(EASY, free_top=0.15)
+    """EASY, then a mixture that ends at WIDE. The eyes get dense pages: they learn from every character."""
+    stage, passed = r.stage(step)
+    grown = stage.grown[0] + passed * (stage.grown[1] - stage.grown[0])
     blend = lambda a, b: a + grown * (b - a)  # noqa: E731
     pair = lambda a, b: (round(blend(a[0], b[0])), round(blend(a[1], b[1])))  # noqa: E731
+    dense = stage.task == "eyes"
     return Style(
         sizes=pair(EASY.sizes, WIDE.sizes),
         pitch=pair(EASY.pitch, WIDE.pitch),
-        lines=pair(EASY.lines, WIDE.lines),
-        free_top=min(1.0, 0.15 + 0.85 * grown),
+        lines=EASY.lines if dense else pair(EASY.lines, WIDE.lines),
+        free_top=0.15 + 0.85 * grown,
         margins=EASY.margins,
         mono=blend(EASY.mono, WIDE.mono),
         styled=WIDE.styled * grown,
         dirt=WIDE.dirt * grown,
-        full=blend(EASY.full, WIDE.full),
+        full=1.0 if dense else blend(EASY.full, WIDE.full),
     )
 
 
@@ -313,7 +336,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
         {"params": decayed, "weight_decay": 0.01},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups, lr=r.rate, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     state, step = run / "state.pt", 0
     if state.exists():
         saved = torch.load(state, weights_only=True)
@@ -324,19 +347,17 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
     while step < r.steps and time.time() - began < 60 * minutes:
         rng = random.Random(f"{r.seed}/{step}/{rank}")
         shared = random.Random(f"{r.seed}/{step}")  # the same on every rank
-        boxes = step >= r.boxes and shared.random() < 0.25
-        task = "eyes" if step < r.eyes else "align" if step < r.align else "both"
+        stage = r.stage(step)[0]
+        task, boxes = stage.task, shared.random() < stage.boxes
         style = style_at(r, step)
         if boxes:
             style = replace(style, lines=(1, 4))
-        count = r.batches[("eyes", "align", "both").index(task)]
-        batch = make_batch([render(rng, style) for _ in range(count)], boxes)
+        batch = make_batch([render(rng, style) for _ in range(stage.batch)], boxes)
         for group in optimiser.param_groups:
             group["lr"] = rate_at(r, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             where, says, balance = trainee(batch, task)
-            fade = 1.0 if task == "eyes" else max(0.1, 0.5 * (1 - step / r.steps))
-            loss = fade * where + says + 0.01 * balance
+            loss = where + says + 0.01 * balance
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, world)
@@ -376,14 +397,13 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, default=HERE / "runs" / "default", help="folder for state and log"
     )
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--processes", type=int, default=2, help="one thread each; gradients are averaged")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="stop after so long; run again to go on"
     )
     args = parser.parse_args()
-    recipe = Recipe(steps=args.steps, seed=args.seed)
+    recipe = Recipe(seed=args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
     if args.processes == 1:
         train(0, 1, recipe, args.run, args.minutes)
