@@ -180,8 +180,9 @@ kind = sys.argv[1]
 out = {"device": kind}
 if kind == "npu":
     import torch_npu
-    config = getattr(torch.npu, "config", None)
-    out["internal_format_default"] = getattr(config, "allow_internal_format", None)
+    option = getattr(torch_npu._C, "_npu_getOption", None)  # torch.npu.config can only be written
+    found = option("ALLOW_INTERNAL_FORMAT") if option else None
+    out["internal_format_default"] = found.decode() if isinstance(found, bytes) else found
     is_false = getattr(torch.npu, "is_jit_compile_false", None)
     out["jit_compile_default"] = (not is_false()) if is_false else None
     torch.npu.set_compile_mode(jit_compile=False)

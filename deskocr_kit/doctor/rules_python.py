@@ -13,6 +13,8 @@ from deskocr_kit.doctor.versions import key, minor
 
 OLDEST = {"torch": "2.6", "transformers": "4.46", "numpy": "1.26"}  # as in pyproject.toml
 NEWEST_TESTED = {"torch": "2.15", "transformers": "5.23"}
+# Some x86-64 wheels of torch-npu pin "+cpu" builds of torch, which only PyTorch's own index has.
+X86_INDEX = "   (on x86-64 add --extra-index-url https://download.pytorch.org/whl/cpu)"
 
 
 def rules(case: Case) -> Iterator[Row]:
@@ -125,7 +127,7 @@ def _pair(torch: str | None, torch_npu: str, cann: str | None) -> Row:
     here = [build for build in builds if torch and minor(build) == minor(torch)]
     way = f"pip install torch-npu=={here[0]}" if here else ""
     if not here and builds:
-        way = f"pip install torch=={builds[0].split('.post')[0]} torch-npu=={builds[0]}"
+        way = f"pip install torch=={builds[0].split('.post')[0]} torch-npu=={builds[0]}{X86_INDEX}"
     upgrade = f"install CANN {row['cann']}" if row and row["cann"] else ""
     remedy = " ; or ".join(part for part in (way, upgrade) if part)
     if fits is None:

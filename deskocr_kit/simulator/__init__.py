@@ -98,6 +98,9 @@ def install(
         patches.loading()
         patches.generators()
         patches.accelerator(module)
+        # From 2.13 on, a real torch_npu imported later aborts the process ("multiple backend fallbacks"):
+        # whoever probes for it, as transformers does, is told that there is none.
+        sys.modules.setdefault("torch_npu", None)
     if torch_npu_stub and not getattr(sys.modules.get("torch_npu"), "simulated", False):
         stub.install()
     return use(chosen, device_count=device_count, half=half)
