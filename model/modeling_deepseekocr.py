@@ -13,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from . import loading
+from . import loading, plans
 from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .slots import Slots
@@ -76,7 +76,7 @@ class DeepseekOCRForCausalLM(nn.Module):
         folder: str | Path,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
-        plan: Mapping[str, Callable] | None = None,
+        plan: Mapping[str, Callable] | str | Path | None = None,
         *,
         torch_dtype: torch.dtype | None = None,
     ) -> DeepseekOCRForCausalLM:
@@ -86,14 +86,15 @@ class DeepseekOCRForCausalLM(nn.Module):
             folder: the checkpoint; nothing is downloaded.
             dtype: of the parameters; None keeps the files' own. `torch_dtype` is the original's name for it.
             device: where the parameters go, each tensor as it is read.
-            plan: {slot name: function}, see slots.py; None takes the references.
+            plan: {slot name: function}, see slots.py; "auto" takes what was proved fastest on this device, a
+                path that plan file (both need deskocr_kit, see plans.py); None takes the references.
 
         Raises:
             CheckpointError: absent, incomplete, damaged or unfitting weights; the message names the first
                 few.
         """
         model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device))
-        model.use_plan(plan or {})
+        model.use_plan(plans.resolve(plan, model))
         return model.eval().requires_grad_(False)
 
     @classmethod
@@ -178,7 +179,8 @@ class DeepseekOCRForCausalLM(nn.Module):
         embeds = self.model.embed_tokens(input_ids.to(self.device))
         if images is None or images_seq_mask is None:
             return embeds
-        counts = images_seq_mask.sum(1).tolist()
+        mask = images_seq_mask.cpu()  # who places the vectors may count on the host without waiting
+        counts = mask.sum(1).tolist()
         if len(images) != len(counts):
             raise ValueError(f"{len(images)} pages for a batch of {len(counts)}")
         with_page = [i for i, count in enumerate(counts) if count]
@@ -194,7 +196,6 @@ class DeepseekOCRForCausalLM(nn.Module):
                     f"sample {i}: {counts[i]} image placeholders in the text, but the page gives "
                     f"{len(page)} vectors. Were ids and pixels made with the same mode?"
                 )
-        mask = images_seq_mask.to(self.device)
         return self.model.slots.place_images(embeds, mask, torch.cat(pages).to(embeds.dtype))
 
     def decode_embeds(

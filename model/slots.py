@@ -26,11 +26,12 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padd
 def place_images(embeds: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """Replace, in row-major order, the rows of embeds (b, n, d) where mask (b, n) is True by source (m, d).
 
-    Raises RuntimeError (from torch) if source has too few rows, ValueError if it has too many.
+    The mask may lie on the host: then counting it makes nobody wait. Raises RuntimeError (from torch) if
+    source has too few rows or another dtype, ValueError if it has too many rows.
     """
     if (rows := int(mask.sum())) < len(source):
         raise ValueError(f"place_images: {len(source)} image rows for {rows} places in the text")
-    return embeds.masked_scatter(mask[..., None], source.to(embeds.dtype))
+    return embeds.masked_scatter(mask[..., None].to(embeds.device), source)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -98,6 +99,28 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
+def resize_grid(table: Tensor, side: int) -> Tensor:
+    """Position table (1, s, s, d) -> (1, side, side, d): bicubic, antialiased, in fp32, as the original."""
+    if table.shape[1] == side:
+        return table
+    resized = F.interpolate(
+        table.permute(0, 3, 1, 2).float(), (side, side), mode="bicubic", antialias=True, align_corners=False
+    )
+    return resized.permute(0, 2, 3, 1).to(table.dtype)
+
+
+def relative_table(table: Tensor, side: int) -> Tensor:
+    """Relative position table (2s-1, k) -> (side, side, k) by [query, key]; resized linearly if it does not
+    fit.
+    """
+    length = 2 * side - 1
+    if table.shape[0] != length:
+        resized = F.interpolate(table.float().T[None], length, mode="linear", align_corners=False)
+        table = resized[0].T.to(table.dtype)
+    at = torch.arange(side, device=table.device)
+    return table[at[:, None] - at[None, :] + side - 1]
+
+
 @dataclass
 class Slots:
     """One implementation per place; the defaults are the references above."""
@@ -112,3 +135,5 @@ class Slots:
     swiglu: Callable = swiglu
     gelu: Callable = gelu
     quick_gelu: Callable = quick_gelu
+    resize_grid: Callable = resize_grid
+    relative_table: Callable = relative_table

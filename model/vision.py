@@ -11,29 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import ClipConfig, SamConfig
-from .slots import Slots
-
-
-def resize_grid(table: Tensor, side: int) -> Tensor:
-    """Position table (1, s, s, d) -> (1, side, side, d): bicubic, antialiased, in fp32, as the original."""
-    if table.shape[1] == side:
-        return table
-    resized = F.interpolate(
-        table.permute(0, 3, 1, 2).float(), (side, side), mode="bicubic", antialias=True, align_corners=False
-    )
-    return resized.permute(0, 2, 3, 1).to(table.dtype)
-
-
-def relative_table(table: Tensor, side: int) -> Tensor:
-    """Relative position table (2s-1, k) -> (side, side, k) by [query, key]; resized linearly if it does not
-    fit.
-    """
-    length = 2 * side - 1
-    if table.shape[0] != length:
-        resized = F.interpolate(table.float().T[None], length, mode="linear", align_corners=False)
-        table = resized[0].T.to(table.dtype)
-    at = torch.arange(side, device=table.device)
-    return table[at[:, None] - at[None, :] + side - 1]
+from .slots import Slots, relative_table, resize_grid  # noqa: F401 (the two are also known by this address)
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
@@ -105,7 +83,8 @@ class SamAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (b, s, s, d), square
         b, s, _, d = x.shape
         q, k, v = self.qkv(x).view(b, s * s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b h n k
-        rel_h, rel_w = relative_table(self.rel_pos_h, s), relative_table(self.rel_pos_w, s)
+        tables = self.slots.relative_table
+        rel_h, rel_w = tables(self.rel_pos_h, s), tables(self.rel_pos_w, s)
         x = self.slots.rel_pos_attention(q, k, v, rel_h, rel_w)
         return self.proj(x.transpose(1, 2).reshape(b, s, s, d))
 
@@ -145,6 +124,7 @@ class SamEncoder(nn.Module):
 
     def __init__(self, c: SamConfig, slots: Slots):
         super().__init__()
+        self.slots = slots
         self.patch_embed = PatchEmbed(c, slots)
         self.pos_embed = nn.Parameter(torch.empty(1, c.grid, c.grid, c.width))
         self.blocks = nn.ModuleList(
@@ -161,26 +141,26 @@ class SamEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.patch_embed(pixels)
-        x = x + resize_grid(self.pos_embed, x.shape[1])
+        x = x + self.slots.resize_grid(self.pos_embed, x.shape[1])
         for block in self.blocks:
             x = block(x)
         return self.net_3(self.net_2(self.neck(x.permute(0, 3, 1, 2))))
 
 
 class ClipEmbeddings(nn.Module):
-    def __init__(self, c: ClipConfig):
+    def __init__(self, c: ClipConfig, slots: Slots):
         super().__init__()
         self.class_embedding = nn.Parameter(torch.empty(c.width))
         # In the checkpoint, never used: the SAM map takes the place of the patches. Kept so that saving is
         # lossless.
         self.patch_embedding = nn.Parameter(torch.empty(c.width, 3, c.patch, c.patch))
         self.position_embedding = nn.Parameter(torch.empty(c.grid**2 + 1, c.width))
-        self.grid = c.grid
+        self.grid, self.slots = c.grid, slots
 
     def forward(self, sam_map: Tensor) -> Tensor:  # (b, d, s, s) -> (b, 1 + s*s, d)
         b, d, s, _ = sam_map.shape
         x = torch.cat((self.class_embedding.expand(b, 1, d), sam_map.flatten(2).transpose(1, 2)), dim=1)
-        table = resize_grid(self.position_embedding[1:].view(1, self.grid, self.grid, d), s)
+        table = self.slots.resize_grid(self.position_embedding[1:].view(1, self.grid, self.grid, d), s)
         return x + torch.cat((self.position_embedding[:1], table.reshape(s * s, d)))
 
 
@@ -223,7 +203,7 @@ class ClipEncoder(nn.Module):
 
     def __init__(self, c: ClipConfig, slots: Slots):
         super().__init__()
-        self.embeddings = ClipEmbeddings(c)
+        self.embeddings = ClipEmbeddings(c, slots)
         self.pre_layrnorm = nn.LayerNorm(c.width, c.eps)
         self.layers = nn.ModuleList(ClipLayer(c, slots) for _ in range(c.layers))
 

@@ -1,0 +1,108 @@
+"""Implementations that may take a slot's place: plain functions of tensors, by name.
+
+    from deskocr_kit.substitutes import candidates
+    candidates("conv2d")        # {"reference": …, "unfold_einsum": …, "patchify": …, …}
+    model.use_plan({"conv2d": candidates("conv2d")["patchify"]})
+
+One small file per slot. "reference" is the model's own implementation. Names that begin with "npu_" are
+operators of torch_npu; they need an NPU, and check themselves on their first use. Every other one runs
+everywhere and takes every input that its reference takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .cases import ANY, ByCase, case_of
+from .mismatch import Mismatch
+
+__all__ = ["ANY", "SLOTS", "ByCase", "Mismatch", "candidates", "case_of", "choose"]
+
+#: Everything that has candidates. The last two are no slot of the model: `ngram_guard` belongs to its
+#: generation loop, `masked_scatter_` to models that are not ours (deskocr_kit/adapt.py).
+SLOTS = (
+    "conv2d", "place_images", "rel_pos_attention", "attention", "moe", "rms_norm", "rotary", "swiglu", "gelu",
+    "quick_gelu", "resize_grid", "relative_table", "ngram_guard", "masked_scatter_",
+)  # fmt: skip
+
+
+def candidates(slot: str) -> dict[str, Callable]:
+    """{name: function} for a slot, "reference" first. Raises ValueError for a name that is no slot."""
+    if slot not in SLOTS:
+        raise ValueError(f"no slot named {slot!r}; there are {', '.join(SLOTS)}")
+    found = _portable()[slot]
+    from . import npu
+
+    return found | npu.CANDIDATES.get(slot, {})
+
+
+def choose(slot: str, name: str) -> Callable:
+    """One candidate. Raises ValueError that lists the names there are."""
+    found = candidates(slot)
+    if name not in found:
+        raise ValueError(f"{slot} has no implementation {name!r}; there are {', '.join(found)}")
+    return found[name]
+
+
+def _portable() -> dict[str, dict[str, Callable]]:
+    from model import slots
+
+    from . import (
+        attention,
+        conv2d,
+        masked_scatter,
+        moe,
+        ngram_guard,
+        place_images,
+        pointwise,
+        position_tables,
+        rel_pos_attention,
+    )  # fmt: skip
+
+    return {
+        "conv2d": {
+            "reference": slots.conv2d,
+            "unfold_einsum": conv2d.unfold_einsum,
+            "patchify": conv2d.patchify,
+            "pointwise": conv2d.pointwise,
+            "im2row": conv2d.im2row,
+        },
+        "place_images": {
+            "reference": place_images.reference,
+            "cpu_fallback": place_images.cpu_fallback,
+            "cumsum_where": place_images.cumsum_where,
+            "index_copy": place_images.index_copy,
+        },
+        "masked_scatter_": {
+            "reference": masked_scatter.reference,
+            "cpu_fallback": masked_scatter.cpu_fallback,
+            "cumsum_where": masked_scatter.cumsum_where,
+        },
+        "rel_pos_attention": {
+            "reference": slots.rel_pos_attention,
+            "two_step": rel_pos_attention.two_step,
+            "folded": rel_pos_attention.folded,
+        },
+        "attention": {"reference": slots.attention, "eager": attention.eager},
+        "moe": {
+            "reference": slots.moe,
+            "gathered": moe.gathered,
+            "grouped": moe.grouped,
+            "grouped_mm": moe.grouped_mm,
+        },
+        "rms_norm": {"reference": slots.rms_norm, "fused_rms_norm": pointwise.fused_rms_norm},
+        "rotary": {"reference": slots.rotary, "rotary_halves": pointwise.rotary_halves},
+        "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
+        "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
+        "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},
+        "resize_grid": {"reference": slots.resize_grid, "grid_once": position_tables.grid_once},
+        "relative_table": {
+            "reference": slots.relative_table,
+            "relative_once": position_tables.relative_once,
+        },
+        "ngram_guard": {
+            "reference": ngram_guard.reference,
+            "indexed": ngram_guard.indexed,
+            "on_device": ngram_guard.on_device,
+        },
+    }

@@ -1,0 +1,62 @@
+"""One slot, several kinds of call: the best implementation for a 1x1 convolution is not that for a 16x16 one.
+
+`case_of(slot, args)` names the kind of a call; a plan chooses per kind; `ByCase` is the function that looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+ANY = "*"
+
+
+def _conv2d(x, weight, bias=None, stride=1, padding=0, *_, **__) -> str:
+    kernel = "x".join(map(str, weight.shape[-2:]))
+    stride, padding = ("x".join(map(str, n)) if isinstance(n, tuple) else n for n in (stride, padding))
+    return f"kernel {kernel} stride {stride} padding {padding}"
+
+
+def _attention(q, k, v, mask=None, causal=False) -> str:
+    kind = "one query" if q.shape[-2] == 1 else "causal" if causal else "full"
+    return kind if mask is None else f"{kind}, masked"
+
+
+def _rel_pos_attention(q, k, v, rel_h, rel_w) -> str:
+    return "window" if rel_h.shape[0] <= 16 else "whole map"
+
+
+def _moe(x, *_) -> str:
+    return "one token" if len(x) == 1 else "few tokens" if len(x) <= 8 else "many tokens"
+
+
+_CASES = {
+    "conv2d": _conv2d,
+    "attention": _attention,
+    "rel_pos_attention": _rel_pos_attention,
+    "moe": _moe,
+}
+
+
+def case_of(slot: str, args: tuple, kwargs: dict | None = None) -> str:
+    """The kind of a call, "*" for slots whose calls are all alike."""
+    return _CASES[slot](*args, **(kwargs or {})) if slot in _CASES else ANY
+
+
+class ByCase:
+    """A slot's function that hands each call to the implementation chosen for its kind.
+
+    `names` {case: name} is what a plan says, `functions` {case: function} the same, ready to call; the case
+    "*" takes what is not listed.
+    """
+
+    def __init__(self, slot: str, names: dict[str, str], functions: dict[str, Callable]):
+        if ANY not in functions:
+            raise ValueError(f"{slot}: a choice for any other case ({ANY!r}) is needed")
+        self.slot, self.names, self.functions = slot, names, functions
+
+    def __call__(self, *args, **kwargs):
+        case = case_of(self.slot, args, kwargs)
+        return self.functions.get(case, self.functions[ANY])(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"{self.slot}: " + ", ".join(f"{case}: {name}" for case, name in self.names.items())

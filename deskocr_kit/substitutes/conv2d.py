@@ -1,0 +1,130 @@
+"""Convolution as a matrix product, four ways.
+
+A convolution multiplies every window of the picture with the same matrix. What the four differ in is how the
+windows are laid out in memory before that one product:
+
+    unfold_einsum  columns (c*kh*kw, windows) by F.unfold, then einsum: the method that the mission names
+    patchify       kernel == stride: the windows do not overlap, so a reshape is all it takes
+    pointwise      1x1: every pixel is a window already, the layer is a linear layer over the channels
+    im2row         rows (windows, kh*kw*c), channels innermost: whole pixels are copied, never single numbers
+
+Rows first matters: on the CPU a product in fp16 with the windows on the right side (`weight @ columns`) is
+tens of times slower than one with the windows as rows (`rows @ weight.T`); `deskocr prove` shows by how
+much here. patchify and pointwise hand over to im2row where they do not fit, so that each works everywhere.
+
+All: x (b, c, H, W) or (c, H, W), weight (o, c / groups, kh, kw), bias (o) or None -> (b, o, H', W').
+Numbers may be int or (vertical, horizontal). Raises Mismatch where dtypes or channels do not fit.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .mismatch import Mismatch, same_dtype
+
+
+def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+    """Columns by F.unfold, one einsum, a view.
+
+    The trap: F.unfold is (x, kernel_size, dilation, padding, stride). `F.unfold(x, k, padding, stride)` gives
+    the padding as dilation: it raises for padding 0, is silently right for 3x3 with padding 1 and stride 1,
+    and gives the wrong number of windows for stride 2. Hence keywords, always.
+    """
+    if x.dim() == 3:
+        return unfold_einsum(x[None], weight, bias, stride, padding, dilation, groups)[0]
+    _check("unfold_einsum", x, weight, bias, groups)
+    high, wide = output_size(x, weight, stride, padding, dilation)
+    columns = F.unfold(x, kernel_size=weight.shape[-2:], dilation=dilation, padding=padding, stride=stride)
+    if groups == 1:
+        out = torch.einsum("ok,bkl->bol", weight.flatten(1), columns)
+    else:
+        grouped = weight.flatten(1).unflatten(0, (groups, -1))
+        out = torch.einsum("gok,bgkl->bgol", grouped, columns.unflatten(1, (groups, -1))).flatten(1, 2)
+    if bias is not None:
+        out = out + bias.to(out.dtype)[:, None]
+    return out.view(x.shape[0], weight.shape[0], high, wide)
+
+
+def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+    """Kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
+    kernel = tuple(weight.shape[-2:])
+    if kernel != _pair(stride) or _pair(padding) != (0, 0) or _pair(dilation) != (1, 1) or groups != 1:
+        return im2row(x, weight, bias, stride, padding, dilation, groups)
+    if x.dim() == 3:
+        return patchify(x[None], weight, bias, stride)[0]
+    _check("patchify", x, weight, bias, groups)
+    high, wide = output_size(x, weight, stride, padding, dilation)
+    b, c, (kh, kw) = x.shape[0], x.shape[1], kernel
+    whole = x[:, :, : high * kh, : wide * kw]  # a convolution ignores what does not fill a window
+    rows = whole.reshape(b, c, high, kh, wide, kw).permute(0, 2, 4, 1, 3, 5).reshape(-1, c * kh * kw)
+    return _from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide)
+
+
+def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+    """Kernel 1x1: a linear layer over each pixel's channels. No copy where the channels lie innermost."""
+    if weight.shape[-2:] != (1, 1) or _pair(padding) != (0, 0) or groups != 1:
+        return im2row(x, weight, bias, stride, padding, dilation, groups)
+    if x.dim() == 3:
+        return pointwise(x[None], weight, bias, stride)[0]
+    _check("pointwise", x, weight, bias, groups)
+    sh, sw = _pair(stride)
+    if (sh, sw) != (1, 1):
+        x = x[:, :, ::sh, ::sw]
+    b, c, high, wide = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, c)
+    return _from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide)
+
+
+def im2row(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+    """Rows of whole pixels, one linear layer. Peak memory: kh * kw times the picture, as with any unfold."""
+    if x.dim() == 3:
+        return im2row(x[None], weight, bias, stride, padding, dilation, groups)[0]
+    _check("im2row", x, weight, bias, groups)
+    if groups > 1:
+        biases = [None] * groups if bias is None else bias.chunk(groups)
+        parts = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
+        return torch.cat([im2row(*each, stride, padding, dilation) for each in parts], 1)
+    high, wide = output_size(x, weight, stride, padding, dilation)
+    (kh, kw), (ph, pw) = weight.shape[-2:], _pair(padding)
+    (sh, sw), (dh, dw) = _pair(stride), _pair(dilation)
+    pixels = x.permute(0, 2, 3, 1)
+    if ph or pw:
+        pixels = F.pad(pixels, (0, 0, pw, pw, ph, ph))
+    pixels = pixels.contiguous()  # (b, H, W, c)
+    b, _, _, c = pixels.shape
+    row, column, pixel = pixels.stride()[:3]
+    windows = pixels.as_strided(
+        (b, high, wide, kh, kw, c), (row, sh * column, sw * pixel, dh * column, dw * pixel, 1)
+    )
+    flat = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
+    return _from_rows(F.linear(windows.reshape(-1, kh * kw * c), flat, bias), b, high, wide)
+
+
+def output_size(x: Tensor, weight: Tensor, stride=1, padding=0, dilation=1) -> tuple[int, int]:
+    """(H', W'): how many windows fit. Raises Mismatch where none does."""
+    numbers = zip(x.shape[-2:], weight.shape[-2:], *map(_pair, (stride, padding, dilation)), strict=True)
+    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in numbers)
+    if min(size) < 1:
+        kernel = "x".join(map(str, weight.shape[-2:]))
+        raise Mismatch(f"a kernel of {kernel} does not fit a picture of {'x'.join(map(str, x.shape[-2:]))}")
+    return size
+
+
+def _pair(number) -> tuple[int, int]:
+    return (number, number) if isinstance(number, int) else tuple(number)
+
+
+def _from_rows(rows: Tensor, b: int, high: int, wide: int) -> Tensor:
+    """(b * H' * W', o) -> (b, o, H', W'), channels innermost in memory as with torch.channels_last."""
+    return rows.view(b, high, wide, rows.shape[-1]).permute(0, 3, 1, 2)
+
+
+def _check(who: str, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    same_dtype(who, x=x, weight=weight, bias=bias)
+    if x.dim() != 4 or x.shape[1] != weight.shape[1] * groups:
+        raise Mismatch(
+            f"{who}: weight {tuple(weight.shape)} with {groups} group(s) wants {weight.shape[1] * groups} "
+            f"channels, the picture is {tuple(x.shape)}"
+        )

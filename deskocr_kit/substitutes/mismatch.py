@@ -1,0 +1,22 @@
+"""Arguments that do not fit each other: one class, one wording."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Mismatch(ValueError, RuntimeError):
+    """Arguments do not fit each other. A RuntimeError because torch's own operators raise one here, a
+    ValueError because that is what it is: whichever a caller catches, it is caught."""
+
+
+def same_dtype(who: str, **tensors: Tensor | None) -> None:
+    """Raise Mismatch unless all tensors share one dtype; autocast is left to sort it out by itself."""
+    given = {name: each for name, each in tensors.items() if each is not None}
+    if len({each.dtype for each in given.values()}) <= 1:
+        return
+    if torch.is_autocast_enabled(next(iter(given.values())).device.type):
+        return
+    listed = ", ".join(f"{name} {str(each.dtype).removeprefix('torch.')}" for name, each in given.items())
+    raise Mismatch(f"{who}: one dtype is needed, got {listed}; cast before the call")

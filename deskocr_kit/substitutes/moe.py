@@ -1,0 +1,83 @@
+"""A mixture of experts without asking the device which experts were chosen.
+
+The reference waits for the device once per layer and token and starts a handful of small products per expert.
+These do the same sum in a few large operators, or with one wait for all experts together.
+
+All: x (n, d), gate_up (e, 2i, d), down (e, d, i), ids (n, top) and weights (n, top) fp32 -> (n, d). The sum
+over the chosen experts is made in fp32 and rounded once, as in the reference.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.slots import swiglu
+
+
+def gathered(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Few tokens: copy the chosen experts' weights side by side, two batched products. Never waits.
+
+    Memory: the weights of n * top experts.
+    """
+    n, top = ids.shape
+    chosen = ids.reshape(-1)
+    rows = x[:, None].expand(n, top, x.shape[-1]).reshape(n * top, 1, -1)
+    hidden = swiglu(torch.bmm(rows, gate_up.index_select(0, chosen).transpose(1, 2)))
+    y = torch.bmm(hidden, down.index_select(0, chosen).transpose(1, 2)).view(n, top, -1)
+    return weighted_sum(y, weights).to(x.dtype)
+
+
+def grouped(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Many tokens: sort the (token, expert) pairs by expert, then each expert multiplies one slice of rows.
+
+    One wait for all experts, for the sizes of the slices.
+    """
+    order, sizes = sort_by_expert(ids, gate_up.shape[0])
+    rows = x.index_select(0, order // ids.shape[1])
+    slices = rows.split(sizes.tolist())
+    y = [
+        F.linear(swiglu(F.linear(part, gate_up[expert])), down[expert])
+        for expert, part in enumerate(slices)
+        if len(part)
+    ]
+    return unsort(torch.cat(y) if y else rows, order, weights).to(x.dtype)
+
+
+def grouped_mm(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """The same by torch's grouped product: one operator for all experts, no wait. Needs torch >= 2.8.
+
+    On a CUDA card it takes what torch's operator takes (bf16 everywhere; more in newer versions).
+    """
+    if not hasattr(torch, "_grouped_mm"):
+        raise NotImplementedError(f"torch {torch.__version__} has no torch._grouped_mm; it came with 2.8")
+    order, sizes = sort_by_expert(ids, gate_up.shape[0])
+    ends = sizes.cumsum(0, dtype=torch.int32)
+    rows = x.index_select(0, order // ids.shape[1])
+    hidden = swiglu(torch._grouped_mm(rows, gate_up.transpose(1, 2), offs=ends))
+    return unsort(torch._grouped_mm(hidden, down.transpose(1, 2), offs=ends), order, weights).to(x.dtype)
+
+
+def sort_by_expert(ids: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """order (n*top) that sorts the pairs by expert, stable, and how many pairs each expert has (e) int32.
+
+    Sorted as fp32, and counted by comparison: integers sort, and bincount runs, on an NPU's AI CPU.
+    """
+    chosen = ids.reshape(-1)
+    order = chosen.float().argsort(stable=True)
+    every = torch.arange(experts, device=ids.device, dtype=ids.dtype)
+    return order, (chosen[None] == every[:, None]).sum(1, dtype=torch.int32)
+
+
+def unsort(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
+    """y (n*top, d) in sorted order -> (n, d) fp32: each token's experts, weighted and summed."""
+    n, top = weights.shape
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return weighted_sum(y.index_select(0, back).view(n, top, -1), weights)
+
+
+def weighted_sum(y: Tensor, weights: Tensor) -> Tensor:
+    """(n, top, d), (n, top) -> (n, d) in fp32 (or wider)."""
+    return (y.to(torch.promote_types(y.dtype, torch.float32)) * weights[..., None]).sum(1)

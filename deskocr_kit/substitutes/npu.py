@@ -1,0 +1,139 @@
+"""Fused operators of torch_npu behind the signatures of the slots.
+
+Every call here fits the published schemas (tests/test_substitutes_npu.py binds them) and is watched on its
+first use (self_check.py). Written after the documents of op-plugin; the traps that its users reported are in
+the comments. Nothing here runs without torch_npu: then NeedsTorchNpu says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import slots
+
+from .attention import drop_mask
+from .moe import sort_by_expert, unsort
+from .rel_pos_attention import bias_parts, fold
+from .self_check import NeedsTorchNpu, self_checked
+
+EVERYTHING = 2147483647  # next_tokens of npu_prompt_flash_attention is 0 by default: that would be causal
+
+
+def operator(name: str) -> Callable:
+    """torch_npu's operator of that name. Raises NeedsTorchNpu."""
+    try:
+        import torch_npu
+    except Exception as error:  # absent, or there without CANN: any class of error, see device.explain
+        raise NeedsTorchNpu(
+            f"{name} is an operator of torch_npu, which cannot be imported here ({type(error).__name__}); "
+            "`deskocr doctor` says what is missing"
+        ) from error
+    if not hasattr(torch_npu, name):
+        raise NeedsTorchNpu(f"torch_npu {getattr(torch_npu, '__version__', '?')} has no {name}")
+    return getattr(torch_npu, name)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """One kernel for seven."""
+    return operator("npu_rms_norm")(x, weight, eps)[0]
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Half-split rotation of x (b, h, n, k) in one kernel; k must be even and below 896."""
+    return operator("npu_rotary_mul")(x.contiguous(), cos, sin, "half")
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """silu(first half) * second half: the order in which our gate and up are stacked."""
+    return operator("npu_swiglu")(x.contiguous(), dim=-1)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The exact gelu. `F.gelu` on an NPU takes the tanh formula whatever it is asked for."""
+    return operator("npu_gelu")(x, approximate="none")
+
+
+def fusion_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """Flash attention. Its mask says what to *drop*, and (b, 1, 1, n) is refused: expanded to all queries."""
+    drop = drop_mask(q, k, mask, causal)
+    if drop is not None and drop.dim() == 4:
+        drop = drop.expand(-1, -1, q.shape[-2], -1).contiguous()
+    return operator("npu_fusion_attention")(
+        q.contiguous(), k.contiguous(), v.contiguous(), q.shape[1], "BNSD",
+        atten_mask=drop, scale=q.shape[-1] ** -0.5,
+    )[0]  # fmt: skip
+
+
+def infer_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """The decoding kernel, for one query without a mask; everything else goes to fusion_attention.
+
+    A (1, 1, 1, keys) mask is silently ignored past 512 keys by this operator, so it never gets one.
+    """
+    if q.shape[-2] != 1 or mask is not None or (causal and k.shape[-2] > 1):
+        return fusion_attention(q, k, v, mask, causal)
+    return operator("npu_fused_infer_attention_score")(
+        q.contiguous(), k.contiguous(), v.contiguous(),
+        num_heads=q.shape[1], scale=q.shape[-1] ** -0.5, input_layout="BNSD",
+    )[0]  # fmt: skip
+
+
+def prompt_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """The whole bias as `pse_shift` of npu_prompt_flash_attention (fp16, bf16), as vllm-ascend does."""
+    b, h, n, d = q.shape
+    rows, columns = bias_parts(q, rel_h, rel_w)
+    bias = (rows[..., :, None] + columns[..., None, :]).reshape(b, h, n, n)
+    return operator("npu_prompt_flash_attention")(
+        q.contiguous(), k.contiguous(), v.contiguous(), pse_shift=bias, num_heads=h, scale_value=d**-0.5,
+        next_tokens=EVERYTHING, input_layout="BNSD",
+    )  # fmt: skip
+
+
+def folded_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """The bias as more columns of queries and keys: no (n, n) tensor exists. Width a multiple of 16."""
+    d = q.shape[-1]
+    wide_q, wide_k = fold(q, k, rel_h, rel_w, multiple=16)
+    wide_v = F.pad(v, (0, wide_q.shape[-1] - d))
+    out = operator("npu_fusion_attention")(wide_q, wide_k, wide_v, q.shape[1], "BNSD", scale=d**-0.5)[0]
+    return out[..., :d]
+
+
+def grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Two grouped products for all experts (fp16, bf16), one fused swiglu between them; never waits."""
+    order, sizes = sort_by_expert(ids, gate_up.shape[0])
+    ends = sizes.cumsum(0, dtype=torch.int32).long()  # summed as int32: an int64 cumsum runs on the AI CPU
+
+    def product(rows: Tensor, weight: Tensor) -> Tensor:
+        return operator("npu_grouped_matmul")(
+            [rows], [weight.transpose(1, 2)], group_list=ends, split_item=3, group_type=0, group_list_type=0
+        )[0]
+
+    hidden = swiglu(product(x.index_select(0, order // ids.shape[1]), gate_up))
+    return unsort(product(hidden, down), order, weights).to(x.dtype)
+
+
+CANDIDATES = {
+    slot: {name: self_checked(function, getattr(slots, slot), name) for name, function in found.items()}
+    for slot, found in {
+        "rms_norm": {"npu_rms_norm": rms_norm},
+        "rotary": {"npu_rotary_mul": rotary},
+        "swiglu": {"npu_swiglu": swiglu},
+        "gelu": {"npu_gelu": gelu},
+        "attention": {
+            "npu_fusion_attention": fusion_attention,
+            "npu_fused_infer_attention_score": infer_attention,
+        },
+        "rel_pos_attention": {
+            "npu_prompt_flash_attention": prompt_rel_pos,
+            "npu_folded_fusion_attention": folded_rel_pos,
+        },
+        "moe": {"npu_grouped_matmul": grouped_matmul},
+    }.items()
+}

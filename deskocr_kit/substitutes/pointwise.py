@@ -1,0 +1,37 @@
+"""Norm, rotation and activations in other words: fewer operators, or the same formula spelled out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fused_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """torch's own operator: one call; one kernel where the device has one. Rounds once, after the weight."""
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def rotary_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The rotation on halves, without a negated copy: x (b, h, n, k); cos, sin (b, 1, n, k)."""
+    half = x.shape[-1] // 2
+    left, right = x[..., :half], x[..., half:]
+    c, s = cos[..., :half], sin[..., :half]
+    return torch.cat((left * c - right * s, right * cos[..., half:] + left * sin[..., half:]), -1)
+
+
+def swiglu_in_place(x: Tensor) -> Tensor:
+    """silu(gate) * up with the product written over silu(gate): one tensor less."""
+    gate, up = x.chunk(2, -1)
+    return F.silu(gate).mul_(up)
+
+
+def gelu_erf(x: Tensor) -> Tensor:
+    """The exact gelu from erf, in fp32: for devices whose gelu operator silently takes the tanh form."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * 0.5 * (1.0 + torch.erf(wide * 2**-0.5))).to(x.dtype)
+
+
+def quick_gelu_silu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: one multiplication by a tensor less."""
+    return F.silu(x * 1.702) * (1 / 1.702)

@@ -1,0 +1,47 @@
+"""Position tables resized once per size, on the host and in fp32, instead of at every forward.
+
+Antialiased bicubic and 1-D linear interpolation depend on the picture's size alone. Both functions take a
+table and a side; the result is kept until the table changes (its version counter), or goes away.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from model.slots import relative_table, resize_grid
+
+_kept: dict[tuple, tuple[weakref.ref, Tensor]] = {}
+
+
+def grid_once(table: Tensor, side: int) -> Tensor:
+    """(1, s, s, d) -> (1, side, side, d): see model.slots.resize_grid."""
+    return _once(resize_grid, table, side)
+
+
+def relative_once(table: Tensor, side: int) -> Tensor:
+    """(2s-1, k) -> (side, side, k) by [query, key]: see model.slots.relative_table."""
+    return _once(relative_table, table, side)
+
+
+def _once(resize: Callable[[Tensor, int], Tensor], table: Tensor, side: int) -> Tensor:
+    if (torch.is_grad_enabled() and table.requires_grad) or torch.is_inference(table):
+        return resize(
+            table, side
+        )  # a gradient has to flow; an inference tensor does not tell when it changes
+    storage = table.untyped_storage()
+    key = (
+        resize.__name__, side, storage._cdata, table.storage_offset(), table.shape, table.stride(),
+        table.dtype, table._version,
+    )  # fmt: skip
+    found = _kept.get(key)
+    if found is not None and found[0]() is storage:
+        return found[1]
+    result = resize(table.detach().cpu(), side).to(table.device).detach()
+    for old in [k for k, (alive, _) in _kept.items() if alive() is None or k[:-1] == key[:-1]]:
+        del _kept[old]
+    _kept[key] = (weakref.ref(storage), result)
+    return result

@@ -1,0 +1,111 @@
+"""A fused operator has to earn trust on the card it runs on: the first result of each kind is compared.
+
+Known faults of fused attention on NPUs are silent: a mask that is ignored past 512 keys, a uniform average in
+place of attention, a gelu with the wrong formula. So the first call on a device, for each dtype and each
+doubling of a size, is repeated by the reference in fp32 on the host. A result that is off by more than BOUNDS
+is thrown away; the reference takes over from there, and a warning names the operator.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallback
+
+#: Relative error (norms) beyond which a result is wrong, not just rounded. fp32 on an NPU may be made in
+#: hf32, which keeps 11 bits, hence the same bound as fp16. The finer question is `deskocr prove`'s.
+BOUNDS = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+class NeedsTorchNpu(RuntimeError):
+    """An operator of torch_npu was asked for where there is none."""
+
+
+class SelfCheckError(RuntimeError):
+    """A fused operator gave a wrong result on this device (only with DESKOCR_STRICT=1)."""
+
+
+class SelfCheckWarning(UserWarning):
+    """A fused operator gave a wrong result, or failed, and the reference took over."""
+
+
+def self_checked(fused: Callable, reference: Callable, name: str) -> Callable:
+    """`fused`, watched as the module says. `.unchecked` is the bare function, `.verdicts` what was found."""
+    verdicts: dict[tuple, str] = {}  # kind of call -> "" for sound, else what is wrong
+
+    @functools.wraps(fused)
+    def checked(*args, **kwargs):
+        kind = kind_of(args, kwargs)
+        if kind is None:  # only shapes are wanted, or a graph is being recorded: nothing to compare
+            return fused(*args, **kwargs)
+        if kind not in verdicts:
+            result, verdicts[kind] = _judge(fused, reference, args, kwargs)
+            if not verdicts[kind]:
+                return result
+            _report(name, verdicts[kind], args)
+        return (reference if verdicts[kind] else fused)(*args, **kwargs)
+
+    checked.unchecked, checked.verdicts = fused, verdicts
+    return checked
+
+
+def kind_of(args: tuple, kwargs: dict) -> tuple | None:
+    """Calls of one kind share a verdict: device, dtypes, and sizes up to the next power of two."""
+    parts = []
+    for each in (*args, *kwargs.values()):
+        if isinstance(each, FakeTensor) or (isinstance(each, Tensor) and each.is_meta):
+            return None
+        if isinstance(each, Tensor):
+            parts.append((str(each.device), each.dtype, *(n.bit_length() for n in each.shape)))
+        elif each is None or isinstance(each, bool):
+            parts.append(each)
+    return None if torch.compiler.is_compiling() else tuple(parts)
+
+
+def error_of(ours: Tensor, expected: Tensor) -> float:
+    """|ours - expected| / |expected|, norms in fp64 on the host; inf where only ours is not finite."""
+    a, b = ours.detach().cpu().double(), expected.detach().cpu().double()
+    if not torch.isfinite(a).all() and torch.isfinite(b).all():
+        return float("inf")
+    return ((a - b).norm() / b.norm().clamp_min(1e-30)).item()
+
+
+def _judge(fused: Callable, reference: Callable, args: tuple, kwargs: dict) -> tuple[Tensor | None, str]:
+    try:
+        result = fused(*args, **kwargs)
+    except NeedsTorchNpu:
+        raise
+    except Exception as error:
+        return None, f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    expected = reference(*map(_on_host, args), **{k: _on_host(v) for k, v in kwargs.items()})
+    if result.shape != expected.shape:
+        return result, f"gave shape {tuple(result.shape)} in place of {tuple(expected.shape)}"
+    error, bound = error_of(result, expected), BOUNDS.get(result.dtype, 0.0)
+    return result, "" if error <= bound else f"is off by {error:.1e} (relative), bound {bound:g}"
+
+
+def _on_host(value):
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().cpu().float() if value.is_floating_point() else value.detach().cpu()
+
+
+def _report(name: str, what: str, args: tuple) -> None:
+    shapes = ", ".join(f"{tuple(a.shape)} {a.dtype}" for a in args if isinstance(a, Tensor))
+    device = next((str(a.device) for a in args if isinstance(a, Tensor)), "?")
+    text = f"{name} {what} on {device} for {shapes}"
+    if os.environ.get(STRICT) == "1":
+        raise SelfCheckError(text)
+    warnings.warn(
+        f"{text}. The reference is used in its place from now on; `deskocr prove` shows the whole picture, "
+        f"{STRICT}=1 makes this an error.",
+        SelfCheckWarning,
+        stacklevel=4,
+    )
