@@ -150,7 +150,7 @@ class DeepseekOCRForCausalLM(nn.Module):
             if size[0] != size[1] or size[0] % 64:
                 raise ValueError(f"views must be squares of a multiple of 64 pixels, got {size[0]}x{size[1]}")
             same = [view for view in views if tuple(view[2].shape[-2:]) == size]
-            seen = self.model.see(torch.cat([pixels for _, _, pixels in same]).to(self.device))
+            seen = self.model.see(torch.cat([pixels for _, _, pixels in same]).to(self.dtype).to(self.device))
             for (page, is_global, _), rows in zip(
                 same, seen.split([len(pixels) for _, _, pixels in same]), strict=True
             ):

@@ -45,8 +45,8 @@ sys.meta_path.insert(0, Blocked())
 import deskocr_kit
 from deskocr_kit.cli import app
 from typer.testing import CliRunner
-for words in (["--help"], ["ocr", "--help"], ["shell", "--help"], ["explain", "libhccl.so: cannot open shared
-object"]):
+unknown_library = "libhccl.so: cannot open shared object"
+for words in (["--help"], ["ocr", "--help"], ["shell", "--help"], ["explain", unknown_library]):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, (words, result.output, result.exception)
 print("fine")

@@ -87,8 +87,8 @@ class Recipe:
         Stage(900, "eyes", 16, 1e-3),
         Stage(1450, "align", 8, 1e-3),
         Stage(2100, "both", 12, 5e-4, (0.0, 0.7)),
-        Stage(2420, "eyes", 16, 1e-3, (1.0, 1.0)),
-        Stage(3560, "both", 12, 6e-4, (1.0, 1.0), boxes=0.2),
+        Stage(2700, "eyes", 16, 1e-3, (1.0, 1.0)),
+        Stage(3800, "both", 12, 6e-4, (1.0, 1.0), boxes=0.2),
     )
     warmup: int = 100
     decay: int = 700  # last steps, in which the rate falls to 2 %
