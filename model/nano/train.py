@@ -88,10 +88,12 @@ class Recipe:
         Stage(1450, "align", 8, 1e-3),
         Stage(2100, "both", 12, 5e-4, (0.0, 0.7)),
         Stage(2700, "eyes", 16, 1e-3, (1.0, 1.0)),
-        Stage(3800, "both", 12, 6e-4, (1.0, 1.0), boxes=0.2),
+        Stage(2850, "both", 12, 6e-4, (1.0, 1.0)),
+        Stage(3350, "align", 10, 1e-3, (1.0, 1.0)),
+        Stage(4250, "both", 12, 6e-4, (1.0, 1.0), boxes=0.15),
     )
     warmup: int = 100
-    decay: int = 700  # last steps, in which the rate falls to 2 %
+    decay: int = 550  # last steps, in which the rate falls to 2 %
     seed: int = 1
 
     @property
@@ -357,7 +359,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
             group["lr"] = rate_at(r, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             where, says, balance = trainee(batch, task)
-            loss = where + says + 0.01 * balance
+            loss = (1.0 if task == "eyes" else 0.5) * where + says + 0.01 * balance
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, world)
