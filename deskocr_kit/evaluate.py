@@ -79,7 +79,20 @@ MAKES = {
 }
 
 
+def samples() -> Iterator[Sample]:
+    """The sample pages that ship with nano."""
+    from model.nano import sample_pages
+
+    for name in sample_pages.PAGES:
+        page = sample_pages.draw(name)
+        yield page.image, page.text
+
+
 def pages(make: str, count: int, seed: int) -> Iterator[Sample]:
+    """`count` held-out pages of a make; the sample pages, however many, for "samples"."""
+    if make == "samples":
+        yield from samples()
+        return
     for i in range(count):
         yield MAKES[make](random.Random(f"held out/{seed}/{make}/{i}"))
 
@@ -97,7 +110,8 @@ def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lamb
     """CER of `reader` (see reader.Reader) over held-out pages, as one plain record."""
     wrong, length, truncated, worst = [], [], 0, (-1.0, "", "")
     start = time.perf_counter()
-    for image, truth in progress(list(pages(make, count, seed))):
+    drawn_pages = list(pages(make, count, seed))
+    for image, truth in progress(drawn_pages):
         reading = reader.read(image, "free")
         distance, characters = edits(reading.text, truth)
         wrong.append(distance)
@@ -108,7 +122,7 @@ def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lamb
     low, high = interval(wrong, length)
     return {
         "make": make,
-        "pages": count,
+        "pages": len(drawn_pages),
         "seed": seed,
         "characters": int(length.sum()),
         "cer": round(float(wrong.sum() / max(1, length.sum())), 5),
@@ -116,7 +130,7 @@ def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lamb
         "pages_without_error": int((wrong == 0).sum()),
         "truncated": truncated,
         "worst": {"cer": round(worst[0], 4), "truth": worst[1], "read": worst[2]},
-        "seconds_per_page": round((time.perf_counter() - start) / count, 3),
+        "seconds_per_page": round((time.perf_counter() - start) / len(drawn_pages), 3),
         "device": str(reader.model.device),
         "dtype": str(reader.model.dtype).removeprefix("torch."),
     }
@@ -131,13 +145,15 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="fp32")
-    parser.add_argument("--make", choices=MAKES, action="append", help="may be repeated; default all")
+    parser.add_argument(
+        "--make", choices=[*MAKES, "samples"], action="append", help="may be repeated; default all"
+    )
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--out", type=Path, help="write the records here as JSON")
     args = parser.parse_args()
     reader = Reader.load(args.model, args.device, args.dtype)
-    records = [evaluate(reader, make, args.pages, args.seed) for make in args.make or MAKES]
+    records = [evaluate(reader, make, args.pages, args.seed) for make in args.make or [*MAKES, "samples"]]
     for record in records:
         print({key: value for key, value in record.items() if key != "worst"})
     if args.out:

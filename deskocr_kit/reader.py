@@ -55,8 +55,9 @@ class Reader:
     load_seconds: float
 
     @classmethod
-    def load(cls, name: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Reader:
-        """Load a checkpoint (see checkpoints.find_checkpoint) onto a device (see device.pick).
+    def load(cls, name: str | Path | None = None, device="auto", dtype: str = "auto") -> Reader:
+        """Load a checkpoint (see checkpoints.find_checkpoint) onto a device: a name (see device.pick), or a
+        torch.device that was picked already.
 
         Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
         """
@@ -67,7 +68,7 @@ class Reader:
 
         start = time.perf_counter()
         folder = find_checkpoint(name)
-        where = devices.pick(device)
+        where = devices.pick(device) if isinstance(device, str) else device
         model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where)
         tokenizer = load_tokenizer(folder)
         devices.synchronize(where)

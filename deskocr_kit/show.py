@@ -1,52 +1,58 @@
-"""Pictures for notebooks: a page beside its text, boxes on a page. Text from a model is escaped."""
+"""Pictures for notebooks: a page beside its text, boxes on a page.
+
+What a model wrote is shown as a picture, and in a terminal right of `≈`: it is measured, never compared
+(see check.py).
+"""
 
 from __future__ import annotations
 
-import base64
 import io
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 
-def png(image, width: int | None = None) -> str:
-    """An <img> tag's source for a PIL image, scaled down to `width` pixels where it is wider."""
-    if width and image.width > width:
-        image = image.resize((width, round(image.height * width / image.width)))
+def png(image) -> bytes:
+    """A PIL image as PNG bytes."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 @dataclass
 class Beside:
-    """A page and what was read from it, side by side. In a terminal: the text."""
+    """A page and what was read from it, side by side."""
 
     image: Any
     text: str
     caption: str = "page"
-    width: int = 340
+    height: int = 360  # pixels of the picture
 
     def __repr__(self) -> str:
-        return self.text
+        return f"{self.caption} ≈ {self.text!r}"
 
-    def _repr_html_(self) -> str:
-        source = png(self.image.convert("L"), self.width)
-        alt = f"{self.caption}: the picture that was read"
-        return (
-            '<table><tr><th style="text-align:left">page</th><th style="text-align:left">text</th></tr><tr>'
-            f'<td><img src="{source}" alt="{escape(alt)}" style="border:1px solid #999"></td>'
-            f'<td style="text-align:left;vertical-align:top"><pre>{escape(self.text)}</pre></td></tr></table>'
+    def _repr_png_(self) -> bytes:
+        from PIL import Image, ImageDraw, ImageFont
+
+        from model.nano.render import font_folder
+
+        page = self.image.convert("L").resize(
+            (round(self.image.width * self.height / self.image.height), self.height)
         )
+        face = ImageFont.truetype(str(font_folder() / "DejaVuSansMono.ttf"), 15)
+        sheet = Image.new("L", (page.width + 400, self.height), 255)
+        sheet.paste(page, (0, 0))
+        pen = ImageDraw.Draw(sheet)
+        pen.rectangle((0, 0, page.width - 1, self.height - 1), outline=128)
+        pen.multiline_text((page.width + 20, 16), self.text, font=face, fill=0, spacing=10)
+        return png(sheet)
 
 
 @dataclass
 class Boxes:
-    """A page with the boxes that the model gave. In a terminal: their labels, line by line."""
+    """A page with the boxes that the model gave. `rows` holds label and pixels of each."""
 
     image: Any
     text: str
-    width: int = 420
 
     def __post_init__(self):
         from model.results import draw_overlay, parse_boxes, to_pixels_box
@@ -58,8 +64,7 @@ class Boxes:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join(label for label, _ in self.rows)
+        return f"boxes ≈ {[label for label, _ in self.rows]}"
 
-    def _repr_html_(self) -> str:
-        source = png(self.picture, self.width)
-        return f'<img src="{source}" alt="the page with {len(self.rows)} boxes drawn on it">'
+    def _repr_png_(self) -> bytes:
+        return png(self.picture)

@@ -1,4 +1,4 @@
-"""Draws docs/page.png for the README: `python docs/picture.py`. Text and boxes are what nano reads."""
+"""Draws docs/page.png for the README: `python docs/picture.py`. The text is what nano reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 from deskocr_kit.commands.demo import sample_pages
 from deskocr_kit.metrics import cer
 from deskocr_kit.reader import Reader
-from deskocr_kit.show import Boxes
 from model.processing import load_image
 
 
@@ -21,10 +20,9 @@ def main() -> None:
     path, truth = sample_pages()[0]
     page = load_image(path)
     text = reader.read(page, "free").text
-    boxes = Boxes(page, reader.read(page, "ocr").text)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), width_ratios=(1, 1.05))
-    left.imshow(boxes.picture)
-    left.set_title(f"{path.name}, with the boxes that nano gives", fontsize=10)
+    left.imshow(page)
+    left.set_title(path.name, fontsize=10)
     right.set_title("the text that nano reads", fontsize=10)
     right.text(
         0.02, 0.94, text, family="DejaVu Sans Mono", fontsize=11, va="top", linespacing=1.7, parse_math=False

@@ -13,6 +13,7 @@ from model.inference import TextStream, compression, defaults, read_page
 from model.nano.train import encode
 from model.processing import ImageError
 from model.safetensors_io import CheckpointError
+from tests.nano import bound
 
 PAGES = Path(__file__).parents[1] / "model" / "nano" / "pages"
 LETTER = PAGES / "1_letter.png"
@@ -32,7 +33,7 @@ def infer(nano, **how):
 
 def test_infer_always_returns_the_text_and_writes_nothing(nano, tmp_path, capsys):
     text = infer(nano, output_path=tmp_path)
-    assert cer(text, LETTER.with_suffix(".txt").read_text()) <= 0.05
+    assert cer(text, LETTER.with_suffix(".txt").read_text()) <= bound("samples", 0.05)
     assert text == infer(nano, output_path="", eval_mode=True)
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
 
@@ -54,7 +55,10 @@ def test_infer_streams(nano):
 
 def test_compression_is_printed_on_request(nano, capsys):
     text = infer(nano, test_compress=True)
-    assert f"valid image tokens 64, text tokens {len(text) + 1}, compression ratio" in capsys.readouterr().out
+    assert (
+        f"valid image tokens 64, text tokens {len(encode(text)) + 1}, compression ratio"
+        in capsys.readouterr().out
+    )
 
 
 def test_compression_without_valid_tokens_does_not_divide(nano):

@@ -100,6 +100,10 @@ class Recipe:
     def steps(self) -> int:
         return self.stages[-1].until
 
+    def begins(self) -> list[tuple[int, Stage]]:
+        """Each stage with its first step."""
+        return list(zip([0, *(stage.until for stage in self.stages)], self.stages, strict=False))
+
     def stage(self, step: int) -> tuple[Stage, float]:
         """The stage of a step, and how much of it has passed, 0..1."""
         start = 0
@@ -325,8 +329,12 @@ def average_gradients(parameters: list[Tensor], world: int) -> None:
         start += p.numel()
 
 
-def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
-    """Train until `r.steps` or for `minutes`; state in `run`, log lines in run/log.jsonl."""
+def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Path | None = None) -> None:
+    """Train until `r.steps` or for `minutes`; state in `run`, log lines in run/log.jsonl.
+
+    A run without a state begins with the weights of the checkpoint `start`, at the last eyes stage: the extra
+    head is not in the checkpoint and is learned again first.
+    """
     torch.set_num_threads(1)
     if world > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=os.environ.get("MASTER_PORT", "29511"))
@@ -345,6 +353,10 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float) -> None:
         trainee.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         step = saved["step"]
+    elif start is not None:
+        weights = DeepseekOCRForCausalLM.from_pretrained(start, torch.float32).state_dict()
+        trainee.ocr.load_state_dict(weights)
+        step = max(begin for begin, stage in r.begins() if stage.task == "eyes")
     began = last_saved = time.time()
     while step < r.steps and time.time() - began < 60 * minutes:
         rng = random.Random(f"{r.seed}/{step}/{rank}")
@@ -399,6 +411,9 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, default=HERE / "runs" / "default", help="folder for state and log"
     )
+    parser.add_argument(
+        "--start", type=Path, help="checkpoint folder to start a new run from, for example model/nano"
+    )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--processes", type=int, default=2, help="one thread each; gradients are averaged")
     parser.add_argument(
@@ -408,9 +423,9 @@ def main() -> None:
     recipe = Recipe(seed=args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
     if args.processes == 1:
-        train(0, 1, recipe, args.run, args.minutes)
+        train(0, 1, recipe, args.run, args.minutes, args.start)
     else:
-        work = (args.processes, recipe, args.run, args.minutes)
+        work = (args.processes, recipe, args.run, args.minutes, args.start)
         torch.multiprocessing.spawn(train, work, nprocs=args.processes)
 
 
