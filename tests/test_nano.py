@@ -45,9 +45,10 @@ def test_the_readme_states_the_record():
 
 @pytest.mark.parametrize("make", MAKES_READ)
 def test_fresh_pages_are_read_as_well_as_recorded(nano, make):
-    """Ten pages from seeds that nobody has seen, against the upper end of the recorded interval."""
-    record = evaluate(nano, make, 10, seed=77)
-    assert record["cer"] <= RECORDS[make]["interval_95"][1] + 0.05, record["worst"]
+    """Ten pages from seeds that nobody has seen; the recorded interval, widened to what ten pages allow."""
+    known, fresh = RECORDS[make], evaluate(nano, make, 10, seed=77)
+    room = (known["interval_95"][1] - known["cer"]) * (known["pages"] / fresh["pages"]) ** 0.5
+    assert fresh["cer"] <= known["cer"] + room, fresh["worst"]
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
