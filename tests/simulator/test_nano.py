@@ -1,0 +1,33 @@
+"""The embedded checkpoint reads on the simulated NPU what it reads on the CPU, where the profile lets it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deskocr_kit import simulator
+from deskocr_kit.reader import Reader
+from model.nano import sample_pages
+
+
+@pytest.fixture(scope="module")
+def readers():
+    return Reader.load("nano", "cpu", "fp32"), Reader.load("nano", torch.device("npu:0"), "fp32")
+
+
+@pytest.mark.parametrize("profile", ["all", "as-published", "as-published-2.6.0"])
+def test_same_tokens_as_on_the_cpu(readers, profile):
+    cpu, npu = readers
+    page = sample_pages.draw("5_notes").image
+    with simulator.using(profile):
+        assert npu.read(page, "free").ids == cpu.read(page, "free").ids
+
+
+def test_as_believed_names_what_is_missing_and_where(readers):
+    page = sample_pages.draw("5_notes").image
+    with simulator.using("as-believed"), pytest.raises(Exception, match="(?i)conv") as caught:
+        readers[1].read(page, "free", max_new_tokens=1)
+    assert "slots.py" in str(caught.value) or "slots.py" in str(caught.getrepr())
+    with simulator.using("as-believed", survey=True), simulator.record() as seen:
+        readers[1].read(page, "free", max_new_tokens=1)
+    assert set(seen.by_operator("refused")) == {"aten::convolution", "aten::masked_scatter_"}
