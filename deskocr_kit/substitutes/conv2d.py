@@ -47,16 +47,26 @@ def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
     return out.view(x.shape[0], weight.shape[0], high, wide)
 
 
+def no_overlap(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
+    """Whether patchify does the work itself."""
+    plain = _pair(padding) == (0, 0) and _pair(dilation) == (1, 1) and groups == 1
+    return plain and tuple(weight.shape[-2:]) == _pair(stride)
+
+
+def single_pixels(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
+    """Whether pointwise does the work itself."""
+    return weight.shape[-2:] == (1, 1) and _pair(padding) == (0, 0) and groups == 1
+
+
 def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
-    kernel = tuple(weight.shape[-2:])
-    if kernel != _pair(stride) or _pair(padding) != (0, 0) or _pair(dilation) != (1, 1) or groups != 1:
+    if not no_overlap(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
     if x.dim() == 3:
         return patchify(x[None], weight, bias, stride)[0]
     _check("patchify", x, weight, bias, groups)
     high, wide = output_size(x, weight, stride, padding, dilation)
-    b, c, (kh, kw) = x.shape[0], x.shape[1], kernel
+    b, c, (kh, kw) = x.shape[0], x.shape[1], weight.shape[-2:]
     whole = x[:, :, : high * kh, : wide * kw]  # a convolution ignores what does not fill a window
     rows = whole.reshape(b, c, high, kh, wide, kw).permute(0, 2, 4, 1, 3, 5).reshape(-1, c * kh * kw)
     return _from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide)
@@ -64,7 +74,7 @@ def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) ->
 
 def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Kernel 1x1: a linear layer over each pixel's channels. No copy where the channels lie innermost."""
-    if weight.shape[-2:] != (1, 1) or _pair(padding) != (0, 0) or groups != 1:
+    if not single_pixels(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
     if x.dim() == 3:
         return pointwise(x[None], weight, bias, stride)[0]
@@ -100,6 +110,9 @@ def im2row(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> T
     )
     flat = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
     return _from_rows(F.linear(windows.reshape(-1, kh * kw * c), flat, bias), b, high, wide)
+
+
+patchify.fits, pointwise.fits = no_overlap, single_pixels  # elsewhere they are im2row: not timed as their own
 
 
 def output_size(x: Tensor, weight: Tensor, stride=1, padding=0, dilation=1) -> tuple[int, int]:

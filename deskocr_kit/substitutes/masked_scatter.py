@@ -60,7 +60,10 @@ def cumsum_where(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     else:
         picked = take_in_order(wide, source.reshape(-1), self.device)
     picked = picked.view(self.shape)
-    return self.copy_(torch.where(wide.to(self.device), picked, self))
+    wide = wide.to(self.device)
+    if torch.is_grad_enabled() and (self.requires_grad or source.requires_grad):
+        return self.copy_(torch.where(wide, picked, self))
+    return torch.where(wide, picked, self, out=self)  # each number is read before it is written over
 
 
 def out_of_place(in_place: InPlace) -> InPlace:
@@ -88,7 +91,7 @@ def take_in_order(mask: Tensor, pieces: Tensor, device: torch.device) -> Tensor:
         if not known and pieces.dtype.is_floating_point:
             filler = filler + torch.nan
         return filler.expand(flat.shape + pieces.shape[1:])
-    count = flat.cumsum(0, dtype=torch.int32) - 1
+    count = flat.to(torch.int32).cumsum(0, dtype=torch.int32) - 1
     picked = pieces.index_select(0, count.clamp(0, len(pieces) - 1))
     if not known and pieces.dtype.is_floating_point:
         short = (count >= len(pieces)).view(-1, *[1] * (pieces.dim() - 1))

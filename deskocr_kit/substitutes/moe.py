@@ -19,14 +19,25 @@ from model.slots import swiglu
 def gathered(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """Few tokens: copy the chosen experts' weights side by side, two batched products. Never waits.
 
-    Memory: the weights of n * top experts.
+    Memory: the weights of n * top experts. With more pairs than there are experts that would be more than all
+    weights together (38 GB for a page at the official sizes): then `grouped` does it.
     """
     n, top = ids.shape
+    if not few(x, gate_up, down, ids):
+        return grouped(x, gate_up, down, ids, weights)
     chosen = ids.reshape(-1)
     rows = x[:, None].expand(n, top, x.shape[-1]).reshape(n * top, 1, -1)
     hidden = swiglu(torch.bmm(rows, gate_up.index_select(0, chosen).transpose(1, 2)))
     y = torch.bmm(hidden, down.index_select(0, chosen).transpose(1, 2)).view(n, top, -1)
     return weighted_sum(y, weights).to(x.dtype)
+
+
+def few(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, *_) -> bool:
+    """Whether gathered does the work itself."""
+    return ids.numel() <= len(gate_up)
+
+
+gathered.fits = few
 
 
 def grouped(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:

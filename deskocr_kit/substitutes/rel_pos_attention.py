@@ -34,15 +34,16 @@ def two_step(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> T
     b, h, n, d = q.shape
     s = rel_h.shape[0]
     rows, columns = bias_parts(q, rel_h, rel_w)
-    keys = (k * d**-0.5).transpose(-1, -2)
+    keys, wide = (k * d**-0.5).transpose(-1, -2), torch.promote_types(q.dtype, torch.float32)
     step = max(1, min(s, CHUNK // max(1, b * h * s * n)))  # rows of the map per chunk
     out = []
     for i in range(0, s, step):
         part = q[:, :, i * s : (i + step) * s]
         scores = torch.matmul(part, keys).view(b, h, -1, s, s, s)  # query row, column, key row, column
+        scores = scores.to(wide)  # else the sums would be rounded to half precision, twice more
         scores = scores + rows[:, :, i : i + step, :, :, None]
         scores = scores + columns[:, :, i : i + step, :, None, :]
-        share = scores.view(b, h, -1, n).softmax(-1, dtype=torch.float32).to(v.dtype)
+        share = scores.view(b, h, -1, n).softmax(-1).to(v.dtype)
         out.append(torch.matmul(share, v))
     return out[0] if len(out) == 1 else torch.cat(out, 2)
 

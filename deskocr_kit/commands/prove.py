@@ -1,0 +1,44 @@
+"""`deskocr prove`: the command. The work is in `deskocr_kit/prove/`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def prove(
+    device: Annotated[str, typer.Option(help="auto, cpu, npu, npu:1, npu-sim[:profile], cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of fp32, bf16, fp16; several with commas.")] = "fp32,bf16,fp16",
+    checkpoint: Annotated[
+        str, typer.Option(help="nano, official-sizes, deepseek-ocr, or a folder.")
+    ] = "nano",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = Path("reports"),
+    slots: Annotated[str | None, typer.Option(help="Only these slots, with commas. Writes no plan.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed samples per candidate.")] = 7,
+) -> None:
+    """Prove every substitute on this device, write plan.json. Exit status: 1 if one that runs is wrong."""
+    from deskocr_kit.prove import folder_name
+    from deskocr_kit.prove import prove as run
+
+    def tell(text: str) -> None:
+        end = "\r\033[K" if sys.stderr.isatty() else "\n"
+        print(text, end=end, file=sys.stderr, flush=True)
+
+    wanted = slots.split(",") if slots else None
+    report = run(device, dtype.split(","), checkpoint, wanted, repeats, tell=tell)
+    print(report)
+    if wanted is None:  # a plan of some slots would take the place of one of all
+        folder = report.save(out / folder_name(device_label(device, report), Path(checkpoint).name))
+        print(report.plan)
+        print(f"written to {folder}", file=sys.stderr)
+    raise typer.Exit(1 if report.faults() else 0)
+
+
+def device_label(asked: str, report) -> str:
+    """What the folder is called after: the simulated NPU by its profile, a real one by its kind."""
+    if report.simulated:
+        return f"npu-sim-{report.device['profile']}"
+    return str(report.device["device"]).partition(":")[0]

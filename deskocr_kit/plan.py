@@ -1,0 +1,202 @@
+"""plan.json: which implementation stands in which slot, why, and for which machine that holds.
+
+    model = DeepseekOCRForCausalLM.from_pretrained(folder, plan="auto")
+
+takes the plan that `deskocr prove` wrote for this device, this torch, torch_npu and CANN, and a network of
+these sizes. Where none fits it says so and takes the references. Importing this file also registers "auto".
+
+Looked for: the file in DESKOCR_PLAN, else reports/*/plan.json below the working folder, then beside the kit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model import plans
+
+if TYPE_CHECKING:
+    import torch
+
+    from model import DeepseekOCRForCausalLM
+
+VARIABLE = "DESKOCR_PLAN"
+FORMAT = 1
+
+
+class PlanError(ValueError):
+    """A plan file that cannot be read, or names what does not exist."""
+
+
+def fingerprint(device, config) -> dict[str, str]:
+    """Everything on which the choice of an implementation hangs; plain text, so that two can be compared."""
+    from . import device as kit
+
+    told = kit.describe(device)
+    names = ("name", "simulated", "profile", "torch", "torch_npu", "cann", "machine")
+    kind = str(told["device"]).partition(":")[0]
+    return {
+        "device": kind,
+        **{name: str(told[name]) for name in names},
+        "network": network(config),
+        "substitutes": code_digest(),
+    }
+
+
+def network(config) -> str:
+    """The sizes that the operators of a network see, as one line."""
+    sam, clip, lm = config.sam, config.clip, config.decoder
+    return (
+        f"sam {sam.width}x{sam.heads}/{sam.window}, clip {clip.width}x{clip.heads}, "
+        f"lm {lm.width}x{lm.heads}, experts {lm.experts_per_token} of {lm.experts} x {lm.expert_hidden}"
+    )
+
+
+def code_digest() -> str:
+    """Changes with the code of the substitutes and the references: what was proved is what runs."""
+    from model import slots
+
+    files = [*sorted((Path(__file__).parent / "substitutes").glob("*.py")), Path(slots.__file__)]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`choices`: {dtype name: {slot: {kind of call: {"use": name, …evidence}}}}, see prove/choice.py."""
+
+    fingerprint: dict[str, str]
+    choices: dict[str, dict[str, dict[str, dict]]]
+    about: dict  # command, device, checkpoint: for people
+    path: Path | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Raises PlanError, naming the file."""
+        path = Path(path)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise PlanError(f"{path}: plan format {stored['format']}, this kit reads {FORMAT}")
+            plan = cls(dict(stored["fingerprint"]), dict(stored["choices"]), dict(stored["about"]), path)
+            for dtype in plan.choices:
+                plan.names(dtype)  # its shape
+            return plan
+        except OSError as error:
+            raise PlanError(f"{path}: {error.strerror or error}") from error
+        except PlanError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Atomic: a reader finds the old plan or the new one."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        stored = {
+            "format": FORMAT,
+            "about": self.about,
+            "fingerprint": self.fingerprint,
+            "choices": self.choices,
+        }
+        part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+        return path
+
+    def differences(self, other: dict[str, str]) -> list[str]:
+        """What keeps this plan from holding elsewhere: "torch 2.6.0 here, 2.13.0 in the plan", …"""
+        keys = sorted(self.fingerprint.keys() | other.keys())
+        return [
+            f"{key}: {other.get(key)} here, {self.fingerprint.get(key)} in the plan"
+            for key in keys
+            if self.fingerprint.get(key) != other.get(key)
+        ]
+
+    def names(self, dtype: torch.dtype | str) -> dict[str, dict[str, str]]:
+        """{slot: {kind of call: candidate}} for a dtype; empty where the plan does not speak of it."""
+        chosen = self.choices.get(str(dtype).removeprefix("torch."), {})
+        return {slot: {case: each["use"] for case, each in cases.items()} for slot, cases in chosen.items()}
+
+    def functions(self, dtype: torch.dtype | str) -> dict[str, Callable]:
+        """{slot: function}, ready for `model.use_plan` and `adapt`. Raises PlanError for an unknown name."""
+        from .substitutes import ANY, ByCase, choose
+
+        made: dict[str, Callable] = {}
+        for slot, cases in self.names(dtype).items():
+            try:
+                found = {case: choose(slot, name) for case, name in cases.items()}
+                alike = len(set(cases.values())) == 1
+                made[slot] = next(iter(found.values())) if alike else ByCase(slot, cases, found)
+            except ValueError as error:
+                raise PlanError(f"{self.path or 'plan'}: {error}") from error
+            if ANY not in found:
+                raise PlanError(f"{self.path or 'plan'}: {slot} has no choice for {ANY!r}")
+        return made
+
+    def __repr__(self) -> str:
+        lines = [f"plan for {self.fingerprint['name']} ({self.fingerprint['device']})"]
+        for dtype in self.choices:
+            lines.append(dtype)
+            for slot, cases in self.names(dtype).items():
+                alike = len(set(cases.values())) == 1
+                shown = (
+                    next(iter(cases.values())) if alike else ", ".join(f"{k}: {v}" for k, v in cases.items())
+                )
+                lines.append(f"  {slot:<18} {shown}")
+        return "\n".join(lines)
+
+
+def find() -> list[Path]:
+    """Where a plan may be, best place first."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return [Path(named)]
+    places = dict.fromkeys((Path.cwd(), Path(__file__).resolve().parents[1]))
+    return [path for place in places for path in sorted((place / "reports").glob("*/plan.json"))]
+
+
+def auto(model: DeepseekOCRForCausalLM, path: Path | None = None) -> dict[str, Callable]:
+    """{slot: function} for a loaded model: the plan at `path`, or the first that fits. Says what it does.
+
+    Only the model's own slots are given. A plan that does not fit is never used; {} then.
+    """
+    here = fingerprint(model.device, model.config)
+    dtype = str(model.dtype).removeprefix("torch.")
+    refused = []
+    for place in [path] if path else find():
+        plan = Plan.load(place)
+        different = plan.differences(here)
+        if dtype not in plan.choices:
+            different.append(f"dtype: {dtype} here, {' and '.join(plan.choices) or 'none'} in the plan")
+        if not different:
+            functions = {slot: f for slot, f in plan.functions(dtype).items() if hasattr(model.slots, slot)}
+            _say(f"plan: {place}, {len(functions)} slots for {dtype}")
+            return functions
+        refused.append((len(different), place, different))
+    if refused:
+        _, place, different = min(refused, key=lambda each: each[0])
+        _say(f"plan: {place} does not fit this machine ({'; '.join(different)}). {_remedy(model)}")
+    else:
+        _say(f"plan: none found. {_remedy(model)}")
+    return {}
+
+
+def _remedy(model) -> str:
+    from . import device as kit
+
+    told = kit.describe(model.device)
+    name = f"npu-sim:{told['profile']}" if told["simulated"] else told["device"]
+    return f"The references are used; `deskocr prove --device {name}` makes a plan."
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+plans.makers["auto"] = auto

@@ -1,0 +1,53 @@
+"""What is asked of every substitute: the model's own calls, and calls that break careless code.
+
+A probe is a recipe: a seeded generator in, fp32 arguments on the CPU out. `real` probes have the shapes of
+the checkpoint and are timed; the others are small and only have to be right. Heads are independent of each
+other, so the attention over a whole map is probed with two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+Make = Callable[[torch.Generator], tuple]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One call. `call(function, *args)` gives the tensor to compare; `wide` is the reference's dtype."""
+
+    slot: str
+    name: str
+    make: Make
+    real: bool = False
+    kwargs: dict = field(default_factory=dict)
+    raises: bool = False  # the call has to raise
+    call: Callable | None = None
+    wide: torch.dtype = torch.float64
+    host: tuple[int, ...] = ()  # arguments that stay on the host
+    writes: bool = False  # the call writes into its arguments: everyone gets copies
+    whole_numbers: bool = False  # no floating argument: one dtype is all there is
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a checkpoint that calls depend on. `view` is the side of the global view in pixels."""
+
+    config: object
+    view: int
+    prompt: int  # tokens of a prompt with its page
+    vision: int  # of which are vectors of the page
+
+    @classmethod
+    def of(cls, config) -> Sizes:
+        """The official sizes read a page as one 1024 view and 2 x 3 tiles, small ones in the tiny mode."""
+        if config.decoder.width >= 1024:
+            return cls(config, 1024, 913, 903)
+        return cls(config, 512, 83, 73)
+
+
+def rand(g: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:
+    return torch.randn(shape, generator=g) * scale

@@ -1,0 +1,141 @@
+"""Probes of the decoder, of the small functions in all layers, and of the n-gram guard."""
+
+from __future__ import annotations
+
+import torch
+
+from .probe import Probe, Sizes, rand
+
+
+def attention(s: Sizes) -> list[Probe]:
+    clip, lm = s.config.clip, s.config.decoder
+    seen = (s.view // 64) ** 2 + 1
+
+    def scene(b, heads, nq, nk, width, causal=False, mask=None, slack=0):
+        def make(g):
+            q = rand(g, b, nq, heads, width).transpose(1, 2)
+            kv = rand(g, 2, b, heads, nk + slack, width)[..., :nk, :]  # as cut from the cache
+            return q, *kv, mask(g, b, nq, nk) if mask else None, causal
+
+        return make
+
+    def padded(g, b, nq, nk):
+        seen = torch.ones(b, 1, nq, nk, dtype=torch.bool).tril(nk - nq)
+        seen[0, ..., : nk // 3] = False  # the first sample is padded on the left
+        seen[0, 0] |= torch.eye(nq, nk, dtype=torch.bool)
+        return seen
+
+    def visible(g, b, nq, nk):
+        mask = torch.rand(b, 1, 1, nk, generator=g) < 0.7
+        mask[..., -1] = True
+        return mask
+
+    def probe(name, make, real=False):
+        return Probe("attention", name, make, real, wide=torch.float32 if real else torch.float64)
+
+    return [
+        probe("CLIP", scene(1, clip.heads, seen, seen, clip.head_dim), True),
+        probe("prefill", scene(1, lm.heads, s.prompt, s.prompt, lm.head_dim, causal=True), True),
+        probe("decode", scene(1, lm.heads, 1, s.prompt + 100, lm.head_dim, slack=50), True),
+        probe("batch of padded prompts", scene(2, 3, 21, 21, 16, mask=padded)),
+        probe("decode past 512 keys with a mask", scene(2, 3, 1, 700, 16, mask=visible)),
+        probe("causal, more keys than queries", scene(1, 2, 4, 9, 16, causal=True)),
+    ]
+
+
+def moe(s: Sizes) -> list[Probe]:
+    lm = s.config.decoder
+
+    def scene(n, experts, top, width, hidden, unused=0):
+        def make(g):
+            scores = torch.rand(n, experts - unused, generator=g)
+            weights, ids = scores.softmax(-1).topk(top)
+            gate_up = rand(g, experts, 2 * hidden, width, scale=width**-0.5)
+            return (
+                rand(g, n, width),
+                gate_up,
+                rand(g, experts, width, hidden, scale=hidden**-0.5),
+                ids,
+                weights,
+            )
+
+        return make
+
+    def all_to_one(g):
+        x, gate_up, down, ids, weights = scene(12, 4, 2, 16, 8)(g)
+        ids[:, 0], ids[:, 1] = 2, 0
+        return x, gate_up, down, ids, weights
+
+    size = (lm.experts, lm.experts_per_token, lm.width, lm.expert_hidden)
+
+    def probe(name, make, real=False):
+        return Probe("moe", name, make, real, call=_fp32_weights, wide=torch.float32)
+
+    return [
+        probe("one token", scene(1, *size), True),
+        probe("eight tokens", scene(8, *size), True),
+        probe("a prompt", scene(s.prompt, *size), True),
+        probe("everyone to the same two experts", all_to_one),
+        probe("experts that nobody chose", scene(5, 9, 3, 24, 16, unused=5)),
+    ]
+
+
+def _fp32_weights(function, x, gate_up, down, ids, weights):
+    """The router's weights are fp32 whatever the dtype."""
+    return function(x, gate_up, down, ids, weights.float())
+
+
+def elementwise(s: Sizes) -> list[Probe]:
+    sam, clip, lm = s.config.sam, s.config.clip, s.config.decoder
+    grid, seen = s.view // sam.patch, (s.view // 64) ** 2 + 1
+
+    def angles(g, b, n, k):
+        half = torch.rand(b, 1, n, k // 2, generator=g) * 6.3
+        half = torch.cat((half, half), -1)
+        return half.cos(), half.sin()
+
+    def norm(n, scale=1.0):
+        return lambda g: (rand(g, 1, n, lm.width, scale=scale), 1 + rand(g, lm.width, scale=0.1), lm.eps)
+
+    def rotated(n):
+        return lambda g: (
+            rand(g, 1, n, lm.heads, lm.head_dim).transpose(1, 2), *angles(g, 1, n, lm.head_dim),
+        )  # fmt: skip
+
+    def one(*shape, scale=2.0):
+        return lambda g: (rand(g, *shape, scale=scale),)
+
+    return [
+        Probe("rms_norm", "prefill", norm(s.prompt), True),
+        Probe("rms_norm", "decode", norm(1), True),
+        Probe("rms_norm", "large values", norm(3, scale=100.0)),
+        Probe("rotary", "prefill", rotated(s.prompt), True),
+        Probe("rotary", "decode", rotated(1), True),
+        Probe("rotary", "angles per sample", lambda g: (rand(g, 3, 2, 5, 8), *angles(g, 3, 5, 8))),
+        Probe("swiglu", "dense layer, prefill", one(1, s.prompt, 2 * lm.dense_hidden), True),
+        Probe("swiglu", "one expert, decode", one(1, 2 * lm.expert_hidden), True),
+        Probe("swiglu", "slices", lambda g: (rand(g, 4, 64)[:, ::2],)),
+        Probe("gelu", "SAM", one(1, grid, grid, sam.hidden), True),
+        Probe("gelu", "where tanh differs most", lambda g: (torch.linspace(-3, 3, 4001),)),
+        Probe("quick_gelu", "CLIP", one(1, seen, clip.hidden), True),
+        Probe("quick_gelu", "far out", one(500, scale=20.0)),
+    ]
+
+
+def ngram_guard(s: Sizes) -> list[Probe]:
+    def said(b, n, kinds):
+        return lambda g: (torch.randint(0, kinds, (b, n), generator=g), max(kinds, 64))
+
+    def probe(name, make, real=False, **kwargs):
+        return Probe("ngram_guard", name, make, real, kwargs, whole_numbers=True)
+
+    vocab = s.config.decoder.vocab
+    page = lambda g: (torch.randint(0, 50, (1, s.prompt + 500), generator=g), vocab)  # noqa: E731
+    return [
+        probe("a page, size 20, window 90", page, True, size=20, window=90, whitelist=(3, 4)),
+        probe("a page, size 20", page, True, size=20),
+        probe("loops", said(3, 60, 2), size=3, window=10),
+        probe("size 1", said(2, 9, 5), size=1),
+        probe("size 1 with a window", said(2, 9, 5), size=1, window=4),
+        probe("shorter than the size", said(1, 3, 5), size=5),
+    ]

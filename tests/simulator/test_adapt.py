@@ -1,0 +1,103 @@
+"""A transformers model on a device without convolution and masked_scatter_: refused, then adapted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deskocr_kit import simulator
+from deskocr_kit.adapt import adapt
+from tests import tiny_llava
+
+NPU = torch.device("npu:0")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scatter", ["cumsum_where", "cpu_fallback"])
+def test_llava_where_both_are_believed_to_be_missing(scatter):
+    model, given = tiny_llava.build(), tiny_llava.inputs()
+    want = tiny_llava.tokens(model, given)
+    model.to(NPU)
+    given = {name: each.to(NPU) for name, each in given.items()}
+    with simulator.using("as-believed"):
+        with pytest.raises(NotImplementedError, match="aten::convolution"):
+            tiny_llava.tokens(model, given)
+        with (
+            pytest.raises(NotImplementedError, match="aten::masked_scatter_"),
+            adapt(model, {"conv2d": "unfold_einsum"}),
+        ):
+            tiny_llava.tokens(model, given)
+        with (
+            adapt(model, {"conv2d": "unfold_einsum", "masked_scatter_": scatter}),
+            simulator.record() as seen,
+        ):
+            assert torch.equal(tiny_llava.tokens(model, given), want)
+        assert seen.refused == seen.fallbacks == 0
+        with pytest.raises(NotImplementedError, match="aten::convolution"):  # and undone
+            tiny_llava.tokens(model, given)
+
+
+def test_hard_coded_cuda_goes_to_the_npu():
+    class Habit(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x.cuda()) + torch.ones(3).to("cuda:0")
+
+    model = Habit(2, 3).to(NPU)
+    with adapt(model, {}) as adapted:
+        assert model(torch.ones(1, 2)).device == NPU and model.cuda() is model
+        assert next(model.parameters()).device == NPU
+    assert adapted.redirected >= 3
+    with pytest.raises((AssertionError, RuntimeError)):
+        model(torch.ones(1, 2))
+
+
+def test_cumsum_where_waits_for_nothing():
+    """With the mask on the device, by rows and by element, in place and into a new tensor."""
+    from deskocr_kit.substitutes import candidates
+
+    embeds, source = torch.randn(2, 9, 6).to(NPU), torch.randn(7, 6).to(NPU)
+    mask = torch.zeros(2, 9, dtype=torch.bool)
+    mask[0, 1:5] = mask[1, 4:7] = True
+    want = embeds.cpu().masked_scatter(mask[..., None], source.cpu())
+    on_device = mask.to(NPU)
+    with simulator.using("as-published"), simulator.record() as seen:
+        placed = candidates("place_images")["cumsum_where"](embeds, on_device, source)
+        for i, rows in enumerate(source.split([4, 3])):
+            candidates("masked_scatter_")["cumsum_where"](embeds[i], on_device[i][:, None], rows)
+    assert (seen.syncs, seen.d2h_copies, seen.fallbacks, seen.ai_cpu) == (0, 0, 0, 0)
+    assert torch.equal(placed.cpu(), want) and torch.equal(embeds.cpu(), want)
+
+
+def test_a_missing_row_on_a_device_is_nan():
+    from deskocr_kit.substitutes import candidates
+
+    mask = torch.tensor([[True, True, False]]).to(NPU)
+    out = candidates("place_images")["cumsum_where"](
+        torch.zeros(1, 3, 2).to(NPU), mask, torch.ones(1, 2).to(NPU)
+    )
+    assert out.cpu()[0, 0].tolist() == [1, 1] and out.cpu()[0, 1].isnan().all()
+
+
+@pytest.mark.parametrize("slot", ["moe", "ngram_guard", "rel_pos_attention"])
+def test_substitutes_that_promise_not_to_wait(slot):
+    from deskocr_kit.substitutes import candidates
+
+    torch.manual_seed(0)
+    ids = torch.tensor([[0, 3], [3, 1], [2, 3]])
+    args = {
+        "moe": (torch.randn(3, 16), torch.randn(9, 24, 16), torch.randn(9, 16, 12), ids, torch.rand(3, 2)),
+        "ngram_guard": (torch.randint(0, 3, (2, 30)), 10, 3, 20),
+        "rel_pos_attention": (*torch.randn(3, 1, 2, 16, 8), torch.randn(4, 4, 8), torch.randn(4, 4, 8)),
+    }[slot]
+    promised = {
+        "moe": ["gathered"],
+        "ngram_guard": ["on_device"],
+        "rel_pos_attention": ["two_step", "folded"],
+    }
+    on_device = [a.to(NPU) if torch.is_tensor(a) else a for a in args]
+    for name in promised[slot]:
+        function = candidates(slot)[name]
+        with simulator.using("as-published"), simulator.record() as seen:
+            out = function(*on_device)
+        assert (seen.syncs, seen.fallbacks, seen.ai_cpu) == (0, 0, 0), (name, seen)
+        torch.testing.assert_close(out.cpu(), candidates(slot)["reference"](*args), atol=1e-4, rtol=1e-4)

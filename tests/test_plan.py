@@ -1,0 +1,131 @@
+"""plan.json: written, read, refused where it does not fit, used by from_pretrained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from deskocr_kit.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint
+from deskocr_kit.substitutes import ByCase, choose
+from model import DeepseekOCRForCausalLM, slots
+from tests.golden import CHECKPOINT
+
+CHOICES = {
+    "float32": {
+        "conv2d": {"*": {"use": "im2row"}, "kernel 16x16 stride 16 padding 0": {"use": "patchify"}},
+        "place_images": {"*": {"use": "cumsum_where"}},
+        "masked_scatter_": {"*": {"use": "cumsum_where"}},
+    }
+}
+
+
+@pytest.fixture
+def plan(golden_model) -> Plan:
+    return Plan(fingerprint("cpu", golden_model.config), CHOICES, {"command": "a test"})
+
+
+def test_written_and_read(plan, tmp_path):
+    path = plan.save(tmp_path / "deep" / "plan.json")
+    again = Plan.load(path)
+    assert dataclasses.replace(again, path=None) == plan and not list(tmp_path.rglob("*.part"))
+    functions = again.functions(torch.float32)
+    assert functions["place_images"] is choose("place_images", "cumsum_where")
+    assert isinstance(functions["conv2d"], ByCase)
+    x, weight = torch.randn(1, 3, 32, 32), torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(
+        functions["conv2d"](x, weight, None, 16, 0),
+        slots.conv2d(x, weight, None, 16, 0),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    assert again.functions(torch.float16) == {} and "patchify" in repr(again)
+
+
+def test_from_pretrained_uses_a_plan_that_fits(plan, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(plan.save(tmp_path / "plan.json")))
+    model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float32, plan="auto")
+    assert model.slots.place_images is choose("place_images", "cumsum_where")
+    assert model.slots.attention is slots.attention  # not in the plan
+    assert not hasattr(model.slots, "masked_scatter_")
+    assert f"plan: {tmp_path / 'plan.json'}, 2 slots for float32" in capsys.readouterr().err
+    by_path = DeepseekOCRForCausalLM.from_pretrained(
+        CHECKPOINT, dtype=torch.float32, plan=tmp_path / "plan.json"
+    )
+    assert isinstance(by_path.slots.conv2d, ByCase)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("torch", "2.6.0"), ("cann", "8.5.0"), ("torch_npu", "2.6.0.post5"), ("name", "Ascend910B3"),
+     ("device", "npu"), ("substitutes", "0"), ("network", "another"), ("simulated", "True")],
+)  # fmt: skip
+def test_a_plan_from_elsewhere_is_refused_and_says_why(plan, key, value, tmp_path, capsys, golden_model):
+    elsewhere = dataclasses.replace(plan, fingerprint={**plan.fingerprint, key: value})
+    path = elsewhere.save(tmp_path / "plan.json")
+    assert auto(golden_model, path) == {}
+    said = capsys.readouterr().err
+    assert "does not fit" in said and f"{value} in the plan" in said and key in said
+    assert "deskocr prove --device cpu" in said and "references are used" in said
+
+
+def test_a_plan_for_another_dtype_is_refused(plan, tmp_path, capsys, golden_model):
+    other = dataclasses.replace(plan, choices={"float16": CHOICES["float32"]})
+    assert auto(golden_model, other.save(tmp_path / "plan.json")) == {}
+    assert "float32 here, float16 in the plan" in capsys.readouterr().err
+
+
+def test_no_plan_at_all(tmp_path, monkeypatch, capsys, golden_model):
+    monkeypatch.setattr("deskocr_kit.plan.find", list)
+    assert auto(golden_model) == {} and "plan: none found" in capsys.readouterr().err
+
+
+def test_where_plans_are_looked_for(plan, tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = plan.save(tmp_path / "reports" / "cpu-nano" / "plan.json")
+    assert find()[0] == path
+    monkeypatch.setenv(VARIABLE, "/somewhere/else.json")
+    assert [str(each) for each in find()] == ["/somewhere/else.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"format": 1}', '{"format": 9, "fingerprint": {}, "choices": {}, "about": {}}',
+     '{"format": 1, "fingerprint": {}, "choices": {"float32": {"conv2d": "patchify"}}, "about": {}}'],
+)  # fmt: skip
+def test_damaged_plans_are_named(text, tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(path)
+    with pytest.raises(PlanError, match="No such file"):
+        Plan.load(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("cases", [{"*": {"use": "magic"}}, {"kernel 1x1": {"use": "im2row"}}])
+def test_plans_that_name_what_is_not_there(plan, cases, tmp_path):
+    path = dataclasses.replace(plan, choices={"float32": {"conv2d": cases}}).save(tmp_path / "plan.json")
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(path).functions(torch.float32)
+
+
+def test_the_model_finds_the_maker_by_itself_and_does_not_import_the_kit():
+    code = (
+        "import sys, model.plans as p, model.modeling_deepseekocr\n"
+        "assert 'deskocr_kit' not in sys.modules\n"
+        "p.GROUP = 'no.such.group'\n"
+        "try: p.resolve('auto', None)\n"
+        "except ValueError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "nobody here makes plans" in done.stdout, done.stderr
+
+
+def test_json_is_readable(plan, tmp_path):
+    stored = json.loads(plan.save(tmp_path / "plan.json").read_text())
+    assert stored["format"] == 1 and set(stored) == {"format", "about", "fingerprint", "choices"}

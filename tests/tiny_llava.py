@@ -1,0 +1,44 @@
+"""Not our model: transformers' LLaVA, tiny and random. A Conv2d patch embedding, masked_scatter."""
+
+from __future__ import annotations
+
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+IMAGE = 99
+
+
+def build() -> LlavaForConditionalGeneration:
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+        patch_size=8, projection_dim=32,
+    )  # fmt: skip
+    text = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, vocab_size=100,
+        num_key_value_heads=2, bos_token_id=0, eos_token_id=None, pad_token_id=1, max_position_embeddings=128,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=IMAGE,
+        image_token_id=IMAGE,
+        vision_feature_layer=-1,
+        image_seq_length=16,
+    )
+    return LlavaForConditionalGeneration(config).eval()
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    ids = torch.tensor([[0, *[IMAGE] * 16, 5, 9, 23]])
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.randn(1, 3, 32, 32),
+    }
+
+
+def tokens(model, given: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.generate(**given, max_new_tokens=8, do_sample=False).cpu()
