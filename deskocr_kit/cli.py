@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from .commands import demo, doctor, explain, notebooks, ocr, shell, weights
+from .commands import census, demo, doctor, explain, notebooks, ocr, prove, shell, weights
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -19,6 +19,8 @@ app.command()(explain.explain)
 app.command()(ocr.ocr)
 app.command()(demo.demo)
 app.command()(shell.shell)
+app.command()(census.census)
+app.command()(prove.prove)
 app.add_typer(weights.app, name="weights")
 app.add_typer(notebooks.app, name="notebooks")
 

@@ -1,0 +1,94 @@
+"""What a dry run (meta or fake tensors) has to assume, because it depends on values.
+
+A loop over the experts that tokens chose, the number of masked places, the token that was picked: a real run
+reads them back from the device. A dry run is told how many there would be, goes through the same lines, and
+lists what it was told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+class DryRunError(RuntimeError):
+    """A value is needed that a dry run does not have; the text names the operator and what to do."""
+
+
+@dataclass
+class Assume:
+    """distinct: of a `unique`; rows: of a `nonzero` or a bool-mask index; scalar: of an `item()`.
+
+    Each is a number, or a function of the tensor that is asked.
+    """
+
+    distinct: object = None
+    rows: object = None
+    scalar: object = None
+    used: set[str] = field(default_factory=set)
+    _distinct: list = field(default_factory=list, repr=False)
+
+    @staticmethod
+    def answer(assume: Assume | None, name: str, args: tuple, kwargs: dict) -> tuple[bool, object]:
+        """(answered, output) for an operator on meta or fake tensors; (False, None) where it can just run."""
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if name == "aten::_local_scalar_dense":
+            value = _need(assume, "scalar", name, first)
+            if first.dtype == torch.bool:
+                return True, bool(value)
+            return True, float(value) if first.is_floating_point() else int(value)
+        if name == "aten::nonzero":
+            rows = _need(assume, "rows", name, first)
+            return True, torch.empty(rows, first.dim(), dtype=torch.int64, device=first.device)
+        if name in ("aten::_unique2", "aten::_unique"):
+            made = torch.empty(_need(assume, "distinct", name, first), dtype=first.dtype, device=first.device)
+            assume._distinct.append(made)
+            empty = torch.empty(0, dtype=torch.int64, device=first.device)
+            return True, (made, empty, empty)
+        if name == "aten::index.Tensor" and len(args[1]) == 1 and args[1][0].dtype == torch.bool:
+            rows = _need(assume, "rows", name, args[1][0])
+            return True, torch.empty(
+                rows, *first.shape[args[1][0].dim() :], dtype=first.dtype, device=first.device
+            )
+        if name == "aten::_to_copy" and first.is_meta and str(kwargs.get("device")) == "cpu":
+            # The values are made up; distinct ones must be distinct, and a picked token must be finite.
+            known = assume is not None and any(first is made for made in assume._distinct)
+            dtype = kwargs.get("dtype") or first.dtype
+            return True, torch.arange(len(first), dtype=dtype) if known else torch.ones(
+                first.shape, dtype=dtype
+            )
+        return False, None
+
+
+def _need(assume: Assume | None, what: str, name: str, tensor: Tensor):
+    value = getattr(assume, what, None)
+    if callable(value):
+        value = value(tensor)
+    if value is None:
+        raise DryRunError(
+            f"{name} needs values, and a dry run has none. Run the census on real tensors, or pass "
+            f"Assume({what}=…) with the number to expect."
+        )
+    shape = list(tensor.shape)
+    assume.used.add(
+        f"{name.removeprefix('aten::')} of {tensor.dtype}{shape}".replace("torch.", "") + f" gives {value}"
+    )
+    return value
+
+
+@contextlib.contextmanager
+def patched_for_meta():
+    """`torch.autocast("meta", enabled=False)` raises; models that switch autocast off by device need it."""
+    original = torch.autocast
+
+    def autocast(device_type, *args, **kwargs):
+        return original("cpu" if device_type == "meta" else device_type, *args, **kwargs)
+
+    torch.autocast = autocast
+    try:
+        yield
+    finally:
+        torch.autocast = original

@@ -1,0 +1,78 @@
+"""`deskocr census`: which operators the model runs, and what an NPU does with each. Needs no NPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .ocr import Device, Dtype
+
+
+def census(
+    model: Annotated[
+        str, typer.Option(help="«official»: its size without weights; or nano, deepseek-ocr, a folder.")
+    ] = "official",
+    mode: Annotated[str, typer.Option(help="tiny, small, base, large, gundam.")] = "gundam",
+    grid: Annotated[str, typer.Option(help="Tiles across x down, for gundam.")] = "2x3",
+    page: Annotated[Path | None, typer.Option(help="Count this page (needs weights).")] = None,
+    torch_npu: Annotated[str | None, typer.Option(help="Judge by this version, such as 2.6.0.post5.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "fp16",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write table, JSON and picture here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Every module and source line of what needs care.")
+    ] = False,
+) -> None:
+    """Count the operators of one page: vision, prefill, one decode step; with the verdict for an NPU."""
+    try:
+        across, down = (int(n) for n in grid.lower().split("x"))
+    except ValueError:
+        raise typer.BadParameter(f"--grid {grid}: two numbers, such as 2x3") from None
+    if across < 1 or down < 1:
+        raise typer.BadParameter(f"--grid {grid}: at least one tile each way")
+    if model == "official" and page is not None:
+        raise typer.BadParameter("--page needs weights: --model nano, for example")
+
+    from deskocr_kit.census import census_ocr
+    from deskocr_kit.reader import DTYPES, Reader
+
+    if model == "official":
+        import torch
+
+        if dtype not in DTYPES:
+            raise typer.BadParameter(f"--dtype {dtype}: a dry run has fp32, fp16 or bf16")
+        found = census_ocr(None, mode, (across, down), getattr(torch, DTYPES[dtype]), torch_npu=torch_npu)
+    else:
+        reader = Reader.load(model, device, dtype)
+        inputs = page_of(reader, page, mode) if page is not None else None
+        found = census_ocr(reader.model, mode, (across, down), torch_npu=torch_npu, inputs=inputs)
+    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else repr(found))
+    if lines and not as_json:
+        for entry in found.worst():
+            call = entry.call
+            place = f"in {call.module or 'the root'}, {call.site}"
+            print(f"{entry.count:6} {entry.verdict}  {call.operator} {list(call.inputs)} {place}")
+    if out is not None:
+        for path in found.save(out):
+            typer.echo(f"wrote {path}", err=True)
+
+
+def page_of(reader, page: Path, mode: str) -> dict:
+    """A picture as the inputs of `generate`."""
+    from model.processing import build_inputs, load_image, resolve_prompt
+
+    config = reader.model.config
+    return build_inputs(
+        reader.tokenizer,
+        resolve_prompt("free", None),
+        load_image(page),
+        mode,
+        image_token_id=config.image_token_id,
+        bos_token_id=config.bos_token_id,
+    )

@@ -1,0 +1,48 @@
+"""The ladder from operator to text: is this model, on this device and dtype, still the reference?
+
+    from deskocr_kit.compare import climb, teacher_forced, compare_caches, replay, headroom
+
+    climb(reference, candidate, inputs)                    # weights, blocks, first divergence by name
+    teacher_forced(reference, candidate, inputs, ids)      # logits, top-1 and top-5 agreement, first token
+    compare_caches(reference, candidate, inputs, ids)      # keys and values, layer by layer
+    with replay(candidate, decisions(reference, run)): …   # the reference's experts in the candidate
+    headroom(reference, run)                               # max|x| / 65504 per layer, what needs fp32
+
+metrics.py numbers; trace.py what went in and out; weights.py, ladder.py, locate.py, operators.py,
+hypotheses.py from the whole to the mistake; router.py, logits.py, cache.py, headroom.py.
+"""
+
+from __future__ import annotations
+
+from .cache import CacheRow, compare_caches
+from .headroom import Headroom, headroom
+from .ladder import Divergence, Ladder, Rung, climb
+from .logits import Forced, teacher_forced
+from .metrics import BUDGET, Closeness, closeness
+from .router import RouterRow, compare_decisions, decisions, replay
+from .trace import blocks_of, traced
+from .weights import WeightFault, compare_weights
+
+__all__ = [
+    "BUDGET",
+    "CacheRow",
+    "Closeness",
+    "Divergence",
+    "Forced",
+    "Headroom",
+    "Ladder",
+    "RouterRow",
+    "Rung",
+    "WeightFault",
+    "blocks_of",
+    "climb",
+    "closeness",
+    "compare_caches",
+    "compare_decisions",
+    "compare_weights",
+    "decisions",
+    "headroom",
+    "replay",
+    "teacher_forced",
+    "traced",
+]

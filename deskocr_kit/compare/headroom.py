@@ -1,0 +1,194 @@
+"""How near the activations come to the end of fp16: max|x| / 65504, layer by layer, operator by operator.
+
+Measured in one fp32 run on real input, so that what would overflow is still seen. An operator whose result
+goes beyond 65504 has to be kept in fp32; `islands` says which ones a model already keeps there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..census.recorder import SILENT, call_site
+from .metrics import tensors
+from .show import html_table, text_table
+
+LIMIT = 65504.0  # torch.finfo(torch.float16).max
+NEAR = 0.1  # of the limit: less than 3.3 bits left, one outlier page away
+
+
+@dataclass
+class Peak:
+    """The largest finite value of one operator in one module. dtypes: what its result was in."""
+
+    module: str
+    operator: str
+    site: str
+    largest: float
+    dtypes: set[str] = field(default_factory=set)
+
+    @property
+    def share(self) -> float:
+        return self.largest / LIMIT
+
+
+@dataclass
+class Headroom:
+    """layers: {module: largest value of its results}, in order of the run. peaks: by operator and line."""
+
+    layers: dict[str, float]
+    peaks: list[Peak]
+    dtype: str
+    about: str = ""
+
+    def needs_fp32(self, limit: float = 1.0) -> list[Peak]:
+        """Operators whose result goes beyond `limit` times 65504, largest first."""
+        return sorted((p for p in self.peaks if p.share > limit), key=lambda p: -p.share)
+
+    def near(self) -> list[Peak]:
+        """Operators within NEAR of the limit, and beyond."""
+        return self.needs_fp32(NEAR)
+
+    def _table(self):
+        head = ("verdict", "layer", "max |x|", "of 65504", "")
+        rows = []
+        for name, largest in self.layers.items():
+            share = largest / LIMIT
+            word = "OVERFLOW" if share > 1 else "near" if share > NEAR else "ok"
+            rows.append(
+                [word, name, f"{largest:.4g}", f"{share:.2%}", "#" * min(40, round(40 * share**0.25))]
+            )
+        return head, rows
+
+    def _lines(self) -> list[str]:
+        lines = [f"fp16 headroom, measured in {self.dtype}{self.about and ', '}{self.about}"]
+        over = self.needs_fp32()
+        lines += [
+            f"needs fp32: {p.operator} in {p.module or 'the root'} reaches {p.largest:.4g} ({p.site})"
+            for p in over
+        ]
+        return lines + ([] if over else ["nothing reaches 65504: no operator needs fp32 for its range"])
+
+    def __repr__(self) -> str:
+        return "\n".join([text_table(*self._table()), *self._lines()])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table()) + f"<p>{'<br>'.join(map(escape, self._lines()))}</p>"
+
+    def chart(self):
+        """A matplotlib Figure: max|x| of every layer on a log scale, with the line at 65504."""
+        from matplotlib.figure import Figure
+
+        names = list(self.layers)
+        figure = Figure(figsize=(max(6.0, 0.22 * len(names)), 4.6), layout="constrained")
+        axis = figure.subplots()
+        values = [max(v, 1e-3) for v in self.layers.values()]
+        over = [v > LIMIT for v in values]
+        axis.bar(
+            range(len(names)),
+            values,
+            color=["#c4554d" if o else "#6f8fb5" for o in over],
+            hatch=["xx" if o else "" for o in over],
+            edgecolor="#333",
+            linewidth=0.4,
+        )
+        axis.axhline(LIMIT, color="#333", linestyle="--", linewidth=1)
+        axis.text(0, LIMIT * 1.15, "65504: the end of fp16", fontsize=8)
+        axis.set_yscale("log")
+        axis.set_ylabel("max |x|")
+        axis.set_xticks(range(len(names)), [n.removeprefix("model.") for n in names], rotation=90, fontsize=6)
+        axis.set_title(f"fp16 headroom{self.about and ', '}{self.about}", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    def to_json(self) -> dict:
+        return {
+            "measured_in": self.dtype,
+            "about": self.about,
+            "limit": LIMIT,
+            "layers": [{"layer": n, "largest": v, "share": v / LIMIT} for n, v in self.layers.items()],
+            "needs_fp32": [vars(p) | {"dtypes": sorted(p.dtypes)} for p in self.needs_fp32()],
+        }
+
+
+class _Peaks(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.path, self.found = [""], {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        name = function._schema.name
+        if name not in SILENT and "empty" not in name:
+            for t in tensors(output):
+                if t.is_floating_point() and t.numel():
+                    self._note(name, t)
+        return output
+
+    def _note(self, name: str, t: Tensor) -> None:
+        key = (self.path[-1], name, call_site())
+        peak = self.found.setdefault(key, Peak(*key, 0.0))
+        peak.dtypes.add(str(t.dtype).removeprefix("torch."))
+        peak.largest = max(peak.largest, largest(t))
+
+
+def largest(t: Tensor) -> float:
+    """max |x| over the values that are not -inf masks; Inf and NaN that were computed count as inf."""
+    t = t.detach()
+    if bool(torch.isnan(t).any()):
+        return float("inf")
+    finite = t[torch.isfinite(t)]
+    masks = bool((t == -torch.inf).any())
+    if not masks and len(finite) < t.numel():
+        return float("inf")
+    return float(finite.abs().max()) if len(finite) else 0.0
+
+
+@torch.no_grad()
+def headroom(
+    model: nn.Module, run: Callable[[], object], blocks: list[str] | None = None, about: str = ""
+) -> Headroom:
+    """Run `run()` once and note the largest value that every layer and every operator makes.
+
+    model: in fp32 (in fp16 an overflow shows as inf). blocks: the layers of the table, else trace.blocks_of.
+    """
+    from .trace import blocks_of, where
+
+    names = blocks or blocks_of(model)
+    peaks, layers, hooks = _Peaks(), {}, []
+
+    def before(name):
+        return lambda module, args: peaks.path.append(name)
+
+    def after(name):
+        def hook(module, args, output):
+            peaks.path.pop()
+            if name in names and output is not None:
+                value = max((largest(t) for t in tensors(output) if t.is_floating_point()), default=0.0)
+                layers[name] = max(layers.get(name, 0.0), value)
+
+        return hook
+
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(before(name)))
+        hooks.append(module.register_forward_hook(after(name), always_call=True))
+    try:
+        with peaks:
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    dtype = str(where(model, model)[1]).removeprefix("torch.")
+    return Headroom(layers, list(peaks.found.values()), dtype, about)
+
+
+def islands(half: nn.Module, run: Callable[[], object]) -> set[tuple[str, str, str]]:
+    """(module, operator, line) that a model in fp16 computes in fp32 all the same."""
+    found = headroom(half, run)
+    return {(p.module, p.operator, p.site) for p in found.peaks if p.dtypes == {"float32"}}

@@ -1,0 +1,218 @@
+"""The ladder: weights, blocks on given inputs, blocks in the run, logits; and where the first fault is.
+
+    found = climb(reference, candidate, inputs)     # inputs of forward; any two modules of one structure
+    print(found)                                    # table, and the first divergence in words
+    found.first.module, found.first.operator, found.first.token, found.first.what
+
+Isolated: each block of the candidate gets the reference's own inputs, so that only its own error shows.
+Cumulative: what really arrived. Where the candidate computes in a lower dtype, a copy of the reference's
+block in that dtype on the CPU says how much error the dtype alone makes (three-way).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn as nn
+
+from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
+from .metrics import BUDGET, CUMULATIVE, Closeness, closeness, tensors, worst
+from .trace import Call, blocks_of, keep, slots_of, to, traced, where
+from .weights import WeightFault, compare_weights
+
+FACTOR = 2.0  # the device may be twice as far from fp32 as the same dtype on the CPU: another order of sums
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One block (or one function outside all blocks), one call of it."""
+
+    name: str
+    turn: int
+    isolated: Closeness
+    cumulative: Closeness | None  # None: the candidate's run did not get there
+    peer: Closeness | None  # the same dtype on the CPU; None where the candidate computes like the reference
+    budget: float
+
+    @property
+    def ok(self) -> bool:
+        return self.isolated.ok(self.budget)
+
+
+@dataclass
+class Ladder:
+    """Everything that was compared. `first` is None if nothing diverges."""
+
+    weights: list[WeightFault]
+    rungs: list[Rung]
+    output: Closeness
+    first: Divergence | None
+    raised: str = ""
+    about: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.first is None
+
+    def __repr__(self) -> str:
+        from .show import ladder_text
+
+        return ladder_text(self)
+
+    def _repr_html_(self) -> str:
+        from .show import ladder_html
+
+        return ladder_html(self)
+
+
+Run = Callable[[nn.Module], object]
+
+
+def runner(inputs) -> Run:
+    """A function that calls a model with `inputs`: a dict, a tuple, or one tensor."""
+    if callable(inputs):
+        return inputs
+    if isinstance(inputs, Mapping):
+        return lambda model: model(**inputs)
+    given = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    return lambda model: model(*given)
+
+
+@torch.no_grad()
+def climb(
+    reference: nn.Module,
+    candidate: nn.Module,
+    inputs,
+    budget: float | None = None,
+    blocks: list[str] | None = None,
+    three_way: bool = True,
+) -> Ladder:
+    """Compare `candidate` with `reference` on real activations, rung by rung.
+
+    Args:
+        reference: usually fp32 on the CPU.
+        candidate: the same structure, in any dtype, on any device.
+        inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given.
+        budget: relative error allowed to one block; by dtype if None, see metrics.BUDGET.
+        blocks: paths of the rungs; trace.blocks_of the reference if None.
+        three_way: with a lower dtype, let a copy of the reference in it widen the budget to FACTOR times its
+            own error.
+
+    A candidate that raises is compared as far as it came, and block by block.
+    """
+    run, names = runner(inputs), blocks or blocks_of(reference)
+    weights = compare_weights(reference, candidate)
+    with traced(reference, names, "outside") as theirs:
+        expected = run(reference)
+    raised = ""
+    with traced(candidate, names, "outside") as ours:
+        try:
+            output = run(candidate)
+        except Exception as error:
+            output, raised = None, f"{type(error).__name__}: {error}"
+    arrived = {call.key: call for call in ours}
+    judge = _Judge(reference, candidate, budget, three_way)
+    rungs = [judge.rung(call, arrived.get(call.key)) for call in theirs]
+    outcome = worst(output, expected) if output is not None else Closeness(problem=raised)
+    device, dtype = where(candidate, candidate)
+    first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome)
+    about = f"{type(candidate).__name__} in {str(dtype).removeprefix('torch.')} on {device}"
+    return Ladder(weights, rungs, outcome, first, raised, about)
+
+
+class _Judge:
+    """Runs a recorded call on the candidate and says how close it came."""
+
+    def __init__(self, reference: nn.Module, candidate: nn.Module, budget: float | None, three_way: bool):
+        self.reference, self.candidate = reference, candidate
+        self.given, self.three_way = budget, three_way
+        self.theirs, self.ours = slots_of(reference), slots_of(candidate)
+
+    def rung(self, call: Call, arrived: Call | None) -> Rung:
+        isolated, peer, budget = self.isolated(call)
+        cumulative = worst(arrived.output, call.output) if arrived is not None else None
+        return Rung(call.name, call.turn, isolated, cumulative, peer, budget)
+
+    def isolated(self, call: Call) -> tuple[Closeness, Closeness | None, float]:
+        """Closeness of the candidate, of the same dtype on the CPU, and the budget."""
+        mine, original = self.counterparts(call)
+        module = self.candidate.get_submodule(call.module)
+        device, dtype = where(module, self.candidate)
+        budget = self.given or BUDGET.get(dtype, BUDGET[torch.float32])
+        peer, (_, base) = None, where(self.reference, self.reference)
+        if self.three_way and dtype != base and not call.slot:
+            lowered = copy.deepcopy(original).to("cpu", dtype)
+            peer = attempt(lowered, call, torch.device("cpu"), dtype, budget)
+            if peer.finite and not peer.problem and self.given is None:
+                budget = max(budget, FACTOR * peer.relative)
+        return attempt(mine, call, device, dtype, budget), peer, budget
+
+    def counterparts(self, call: Call) -> tuple[Callable, Callable]:
+        if call.slot:
+            return getattr(self.ours, call.slot), getattr(self.theirs, call.slot)
+        return self.candidate.get_submodule(call.module), self.reference.get_submodule(call.module)
+
+
+def attempt(function: Callable, call: Call, device, dtype, budget: float) -> Closeness:
+    """How close `function` comes on the recorded inputs of a call."""
+    args, kwargs = keep(to(call.args, device, dtype)), keep(to(call.kwargs, device, dtype))
+    try:
+        output = function(*args, **kwargs)
+    except Exception as error:
+        return Closeness(problem=f"raises {type(error).__name__}: {str(error).splitlines()[0]}")
+    return worst(output, call.output, rtol=budget)
+
+
+def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Divergence | None:
+    """The earliest block or function that is wrong by itself; else the code between; else weights, output."""
+    for call, rung in zip(theirs, rungs, strict=True):
+        if not rung.ok:
+            if call.slot:
+                return in_slot(judge, call, rung.budget)
+            return inside_block(judge, call, rung.budget, weights)
+    _, dtype = where(judge.candidate, judge.candidate)
+    if dtype != torch.float32 and (found := _formulas(judge, run)) is not None:
+        return found
+    limit = CUMULATIVE.get(dtype, CUMULATIVE[torch.float32])
+    for call, rung in zip(theirs, rungs, strict=True):
+        came = arrived.get(call.key)
+        given = Closeness(problem="is never called") if came is None else _inputs(came, call)
+        if not given.ok(limit):
+            return between_blocks(judge, run, names, call, given, rung.budget)
+    if weights:
+        fault = weights[0]
+        return Divergence(fault.name.rpartition(".")[0], "weights", "", fault.what, "weights")
+    if not outcome.ok(limit):
+        return between_blocks(judge, run, names, None, outcome, limit)
+    return None
+
+
+def _formulas(judge, run) -> Divergence | None:
+    """In a lower dtype a small mistake hides in rounding: exchanged functions are tried in fp32 as well."""
+    if judge.ours is None:
+        return None
+    ours, theirs = vars(judge.ours), vars(judge.theirs)
+    exchanged = frozenset(n for n in theirs if callable(theirs[n]) and ours.get(n) is not theirs[n])
+    if not exchanged:
+        return None
+    with traced(judge.reference, None, exchanged, modules=False) as calls:
+        run(judge.reference)
+    for call in calls:
+        if not formula_holds(judge, call):
+            return in_slot(judge, call, BUDGET[torch.float32], torch.float32)
+    return None
+
+
+def _inputs(came: Call, call: Call) -> Closeness:
+    mine = list(tensors((came.args, came.kwargs)))
+    theirs = list(tensors((call.args, call.kwargs)))
+    if len(mine) != len(theirs):
+        return Closeness(problem=f"gets {len(mine)} tensors, expected {len(theirs)}")
+    pairs = [closeness(a, b) for a, b in zip(mine, theirs, strict=True)]
+    return max(
+        pairs, key=lambda c: (bool(c.problem), not c.finite, c.relative), default=Closeness(1, 0, 0, 0, 1)
+    )

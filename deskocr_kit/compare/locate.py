@@ -1,0 +1,235 @@
+"""From a block that is wrong to the module, the operator, the token, and the mistake in words."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn as nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .hypotheses import guess
+from .metrics import BUDGET, Closeness, place, tensors, worst
+from .operators import OperatorFault, first_operator
+from .router import compare_decisions, decisions, routers
+from .trace import Call, keep, to, traced, where
+from .weights import WeightFault
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where the candidate first leaves the reference.
+
+    module: path, "" for the root's own code. operator: slot, ATen operator or "weights". token: the first
+    place that is wrong. what: the mistake in words. rung: "weights", "block", "slot", "between blocks".
+    site: source line, where an operator was found.
+    """
+
+    module: str
+    operator: str
+    token: str
+    what: str
+    rung: str
+    site: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"module {self.module or '(the root)'}", f"operator {self.operator}"]
+        parts += [self.token] if self.token else []
+        return f"first divergence: {', '.join(parts)}: {self.what}" + (f" ({self.site})" if self.site else "")
+
+
+def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) -> Divergence:
+    """A function that is wrong by itself. dtype: to try it in; the candidate's if None."""
+    function, original = judge.counterparts(call)
+    module = judge.candidate.get_submodule(call.module)
+    device, own = where(module, judge.candidate)
+    dtype = dtype or own
+    output, problem = _run(function, call, device, dtype)
+    close = Closeness(problem=problem) if problem else worst(output, call.output, rtol=budget)
+    args, kwargs = to(call.args, "cpu", torch.float32), to(call.kwargs, "cpu", torch.float32)
+    words = "" if problem else guess(call.slot, args, kwargs, to(output, "cpu", torch.float32), budget)
+    if not words and call.slot == "conv2d":
+        words = _wrong_convolution(function, args, kwargs, close.problem)
+    if not words and not close.finite:
+        words = overflow(call, dtype)
+    operator = None if words else side_by_side(original, function, call, device)
+    detail = words or (f"{operator.what}; {close}" if operator else str(close))
+    name = getattr(function, "__qualname__", type(function).__name__)
+    if name != getattr(original, "__qualname__", ""):
+        detail += f" [{getattr(function, '__module__', '')}.{name}]"
+    return Divergence(
+        call.module, call.slot, _token(close, call), detail, "slot", operator.site if operator else ""
+    )
+
+
+def inside_block(judge, call: Call, budget: float, weights: list[WeightFault]) -> Divergence:
+    """Walk the block on the reference's inputs: the first module or slot, innermost first, that is wrong."""
+    original = judge.reference.get_submodule(call.module)
+    with traced(original, None, "all") as inner:
+        original(*keep(call.args), **keep(call.kwargs))
+    for step in inner:
+        full = replace(step, module=".".join(p for p in (call.module, step.module) if p))
+        close, _, allowed = judge.isolated(full)
+        if close.ok(allowed) and (not full.slot or formula_holds(judge, full)):
+            continue
+        if full.slot and close.ok(allowed):
+            return in_slot(judge, full, BUDGET[torch.float32], torch.float32)
+        if full.slot:
+            return in_slot(judge, full, allowed)
+        return in_module(judge, full, close, allowed, weights)
+    # Every part agrees, their sum does not: the rounding of many parts, or code that the parts do not show.
+    close, _, _ = judge.isolated(call)
+    return in_module(judge, call, close, budget, weights)
+
+
+def formula_holds(judge, call: Call) -> bool:
+    """In a lower dtype a small mistake hides in rounding: try the function in fp32 as well."""
+    function, _ = judge.counterparts(call)
+    device, dtype = where(judge.candidate.get_submodule(call.module), judge.candidate)
+    if dtype == torch.float32:
+        return True
+    output, problem = _run(function, call, device, torch.float32)
+    if problem:
+        return True  # it takes no fp32: nothing can be said
+    return worst(output, call.output).ok(BUDGET[torch.float32])
+
+
+def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[WeightFault]) -> Divergence:
+    """A module that is wrong by its weights, its settings, its router or its own code."""
+    mine, theirs = judge.candidate.get_submodule(call.module), judge.reference.get_submodule(call.module)
+    device, dtype = where(mine, judge.candidate)
+    twin = mine if dtype == torch.float32 else copy.deepcopy(mine).float()  # so that rounding hides nothing
+    operator = side_by_side(theirs, twin, call, device)
+    name = operator.operator if operator else "several"
+    words = [str(f) for f in weights if f.concerns(call.module)][:3]
+    words += settings(mine, theirs)
+    words += _routing(twin, theirs, call, device)
+    if not words and not close.finite:
+        words = [overflow(call, dtype)]
+        name = _first_overflow(judge, call) or name
+    if not words and operator:
+        words = [operator.what]
+    token = _token(close, call)
+    return Divergence(
+        call.module, name, token, "; ".join(words) or str(close), "block", operator.site if operator else ""
+    )
+
+
+def between_blocks(judge, run, names, call: Call | None, given: Closeness, budget: float) -> Divergence:
+    """All blocks are right, but one gets something else: the code around them."""
+    skipped = tuple([m.get_submodule(n) for n in names] for m in (judge.reference, judge.candidate))
+    operator = first_operator(
+        lambda: run(judge.reference), lambda: run(judge.candidate), max(budget, 1e-3), skipped
+    )
+    target = f"the input of {call.name}" if call is not None else "the output"
+    what = f"{target} differs, though every block is right by itself ({given})"
+    shape = tuple(next(tensors((call.args, call.kwargs)), torch.empty(0)).shape) if call is not None else ()
+    token = (operator.token if operator else "") or place(given.first, shape)
+    if operator is None:
+        return Divergence(call.module if call else "", "input", token, what, "between blocks")
+    what = f"{operator.what}; {what}"
+    return Divergence("", operator.operator, token, what, "between blocks", operator.site)
+
+
+# ---------------------------------------------------------------------- words
+def settings(mine: nn.Module, theirs: nn.Module) -> list[str]:
+    """Plain attributes (numbers, flags, texts) in which two modules differ."""
+    plain = (bool, int, float, str, tuple)
+    found = []
+    for name, value in vars(theirs).items():
+        other = vars(mine).get(name)
+        if not name.startswith("_") and name != "training" and isinstance(value, plain) and other != value:
+            found.append(f"{name} is {other!r}, expected {value!r}")
+    return found
+
+
+def overflow(call: Call, dtype: torch.dtype) -> str:
+    """NaN or Inf, with how far the reference goes at this place."""
+    reach = max((float(t.abs().max()) for t in tensors(call.output) if t.numel()), default=0.0)
+    limit = torch.finfo(dtype).max
+    kind = str(dtype).removeprefix("torch.")
+    if reach > limit:
+        return f"overflow: the reference reaches {reach:.3g}, {kind} ends at {limit:.6g}: keep this in fp32"
+    return f"NaN or Inf, though the reference reaches only {reach:.3g}: overflow of {kind} inside"
+
+
+def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
+    """The first operator that differs, both run in fp32, each where it lives."""
+    return first_operator(
+        lambda: _run(theirs, call, "cpu", torch.float32, catch=False),
+        lambda: _run(ours, call, device, torch.float32, catch=False),
+        BUDGET[torch.float32],
+    )
+
+
+def _routing(twin, theirs, call: Call, device) -> list[str]:
+    if not routers(theirs):
+        return []
+    there = decisions(theirs, lambda: _run(theirs, call, "cpu", torch.float32))
+    here = decisions(twin, lambda: _run(twin, call, device, torch.float32))
+    return [f"router: {r.verdict}" for r in compare_decisions(here, there) if r.verdict != "agrees"]
+
+
+def _wrong_convolution(function, args: tuple, kwargs: dict, problem: str) -> str:
+    """F.unfold(x, k, padding, stride) raises or gives another shape: no result, but a call to see."""
+    x, weight, _, stride, padding = (
+        *args,
+        *[kwargs.get(n, d) for n, d in (("stride", 1), ("padding", 0))][: 5 - len(args)],
+    )
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, called, types, given=(), options=None):
+            if "im2col" in called._schema.name:
+                seen.append(tuple(int(pair[0]) for pair in given[2:5]))
+            return called(*given, **(options or {}))
+
+    with Watch(), contextlib.suppress(RuntimeError):
+        function(x.clone(), weight, *args[2:], **kwargs)
+    if not seen or seen[0] == (1, padding, stride):
+        return ""
+    dilation, padded, step = seen[0]
+    words = "padding passed as dilation" if dilation == padding else "wrong arguments"
+    return (
+        f"{words}: F.unfold has dilation {dilation}, padding {padded}, stride {step}; "
+        f"expected 1, {padding}, {stride}" + (f" ({problem})" if problem else "")
+    )
+
+
+def _first_overflow(judge, call: Call) -> str:
+    """The operator of the candidate's own run of this module whose result is the first NaN or Inf."""
+    from model.health import finite
+
+    found: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            output = function(*args, **(kwargs or {}))
+            made_here = not any(not finite(t) for t in tensors(args))
+            if not found and made_here and not finite(output) and "empty" not in function._schema.name:
+                found.append(function._schema.name)
+            return output
+
+    module = judge.candidate.get_submodule(call.module)
+    device, dtype = where(module, judge.candidate)
+    with Watch():
+        _run(module, call, device, dtype)
+    return found[0] if found else ""
+
+
+def _token(close: Closeness, call: Call) -> str:
+    first = next(tensors(call.output), None)
+    return place(close.first, tuple(first.shape)) if first is not None else ""
+
+
+def _run(function, call: Call, device, dtype, catch: bool = True) -> tuple[object, str]:
+    """(output, "") of a function on a call's inputs, or (None, what it raised)."""
+    args, kwargs = keep(to(call.args, device, dtype)), keep(to(call.kwargs, device, dtype))
+    try:
+        return function(*args, **kwargs), ""
+    except Exception as error:
+        if not catch:
+            raise
+        return None, f"raises {type(error).__name__}: {str(error).splitlines()[0]}"

@@ -1,0 +1,134 @@
+"""Teacher forcing: both models read the same text, and are asked at every position what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .metrics import Closeness, closeness
+from .show import html_table, text_table
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One position: what the text has, what each model would say, and how sure the reference is.
+
+    margin: reference's best logit minus its second. error: largest difference of a logit here.
+    """
+
+    position: int
+    given: int
+    ours: int
+    theirs: int
+    margin: float
+    error: float
+
+
+@dataclass
+class Forced:
+    """top1: share of positions with the same best token. top5: share where the reference's best is among the
+    candidate's five best. overlap: mean share of the five best in common. first: first position whose best
+    token differs, counted from the first new token; None if none does."""
+
+    top1: float
+    top5: float
+    overlap: float
+    logits: Closeness
+    rows: list[TokenRow]
+    names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def first(self) -> TokenRow | None:
+        return next((r for r in self.rows if r.ours != r.theirs), None)
+
+    @property
+    def near_ties(self) -> int:
+        """Differing positions at which the reference's margin is within the error: rounding, not a fault."""
+        return sum(r.ours != r.theirs and r.margin <= 2 * r.error for r in self.rows)
+
+    def _lines(self) -> list[str]:
+        lines = [
+            f"teacher-forced, {len(self.rows)} positions: top-1 {self.top1:.2%}, reference's best in top-5 "
+            f"{self.top5:.2%}, top-5 overlap {self.overlap:.2%}, {self.logits}"
+        ]
+        if self.first is not None:
+            r = self.first
+            lines.append(
+                f"first divergence: token {r.position}: {self._name(r.ours)} where the reference says "
+                f"{self._name(r.theirs)}, by a margin of {r.margin:.3g} with an error of {r.error:.3g}"
+                + (" (a near tie)" if r.margin <= 2 * r.error else "")
+            )
+        return lines
+
+    def _name(self, token: int) -> str:
+        return repr(self.names[token]) if token in self.names else f"token id {token}"
+
+    def _table(self):
+        rows = [
+            [
+                "WRONG",
+                str(r.position),
+                self._name(r.ours),
+                self._name(r.theirs),
+                f"{r.margin:.3g}",
+                f"{r.error:.3g}",
+            ]
+            for r in self.rows
+            if r.ours != r.theirs
+        ][:20]
+        return ("verdict", "position", "candidate", "reference", "margin", "error"), rows
+
+    def __repr__(self) -> str:
+        head, rows = self._table()
+        return "\n".join([*self._lines(), *([text_table(head, rows)] if rows else [])])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head, rows = self._table()
+        return f"<p>{'<br>'.join(map(escape, self._lines()))}</p>" + (html_table(head, rows) if rows else "")
+
+
+@torch.no_grad()
+def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], tokenizer=None) -> Forced:
+    """Logits of both models for every one of `new_ids` (one sample), given the prompt and the ids before it.
+
+    inputs: those of forward, batch 1. Raises ValueError for an empty text or a batch.
+    """
+    if len(inputs["input_ids"]) != 1 or not len(new_ids):
+        raise ValueError("teacher_forced takes one sample and at least one new token")
+    new = torch.as_tensor(list(new_ids))
+    full = extended(inputs, new[:-1])
+    ours, theirs = (
+        model(**full, logits_to_keep=len(new)).logits[0].float().cpu() for model in (candidate, reference)
+    )
+    best = theirs.topk(2, -1)
+    five_ours, five_theirs = ours.topk(5, -1).indices, theirs.topk(5, -1).indices
+    said, wanted = ours.argmax(-1), best.indices[:, 0]
+    margins, errors = best.values[:, 0] - best.values[:, 1], (ours - theirs).abs().amax(-1)
+    rows = [
+        TokenRow(i, int(new[i]), int(said[i]), int(wanted[i]), float(margins[i]), float(errors[i]))
+        for i in range(len(new))
+    ]
+    names = {}
+    if tokenizer is not None:
+        names = {t: tokenizer.decode([t]) for r in rows if r.ours != r.theirs for t in (r.ours, r.theirs)}
+    common = (five_ours[:, :, None] == five_theirs[:, None, :]).any(-1).float().mean().item()
+    in_five = (five_ours == wanted[:, None]).any(-1).float().mean().item()
+    return Forced(
+        (said == wanted).float().mean().item(), in_five, common, closeness(ours, theirs), rows, names
+    )
+
+
+def extended(inputs: dict, new: Tensor) -> dict:
+    """The inputs of forward with `new` ids (k,) behind the prompt."""
+    full, k = dict(inputs), len(new)
+    full["input_ids"] = torch.cat((inputs["input_ids"], new[None].to(inputs["input_ids"])), 1)
+    for name, value in (("images_seq_mask", 0), ("attention_mask", 1)):
+        if full.get(name) is not None:
+            full[name] = F.pad(full[name], (0, k), value=value)
+    return full

@@ -1,0 +1,110 @@
+"""Inside one module: the first operator whose result differs, by walking two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..census.recorder import SILENT, _options, call_site
+from .metrics import place, worst
+from .trace import keep
+
+
+@dataclass(frozen=True)
+class OperatorFault:
+    """operator, its line in the candidate's code, and what differs."""
+
+    operator: str
+    site: str
+    what: str
+    token: str = ""
+
+
+@dataclass
+class _Step:
+    operator: str
+    options: str
+    site: str
+    output: object
+
+
+class _Walk(TorchDispatchMode):
+    """Keeps every result, but not those made inside `skipped` modules."""
+
+    def __init__(self, skipped=()):
+        super().__init__()
+        self.steps: list[_Step] = []
+        self._depth, self._skipped, self._hooks = 0, list(skipped), []
+
+    def __enter__(self):
+        for module in self._skipped:
+            self._hooks.append(module.register_forward_pre_hook(lambda *_: self._step(1)))
+            self._hooks.append(module.register_forward_hook(lambda *_: self._step(-1), always_call=True))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        for hook in self._hooks:
+            hook.remove()
+        return super().__exit__(*error)
+
+    def _step(self, by: int) -> None:
+        self._depth += by
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        name = function._schema.name
+        if not self._depth and name not in SILENT and not all(_is_view(r) for r in function._schema.returns):
+            self.steps.append(_Step(name, _options(args, kwargs or {}), call_site(), keep(output)))
+        return output
+
+
+def _is_view(returned) -> bool:
+    return returned.alias_info is not None and not returned.alias_info.is_write
+
+
+def first_operator(
+    reference: Callable[[], object], candidate: Callable[[], object], budget: float, skipped=((), ())
+) -> OperatorFault | None:
+    """The first operator of `candidate()` that is not what `reference()` does; None if all agree.
+
+    Both are run on equal inputs. Same operators: the first whose result is beyond the budget. Other
+    operators: the first that stands in the place of another one. skipped: modules (of the reference, of the
+    candidate) whose insides do not count.
+    """
+    runs = []
+    for run, passed in zip((reference, candidate), skipped, strict=True):
+        with _Walk(passed) as walk:
+            try:
+                run()
+            except Exception as error:
+                walk.steps.append(_Step(type(error).__name__, "", call_site(), None))
+                if run is reference:
+                    raise
+        runs.append(walk.steps)
+    theirs, ours = runs
+    for a, b in zip(ours, theirs, strict=False):
+        if a.operator != b.operator:
+            what = f"{_said(a)} where the reference has {_said(b)}"
+            return OperatorFault(a.operator, a.site, what)
+        if a.output is None or not isinstance(a.output, (Tensor, tuple, list)):
+            continue
+        close = worst(a.output, b.output)
+        if not close.ok(budget):
+            what = str(close) if a.options == b.options else f"{_said(a)} where the reference has {_said(b)}"
+            shape = tuple(a.output.shape) if isinstance(a.output, Tensor) else ()
+            return OperatorFault(a.operator, a.site, what, place(close.first, shape))
+    if len(ours) != len(theirs):
+        longer = ours if len(ours) > len(theirs) else theirs
+        extra, who = (
+            longer[min(len(ours), len(theirs))],
+            "only the candidate" if longer is ours else "only the reference",
+        )
+        return OperatorFault(extra.operator, extra.site, f"{who} goes on to {_said(extra)}")
+    return None
+
+
+def _said(step: _Step) -> str:
+    return f"{step.operator}({step.options})" if step.options else step.operator

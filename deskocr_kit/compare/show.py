@@ -1,0 +1,62 @@
+"""Tables of the ladder, as text and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+GREEN, RED = "#1a7f37", "#b3261e"  # repeated by the words ok and WRONG
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [list(head), *[list(r) for r in rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def cell(text: str) -> str:
+        style = {"ok": f"color:{GREEN}", "WRONG": f"color:{RED}"}.get(text, "")
+        inner = f"<b>{escape(text)}</b>" if style else escape(text)
+        return f'<td style="text-align:left;{style}">{inner}</td>'
+
+    body = "".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
+    top = "".join(f"<th>{escape(h)}</th>" for h in head)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+HEAD = ("verdict", "block", "isolated", "budget", "same dtype, CPU", "cumulative", "within")
+
+
+def _rows(ladder) -> list[list[str]]:
+    return [
+        [
+            "ok" if r.ok else "WRONG",
+            r.name + (f" #{r.turn}" if r.turn else ""),
+            r.isolated.problem or (f"{r.isolated.relative:.1e}" + ("" if r.isolated.finite else " NaN/Inf")),
+            f"{r.budget:.1e}",
+            "" if r.peer is None else f"{r.peer.relative:.1e}",
+            "not reached" if r.cumulative is None else r.cumulative.problem or f"{r.cumulative.relative:.1e}",
+            "" if r.cumulative is None else f"{100 * r.cumulative.within:.1f}%",
+        ]
+        for r in ladder.rungs
+    ]
+
+
+def _ends(ladder) -> list[str]:
+    lines = [f"weights: {w}" for w in ladder.weights[:5]]
+    lines += [f"weights: … and {len(ladder.weights) - 5} more"] if len(ladder.weights) > 5 else []
+    lines += [f"the run stopped: {ladder.raised}"] if ladder.raised else []
+    lines += [f"output: {ladder.output}"] if not ladder.raised else []
+    return lines + [str(ladder.first) if ladder.first else "no divergence"]
+
+
+def ladder_text(ladder) -> str:
+    return "\n".join([f"ladder: {ladder.about}", text_table(HEAD, _rows(ladder)), *_ends(ladder)])
+
+
+def ladder_html(ladder) -> str:
+    ends = "<br>".join(map(escape, _ends(ladder)))
+    return f"<p>ladder: {escape(ladder.about)}</p>{html_table(HEAD, _rows(ladder))}<p>{ends}</p>"

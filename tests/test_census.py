@@ -1,0 +1,289 @@
+"""The census: dry equals real, places are named, verdicts follow the tables, any module works."""
+
+from __future__ import annotations
+
+import collections
+import json
+import time
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from deskocr_kit.census import Assume, DryRunError, census, census_ocr, judge, nearest, versions
+from deskocr_kit.census.verdicts import MEANING, composites
+from model import DeepseekOCRConfig, slots
+from model.loading import skeleton
+from tests.golden import INDEX
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            x = F.gelu(layer(x))
+        return x.softmax(-1)
+
+
+@pytest.fixture(scope="module")
+def dry():
+    """The official size; made once, because every test of it reads only."""
+    start = time.process_time()
+    made = census_ocr(mode="gundam", grid=(2, 1))
+    made.seconds = time.process_time() - start
+    return made
+
+
+# ---------------------------------------------------------------------- any module
+
+
+def test_meta_needs_no_memory_and_counts_the_same():
+    real = census(Small(), torch.zeros(1, 3, 8, 8))
+    with torch.device("meta"):
+        dry = census(Small(), torch.empty(1, 3, 8, 8))
+    assert dry.operators() == real.operators()
+
+
+def test_under_fake_tensors():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        found = census(Small(), torch.empty(1, 3, 8, 8))
+    assert found.operators()["aten::convolution"] == 1
+
+
+def test_values_are_asked_for_and_waits_are_seen():
+    class Reads(nn.Module):
+        def forward(self, x):
+            kept = x[x > 0]
+            return kept * float(x.sum())
+
+    found = census(Reads(), torch.ones(4))
+    assert found.syncs() == 2  # the rows of the mask, and the number
+    with pytest.raises(DryRunError, match="index"):
+        census(Reads(), torch.empty(4, device="meta"))
+    told = census(Reads(), torch.empty(4, device="meta"), assume=Assume(rows=3, scalar=1.0))
+    assert told.launches() == found.launches() and len(told.assumed) == 2
+
+
+def test_a_transformers_model():
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    found = census(CLIPVisionModel(config), {"pixel_values": torch.zeros(1, 3, 28, 28)})
+    (conv,) = found.select(operator="convolution")
+    assert conv.call.module.endswith("embeddings.patch_embedding")
+    assert "modeling_clip.py" in conv.call.site
+    assert found.operators()["aten::scaled_dot_product_attention"] == 2
+
+
+# ---------------------------------------------------------------------- verdicts
+def test_tables_and_versions():
+    assert versions() == ["2.6.0.post5", "2.13.0"]
+    assert (
+        nearest("2.9.0.post2") == "2.6.0.post5"
+        and nearest("2.14.0") == "2.13.0"
+        and nearest("2.1.0") == "2.6.0.post5"
+    )
+    with pytest.raises(ValueError, match="no torch_npu version"):
+        nearest("newest")
+
+
+def meta(shape, dtype=torch.float16):
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize(
+    "name, args, options, version, word",
+    [
+        ("aten::mm", (meta((2, 2)), meta((2, 2))), "", "2.13.0", "kernel"),
+        ("aten::mode", (meta((2, 2)),), "", "2.13.0", "CPU fallback"),
+        ("aten::cumsum", (meta((4,), torch.int64),), "0", "2.13.0", "AI CPU"),
+        ("aten::cumsum", (meta((4,), torch.int32),), "0", "2.13.0", "kernel"),
+        (
+            "aten::masked_scatter_",
+            (meta((4, 8)), meta((4, 1), torch.bool), meta((2, 8))),
+            "",
+            "2.13.0",
+            "AI CPU",
+        ),
+        (
+            "aten::masked_scatter_",
+            (meta((4, 8)), meta((4, 8), torch.bool), meta((2, 8))),
+            "",
+            "2.13.0",
+            "kernel",
+        ),
+        ("aten::convolution", (meta((1, 3, 8, 8)),), "", "2.6.0.post5", "slow kernel"),
+        ("aten::convolution", (meta((1, 3, 8, 8)),), "", "2.13.0", "kernel"),
+        ("aten::einsum", (), "", "2.13.0", "composite"),
+        ("aten::not_yet_there", (), "", "2.13.0", "unknown"),
+        ("mylib::op", (), "", "2.13.0", "unknown"),
+        ("aten::add.Tensor", (meta((2,), torch.float64),), "", "2.13.0", "AI CPU"),
+    ],
+)
+def test_verdict(name, args, options, version, word):
+    assert judge(name, "launch", args, options, version).word == word
+
+
+def test_composites_are_counted_by_their_parts():
+    """masked_scatter has no kernel of its own: it expands the mask, clones, and calls masked_scatter_."""
+    assert "aten::masked_scatter" in composites()
+
+    class Places(nn.Module):
+        def forward(self, x, mask, source):
+            return x.masked_scatter(mask, source)
+
+    given = torch.zeros(4, 8), torch.tensor([[True], [False], [True], [False]]), torch.ones(2, 8)
+    found = census(Places(), given)
+    assert set(found.operators()) == {"aten::clone", "aten::masked_scatter_"}
+    (entry,) = found.select(operator="masked_scatter_")
+    assert entry.call.inputs[1] == "bool[4, 8]" and entry.verdict.word == "kernel"
+
+    class InPlace(nn.Module):
+        def forward(self, x, mask, source):
+            return x.masked_scatter_(mask, source)
+
+    (entry,) = census(InPlace(), given).select(operator="masked_scatter_")
+    assert entry.verdict.word == "AI CPU"
+
+
+# ---------------------------------------------------------------------- our network
+def by_module(found, phase):
+    """{(module, operator): calls} inside modules. Copies are left out: a fused attention's result may lie
+    otherwise in memory than the CPU's, and then reshaping it copies."""
+    counts = collections.Counter()
+    for e in found.select(phase):
+        if e.call.module and e.call.kind == "launch" and e.call.operator != "aten::clone":
+            counts[e.call.module, e.call.operator] += e.count
+    return counts
+
+
+@pytest.mark.parametrize("phase", ["vision", "decode"])
+def test_dry_run_counts_what_a_real_one_does(golden_model, phase, real_and_dry):
+    real, dry = real_and_dry
+    assert by_module(real, phase) == by_module(dry, phase)
+
+
+def test_dry_prefill_differs_only_by_the_experts_it_assumes(real_and_dry):
+    """The real page may leave an expert without a token; each costs the same operators."""
+    real, dry = (by_module(c, "prefill") for c in real_and_dry)
+    per_expert = {"mm", "index.Tensor", "silu", "mul.Tensor", "eq.Scalar", "nonzero", "index_add", "_to_copy"}
+    for key in real.keys() | dry.keys():
+        if key[0].endswith(".mlp") and key[1].removeprefix("aten::") in per_expert:
+            assert real[key] <= dry[key]
+        else:
+            assert real[key] == dry[key], key
+
+
+@pytest.fixture(scope="module")
+def real_and_dry(golden_model):
+    real = census_ocr(golden_model, "tiny")
+    return real, census_ocr(golden_model.config, "tiny", dtype=torch.float32)
+
+
+def test_the_official_size_in_seconds(dry):
+    assert dry.phases() == ["vision", "prefill", "decode"]
+    assert dry.seconds < 30, "CPU seconds; a few on an idle machine"
+    attention = dry.select("decode", "scaled_dot_product_attention")
+    assert sum(e.count for e in attention) == 12
+    assert {e.call.module for e in dry.select("vision", "convolution")} == {
+        f"model.sam_model.{name}" for name in ("patch_embed.proj", "neck.0", "neck.2", "net_2", "net_3")
+    }
+
+
+def test_flops_agree_with_the_published_count(dry):
+    """Two operations for each of the 574 M active weights, and a little attention."""
+    flops = dry.flops("decode")
+    assert 2 * 574.1e6 < flops < 2 * 574.1e6 * 1.06
+
+
+def test_syncs_of_the_reference(dry):
+    """One token: per MoE layer one for the set of experts, one for each expert's rows; one to pick."""
+    assert dry.syncs("decode") == 11 * (1 + 1 + 6) + 1
+    assert dry.syncs("vision") == 0
+
+
+def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
+    def one_matmul(x, gate_up, down, ids, weights):
+        both = torch.einsum("nd,ntid->nti", x, gate_up[ids])
+        return torch.einsum("nti,ntdi,nt->nd", slots.swiglu(both), down[ids], weights.to(x.dtype))
+
+    config = golden_model.config
+    before = census_ocr(config, "tiny")
+    after = census_ocr(config, "tiny", plan={"moe": one_matmul})
+    assert after.syncs("decode") == 1 < before.syncs("decode")
+    census_ocr(golden_model, "tiny", plan={"moe": one_matmul})
+    assert golden_model.slots.moe is slots.moe
+
+
+# ---------------------------------------------------------------------- showing
+def test_output(dry, tmp_path):
+    text, html = repr(dry), dry._repr_html_()
+    assert "no device was asked" in text and "launches" in text and "assumed:" in text
+    assert "<table>" in html and "gelu" in html
+    paths = dry.save(tmp_path)
+    data = json.loads(paths[0].read_text())
+    assert data["phases"]["decode"]["syncs"] == dry.syncs("decode") and data["calls"][0]["site"]
+    assert paths[2].read_bytes()[:4] == b"\x89PNG"
+    assert {r["verdict"] for r in data["operators"]} <= set(MEANING)
+
+
+def test_html_is_escaped():
+    model = Small()
+    model.add_module("<b>", nn.Linear(2, 2))
+    found = census(model, run=lambda: model.get_submodule("<b>")(torch.zeros(1, 2)), subject="<i>x</i>")
+    html = found._repr_html_()
+    assert "<i>" not in html and "&lt;i&gt;" in html
+
+
+def test_another_version_judges_the_same_calls(dry):
+    older = dry.judged_by("2.9.0")
+    assert older.launches() == dry.launches() and older.asked == "2.9.0" and older.torch_npu == "2.6.0.post5"
+    assert "nearest table" in older.title()
+    assert {e.call.operator for e in older.worst()} >= {
+        "aten::convolution",
+        "aten::scaled_dot_product_attention",
+    }
+
+
+def test_sam_attention_with_a_float_mask_is_no_fast_kernel(dry):
+    masks = [e for e in dry.select("vision", "scaled_dot_product_attention") if "sam_model" in e.call.module]
+    assert masks and all(e.verdict.word == "slow kernel" for e in masks)
+    plain = [
+        e for e in dry.select("vision", "scaled_dot_product_attention") if "vision_model" in e.call.module
+    ]
+    assert plain and all(e.verdict.word == "kernel" for e in plain)
+
+
+def test_command(tmp_path):
+    import typer
+    from typer.testing import CliRunner
+
+    from deskocr_kit.commands.census import census as command
+
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["--model", "official", "--mode", "tiny", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["phases"]["decode"]["launches"] > 100
+    assert CliRunner().invoke(app, ["--grid", "2by3"]).exit_code == 2
+    assert CliRunner().invoke(app, ["--grid", "0x3"]).exit_code == 2
+
+
+def test_the_official_config_builds_without_memory():
+    assert all(p.is_meta for p in skeleton(DeepseekOCRConfig()).parameters())
+    assert "g640" in INDEX
