@@ -160,33 +160,39 @@ class Report:
         return folder
 
     def figure(self) -> Figure:
-        """Per timed call: each candidate's time over the reference's; launches on the simulated NPU."""
+        """A bar per candidate and timed call: its time over the reference's; launches on the simulated NPU.
+
+        Of the last dtype. Filled: what the plan takes; the number at the bar is the value.
+        """
         from matplotlib.figure import Figure
 
-        dtypes = list(dict.fromkeys(row.dtype for row in self.rows if row.dtype != "int64"))
-        rows = [r for r in self.rows if r.launches is not None and r.dtype in (dtypes[-1], "int64")]
-        calls = list(dict.fromkeys((r.slot, r.probe) for r in rows))
-        figure = Figure(figsize=(9, 0.36 * len(calls) + 1.4), layout="constrained")
-        axes = figure.subplots()
-        names = [name for name in dict.fromkeys(r.candidate for r in rows) if name != "reference"]
-        marks = dict(zip(names, "osD^vP*X<>hd" * 3, strict=False))
-        for row in rows:
+        dtype = next((row.dtype for row in reversed(self.rows) if row.dtype != "int64"), "int64")
+        used = self.plan.names(dtype)
+        bars = []  # (label, value, is it in the plan)
+        for row in self.rows:
             value = row.launches if self.simulated else row.ratio
-            if value is None or (row.candidate == "reference" and not self.simulated):
-                continue
-            y = calls.index((row.slot, row.probe))
-            mark = "|" if row.candidate == "reference" else marks[row.candidate]
-            axes.plot(value, y, mark, color="black" if mark == "|" else None, markersize=8, alpha=0.85)
-            axes.annotate(row.candidate, (value, y), (4, 4), textcoords="offset points", fontsize=6.5)
+            if row.dtype in (dtype, "int64") and value is not None:
+                chosen = used.get(row.slot, {}).get(row.case) == row.candidate
+                bars.append((f"{row.slot}: {row.probe}: {row.candidate}", value, chosen))
+        figure = Figure(figsize=(10, 0.19 * len(bars) + 1.2), layout="constrained")
+        axes = figure.subplots()
+        floor = 0 if self.simulated else 0.02  # a table that is looked up takes a ten-thousandth
+        for y, (_, value, chosen) in enumerate(bars):
+            start = 0 if self.simulated else 1
+            width = max(value, floor) - start
+            axes.barh(y, width, left=start, height=0.7, color=GREEN if chosen else "white", edgecolor=GREEN)
+            shown = str(value) if self.simulated else _shown(float(value))
+            place = {"textcoords": "offset points", "fontsize": 6, "va": "center"}
+            axes.annotate(shown, (max(value, floor, start), y), (3, 0), **place)
+        axes.set_yticks(range(len(bars)), [label for label, _, _ in bars], fontsize=6)
+        axes.set_ylim(len(bars) - 0.5, -0.5)
         if not self.simulated:
+            axes.set_xscale("log")
             axes.axvline(1, color="black", lw=0.8)
-        axes.set_xscale("log" if not self.simulated else "symlog")
-        axes.set_yticks(range(len(calls)), [f"{slot}: {probe}" for slot, probe in calls], fontsize=7)
-        axes.invert_yaxis()
         what = (
             "launches (simulated NPU)" if self.simulated else "time / time of the reference (left is faster)"
         )
-        axes.set_xlabel(f"{what}, {dtypes[-1] if dtypes else ''}")
+        axes.set_xlabel(f"{what}, {dtype}; filled: in the plan")
         axes.set_title(self.heading(), fontsize=8)
         axes.grid(axis="x", alpha=0.3)
         return figure
