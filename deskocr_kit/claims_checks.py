@@ -148,7 +148,8 @@ def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
 
 def masked_scatter_patched(facts: dict, here: Setting) -> Outcome:
     def patched(self, mask, source):
-        return self.cpu().masked_scatter_(mask.cpu(), source.cpu().to(self.dtype)).to(self.device)
+        there = self.to("cpu", copy=True)  # as .cpu() of a card; on the CPU itself it would be no copy
+        return there.masked_scatter_(mask.cpu(), source.cpu().to(self.dtype)).to(self.device)
 
     embeds = torch.zeros(2, 6, 4, device=here.device)
     mask = torch.tensor([[False], [True], [True], [False], [False], [False]], device=here.device)

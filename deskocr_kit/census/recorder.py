@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import sys
 from dataclasses import dataclass
@@ -118,9 +119,9 @@ class Recorder(TorchDispatchMode):
         name = function._schema.name
         if function._overloadname != "default":
             name += f".{function._overloadname}"
-        if name in self.composites and (keys := _backend_keys(args)) is not None:
+        if name in self.composites and (parts := _taken_apart(name, function, args)) is not None:
             with self:  # its parts arrive here in its place
-                return function.redispatch(keys, *args, **kwargs)
+                return parts(*args, **kwargs)
         answered, output = (False, None)
         if any(t.is_meta or type(t) is not Tensor for t in _tensors(args)):
             answered, output = Assume.answer(self.assume, name, args, kwargs)
@@ -251,17 +252,31 @@ def _flops(name: str, function, args, kwargs, output) -> int:
     return int(formula(*args, **kwargs, out_val=output)) if formula else 0
 
 
-def _backend_keys(args):
-    """The key set that reaches a composite's body on plain CPU and meta tensors; None elsewhere."""
+def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """As PyTorch's own composite, whose body cannot be reached on "meta"."""
+    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    x, mask = x.expand(shape), mask.expand(shape)
+    return x.clone(memory_format=torch.contiguous_format).masked_scatter_(mask, source)
+
+
+def _taken_apart(name: str, function, args):
+    """What runs a composite by its parts, on plain CPU and meta tensors; None elsewhere."""
     tensors = list(_tensors(args))
-    kinds = {t.device.type for t in tensors if type(t) in (Tensor, torch.nn.Parameter)}
+    kinds = {t.device.type for t in tensors}
     if len(kinds) != 1 or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
         return None
+    if name == "aten::masked_scatter":
+        return _masked_scatter
     key = {"cpu": torch._C.DispatchKey.CPU, "meta": torch._C.DispatchKey.Meta}.get(kinds.pop())
-    return None if key is None else torch._C.DispatchKeySet(key)
+    if key is None or torch._C._dispatch_has_kernel_for_dispatch_key(name, key.name):
+        return None  # PyTorch has another body there
+    return lambda *given, **named: function.redispatch(torch._C.DispatchKeySet(key), *given, **named)
 
 
-_skipped: dict[str, bool] = {}
+@functools.cache
+def passed_over(file: str) -> bool:
+    """Whether a source file is torch's or an instrument's, not the subject's."""
+    return file.startswith((TORCH, *HERE, "<"))
 
 
 def call_site() -> str:
@@ -269,10 +284,7 @@ def call_site() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        skip = _skipped.get(file)
-        if skip is None:
-            skip = _skipped[file] = file.startswith((TORCH, *HERE)) or file.startswith("<")
-        if not skip:
+        if not passed_over(file):
             short = "/".join(file.replace("\\", "/").split("/")[-2:])
             return f"{short}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back

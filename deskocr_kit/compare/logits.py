@@ -17,7 +17,8 @@ from .show import html_table, text_table
 class TokenRow:
     """One position: what the text has, what each model would say, and how sure the reference is.
 
-    margin: reference's best logit minus its second. error: largest difference of a logit here.
+    margin: reference's best logit minus its second. error: largest difference of a logit here. typical: the
+    median one.
     """
 
     position: int
@@ -26,6 +27,12 @@ class TokenRow:
     theirs: int
     margin: float
     error: float
+    typical: float
+
+    @property
+    def near_tie(self) -> bool:
+        """The two best were closer than what all logits are off by: rounding decides here, not a fault."""
+        return self.margin <= 6 * self.typical
 
 
 @dataclass
@@ -47,8 +54,8 @@ class Forced:
 
     @property
     def near_ties(self) -> int:
-        """Differing positions at which the reference's margin is within the error: rounding, not a fault."""
-        return sum(r.ours != r.theirs and r.margin <= 2 * r.error for r in self.rows)
+        """Differing positions that were near ties."""
+        return sum(r.ours != r.theirs and r.near_tie for r in self.rows)
 
     def _lines(self) -> list[str]:
         lines = [
@@ -60,7 +67,7 @@ class Forced:
             lines.append(
                 f"first divergence: token {r.position}: {self._name(r.ours)} where the reference says "
                 f"{self._name(r.theirs)}, by a margin of {r.margin:.3g} with an error of {r.error:.3g}"
-                + (" (a near tie)" if r.margin <= 2 * r.error else "")
+                + (" (a near tie)" if r.near_tie else "")
             )
         return lines
 
@@ -109,9 +116,18 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
     best = theirs.topk(2, -1)
     five_ours, five_theirs = ours.topk(5, -1).indices, theirs.topk(5, -1).indices
     said, wanted = ours.argmax(-1), best.indices[:, 0]
-    margins, errors = best.values[:, 0] - best.values[:, 1], (ours - theirs).abs().amax(-1)
+    margins, away = best.values[:, 0] - best.values[:, 1], (ours - theirs).abs()
+    errors, typical = away.amax(-1), away.median(-1).values
     rows = [
-        TokenRow(i, int(new[i]), int(said[i]), int(wanted[i]), float(margins[i]), float(errors[i]))
+        TokenRow(
+            i,
+            int(new[i]),
+            int(said[i]),
+            int(wanted[i]),
+            float(margins[i]),
+            float(errors[i]),
+            float(typical[i]),
+        )
         for i in range(len(new))
     ]
     names = {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..census.recorder import SILENT, _options, call_site
+from ..census.recorder import SILENT, _options, call_site, passed_over
 from .metrics import place, worst
 from .trace import keep
 
@@ -80,9 +81,10 @@ def first_operator(
             try:
                 run()
             except Exception as error:
-                walk.steps.append(_Step(type(error).__name__, "", call_site(), None))
                 if run is reference:
                     raise
+                text = (str(error).splitlines() or [""])[0]
+                walk.steps.append(_Step("raises", f"{type(error).__name__}: {text}", _raised_at(error), None))
         runs.append(walk.steps)
     theirs, ours = runs
     for a, b in zip(ours, theirs, strict=False):
@@ -104,6 +106,14 @@ def first_operator(
         )
         return OperatorFault(extra.operator, extra.site, f"{who} goes on to {_said(extra)}")
     return None
+
+
+def _raised_at(error: BaseException) -> str:
+    """`folder/file.py:line function` of the innermost frame outside torch and the instruments."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not passed_over(frame.filename):
+            return f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
+    return ""
 
 
 def _said(step: _Step) -> str:
