@@ -22,21 +22,20 @@ from .verdicts import composites, nearest
 PROMPT_TOKENS = 5  # <bos> and "\nFree OCR." beside the placeholders
 
 
-def page_inputs(config: DeepseekOCRConfig, mode: str, grid: tuple[int, int], device: str) -> dict:
-    """Inputs of `generate` for one page of the given mode and tile grid; the pixels are empty on "meta"."""
+def page_inputs(config: DeepseekOCRConfig, mode: str, grid: tuple[int, int]) -> dict:
+    """Inputs of `generate` for one page of the given mode and tile grid: blank pixels, on the host."""
     chosen = get_mode(mode)
     view_side, tile_side = (
         (chosen.base_size, chosen.image_size) if chosen.crop_mode else (chosen.image_size, 0)
     )
     w, h = grid if chosen.crop_mode else (1, 1)
-    make = torch.empty if device == "meta" else torch.zeros
-    tiles = make(w * h if w * h > 1 else 1, 3, tile_side or view_side, tile_side or view_side, device=device)
+    tiles = torch.zeros(w * h if w * h > 1 else 1, 3, tile_side or view_side, tile_side or view_side)
     places = count_image_tokens(chosen, (w, h))
     ids = torch.full((1, places + PROMPT_TOKENS), config.image_token_id)
     ids[:, 0], ids[:, 1 + places :] = config.bos_token_id, 3
     return {
         "input_ids": ids,
-        "images": [(tiles, make(1, 3, view_side, view_side, device=device))],
+        "images": [(tiles, torch.zeros(1, 3, view_side, view_side))],
         "images_seq_mask": ids == config.image_token_id,
         "images_spatial_crop": torch.tensor([[w, h]]),
     }
@@ -69,7 +68,7 @@ def census_ocr(
         config = model or DeepseekOCRConfig()
         model = skeleton(config).to(dtype).eval().requires_grad_(False)
     config, c = model.config, model.config.decoder
-    inputs = inputs or page_inputs(config, mode, grid, "meta" if dry else "cpu")
+    inputs = inputs or page_inputs(config, mode, grid)
     before = dict(vars(model.slots))
     model.use_plan(plan or {})
     assume = None
