@@ -27,7 +27,7 @@ test: $(READY) lint  ## everything CI runs: lint, tests, notebooks compared with
 test-slow: $(READY)  ## what takes minutes or downloads: long operator samples, the real torch-npu wheel
 	$(BIN)/python -m pytest -q -m slow --ignore=tests/test_full_size.py
 
-test-full: $(READY)  ## the official sizes with random weights: 7 GB of disk, 15 GB of memory
+test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
 	$(BIN)/python -m tests.full_size
 
 lint: $(READY)
