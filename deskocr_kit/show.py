@@ -68,3 +68,21 @@ class Boxes:
 
     def _repr_png_(self) -> bytes:
         return png(self.picture)
+
+
+@dataclass
+class Picture:
+    """A matplotlib Figure or a PIL image with the sentence that says what is seen."""
+
+    image: Any
+    caption: str
+
+    def __repr__(self) -> str:
+        return self.caption
+
+    def _repr_png_(self) -> bytes:
+        if not hasattr(self.image, "savefig"):
+            return png(self.image)
+        buffer = io.BytesIO()
+        self.image.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()

@@ -97,6 +97,10 @@ def test_shown(golden_model, other, given):
     other.model.layers[1].input_layernorm.weight.data *= 1.5
     ladder = climb(golden_model, other, given)
     assert "WRONG" in repr(ladder) and "first divergence" in repr(ladder)
+    names = [line.partition("≈")[0].split()[1] for line in repr(ladder).splitlines()[2:-3]]
+    assert names[0] == "model.embed_tokens", "left of ≈ stand verdict and name only"
+    wrong = ladder.chart().axes[0].get_legend_handles_labels()[1]
+    assert "WRONG" in wrong and "budget" in wrong
     html = ladder._repr_html_()
     assert "<table>" in html and "WRONG" in html
     other.use_plan({"swiglu": lambda x: x[..., ::2]})

@@ -125,7 +125,7 @@ class _Peaks(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
         name = function._schema.name
-        if name not in SILENT and "empty" not in name:
+        if name not in SILENT and "empty" not in name and not function.is_view:
             for t in tensors(output):
                 if t.is_floating_point() and t.numel():
                     self._note(name, t)

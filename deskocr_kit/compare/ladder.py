@@ -68,6 +68,12 @@ class Ladder:
 
         return ladder_html(self)
 
+    def chart(self):
+        """A matplotlib Figure: the error of every rung, three ways. See picture.py."""
+        from .picture import draw
+
+        return draw(self)
+
 
 Run = Callable[[nn.Module], object]
 

@@ -59,13 +59,13 @@ class Forced:
 
     def _lines(self) -> list[str]:
         lines = [
-            f"teacher-forced, {len(self.rows)} positions: top-1 {self.top1:.2%}, reference's best in top-5 "
+            f"teacher-forced ≈ {len(self.rows)} positions: top-1 {self.top1:.2%}, reference's best in top-5 "
             f"{self.top5:.2%}, top-5 overlap {self.overlap:.2%}, {self.logits}"
         ]
         if self.first is not None:
             r = self.first
             lines.append(
-                f"first divergence: token {r.position}: {self._name(r.ours)} where the reference says "
+                f"first divergence ≈ token {r.position}: {self._name(r.ours)} where the reference says "
                 f"{self._name(r.theirs)}, by a margin of {r.margin:.3g} with an error of {r.error:.3g}"
                 + (" (a near tie)" if r.near_tie else "")
             )
@@ -91,13 +91,15 @@ class Forced:
 
     def __repr__(self) -> str:
         head, rows = self._table()
-        return "\n".join([*self._lines(), *([text_table(head, rows)] if rows else [])])
+        return "\n".join([*self._lines(), *([text_table(head, rows, 0)] if rows else [])])
 
     def _repr_html_(self) -> str:
         from html import escape
 
         head, rows = self._table()
-        return f"<p>{'<br>'.join(map(escape, self._lines()))}</p>" + (html_table(head, rows) if rows else "")
+        return f"<p>{'<br>'.join(map(escape, self._lines()))}</p>" + (
+            html_table(head, rows, 0) if rows else ""
+        )
 
 
 @torch.no_grad()

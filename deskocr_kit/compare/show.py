@@ -1,4 +1,8 @@
-"""Tables of the ladder, as text and HTML."""
+"""Tables of the ladder, as text and HTML.
+
+What depends on rounding stands right of `≈`, as everywhere in the kit (see check.py): names and verdicts are
+the contract.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,28 @@ from html import escape
 GREEN, RED = "#1a7f37", "#b3261e"  # repeated by the words ok and WRONG
 
 
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int = 2) -> str:
+    """Columns from number `measured` on are what was measured."""
     lines = [list(head), *[list(r) for r in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+
+    def join(line):
+        cells = [c.ljust(w) for c, w in zip(line, widths, strict=True)]
+        return "  ".join([*cells[:measured], "≈ " + "  ".join(cells[measured:])]).rstrip()
+
+    return "\n".join(map(join, lines))
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cell(text: str) -> str:
-        style = {"ok": f"color:{GREEN}", "WRONG": f"color:{RED}"}.get(text, "")
-        inner = f"<b>{escape(text)}</b>" if style else escape(text)
-        return f'<td style="text-align:left;{style}">{inner}</td>'
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int = 2) -> str:
+    """The same as a table element."""
 
-    body = "".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
+    def cell(i: int, text: str) -> str:
+        colour = {"ok": GREEN, "WRONG": RED, "OVERFLOW": RED}.get(text)
+        style = f";color:{colour};font-weight:bold" if colour else ""
+        mark = "≈ " if i >= measured else ""
+        return f'<td style="text-align:left{style}">{mark}{escape(text)}</td>'
+
+    body = "".join("<tr>" + "".join(cell(*each) for each in enumerate(row)) + "</tr>" for row in rows)
     top = "".join(f"<th>{escape(h)}</th>" for h in head)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -49,7 +60,7 @@ def _ends(ladder) -> list[str]:
     lines = [f"weights: {w}" for w in ladder.weights[:5]]
     lines += [f"weights: … and {len(ladder.weights) - 5} more"] if len(ladder.weights) > 5 else []
     lines += [f"the run stopped: {ladder.raised}"] if ladder.raised else []
-    lines += [f"output: {ladder.output}"] if not ladder.raised else []
+    lines += [f"output ≈ {ladder.output}"] if not ladder.raised else []
     return lines + [str(ladder.first) if ladder.first else "no divergence"]
 
 
