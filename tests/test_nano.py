@@ -15,7 +15,19 @@ from deskocr_kit.reader import Reader
 from model.boxes import parse_boxes, to_pixels_box
 from model.loading import check_folder
 from model.nano import render, sample_pages, tokenizer
-from model.nano.train import Recipe, answer, encode, make_batch, nano_config, place_labels, rate_at, style_at
+from model.nano.muon import Muon, orthogonal
+from model.nano.train import (
+    Recipe,
+    Trainee,
+    answer,
+    encode,
+    make_batch,
+    make_optimisers,
+    nano_config,
+    place_labels,
+    rate_at,
+    style_at,
+)  # fmt: skip
 from tests.nano import FOLDER as NANO
 from tests.nano import RECORDS
 
@@ -136,9 +148,38 @@ def test_batches_ask_for_the_answer_and_nothing_else():
 
 def test_rate_rises_holds_and_falls():
     r = Recipe()
-    rates = [rate_at(r, step) for step in (0, r.warmup, r.steps - r.decay, r.steps - 1)]
-    assert rates[0] < rates[1] == r.stages[0].rate
-    assert rates[2] == r.stages[-1].rate and rates[3] < 0.05 * rates[2]
+    for start, stage in r.begins():
+        rates = [rate_at(r, step) for step in range(start, stage.until)]
+        assert rates[0] < max(rates) == pytest.approx(stage.rate, rel=0.05)
+        assert rates[-1] < 0.05 * stage.rate if stage.falls else rates[-1] == stage.rate
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (3, 8, 20)])
+def test_orthogonal_evens_out_the_singular_values(shape):
+    """Muon's five steps bring all of them near 1, from a spread of hundreds, and keep the directions."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, s, v = torch.linalg.svd(x, full_matrices=False)
+    spread = torch.linspace(1.0, 0.05, s.shape[-1])
+    made = orthogonal(u * spread[..., None, :] @ v).float()
+    values = torch.linalg.svdvals(made)
+    assert values.min() > 0.6 and values.max() < 1.3
+    assert (made.flatten() @ (u @ v).flatten() / made.norm() / (u @ v).norm()) > 0.97
+
+
+def test_muon_moves_every_matrix_by_as_much():
+    """The size of a step hangs on the rate and the shape, not on the gradient."""
+    small, big = (torch.nn.Parameter(torch.zeros(4, 3, 2, 2)) for _ in range(2))
+    for p, size in ((small, 2.0**-10), (big, 2.0**4)):
+        p.grad = size * torch.randn(p.shape, generator=torch.Generator().manual_seed(1))
+        Muon([p], lr=0.1).step()
+    torch.testing.assert_close(small, big, rtol=1e-2, atol=1e-4)
+    assert small.abs().max() > 0
+
+
+def test_every_parameter_is_trained_by_one_optimiser():
+    trainee = Trainee(0)
+    held = [p for o in make_optimisers(trainee) for g in o.param_groups for p in g["params"]]
+    assert len(held) == len(set(map(id, held))) == len(list(trainee.parameters()))
 
 
 def test_tokenizer_has_the_official_special_tokens(tmp_path):

@@ -4,6 +4,7 @@ What learns when (`Recipe.stages`), because eyes and reader wait for each other 
   eyes   dense pages; an extra head predicts, per vision token, the characters in its cell, in reading order
   align  the eyes rest; the reader learns where on the page the next character stands
   both   both losses, while rows move away from the cell grid, fonts mix and dirt comes in
+  head   the extra head alone, where a run goes on from a stored checkpoint
 The extra head is not part of the stored checkpoint.
 """
 
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from ..config import DeepseekOCRConfig
 from ..modeling_deepseekocr import DeepseekOCRForCausalLM
+from .muon import Muon
 from .render import CELL, EASY, SIDE, WIDE, Page, Style, render
 from .tokenizer import FIRST_BYTE, IMAGE_ID, SPECIAL, VOCAB
 
@@ -74,11 +76,14 @@ class Stage:
     """Steps up to `until`. task: what learns; batch: pages per process; grown: domain, 0 EASY, 1 WIDE."""
 
     until: int
-    task: str  # eyes | align | both
+    task: str  # eyes | align | both | head
     batch: int
     rate: float
     grown: tuple[float, float] = (0.0, 0.0)  # at the first and the last step
+    dense: float = 0.0  # share of pages that are full of text, beyond those that the style draws
     boxes: float = 0.0  # share of batches that ask for boxes
+    falls: int = 0  # last steps, in which the rate falls to 2 %
+    bf16: float = 0.0  # share of batches with everything in bf16, residuals too, as a bf16 model runs
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,12 @@ class Recipe:
         Stage(2700, "eyes", 16, 1e-3, (1.0, 1.0)),
         Stage(2850, "both", 12, 6e-4, (1.0, 1.0)),
         Stage(3350, "align", 10, 1e-3, (1.0, 1.0)),
-        Stage(4250, "both", 12, 6e-4, (1.0, 1.0), boxes=0.15),
+        Stage(4250, "both", 12, 6e-4, (1.0, 1.0), boxes=0.15, falls=550),
+        Stage(4320, "head", 8, 1e-2, (1.0, 1.0), dense=1.0),
+        Stage(8000, "both", 12, 1e-3, (1.0, 1.0), dense=0.75, boxes=0.1, falls=2400, bf16=0.3),
+        Stage(9050, "both", 12, 4e-4, (1.0, 1.0), dense=0.6, boxes=0.1, falls=1050, bf16=0.15),
     )
-    warmup: int = 100
-    decay: int = 550  # last steps, in which the rate falls to 2 %
+    warmup: int = 30
     seed: int = 1
 
     @property
@@ -104,24 +111,26 @@ class Recipe:
         """Each stage with its first step."""
         return list(zip([0, *(stage.until for stage in self.stages)], self.stages, strict=False))
 
-    def stage(self, step: int) -> tuple[Stage, float]:
-        """The stage of a step, and how much of it has passed, 0..1."""
-        start = 0
-        for stage in self.stages:
+    def stage(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step, and the stage's first step."""
+        for start, stage in self.begins():
             if step < stage.until:
-                return stage, (step - start) / (stage.until - start)
-            start = stage.until
+                return stage, start
         raise ValueError(f"step {step} is beyond the recipe's {self.steps}")
 
 
 def rate_at(r: Recipe, step: int) -> float:
-    up = min(1.0, (step + 1) / r.warmup)
-    return r.stage(step)[0].rate * up * (0.02 + 0.98 * min(1.0, (r.steps - step) / r.decay))
+    """Each stage's rate: reached in `warmup` steps, and falling at the end of the stages that say so."""
+    stage, start = r.stage(step)
+    up = min(1.0, (step - start + 1) / r.warmup)
+    left = min(1.0, (stage.until - step) / stage.falls) if stage.falls else 1.0
+    return stage.rate * up * (0.02 + 0.98 * left)
 
 
 def style_at(r: Recipe, step: int) -> Style:
     """EASY, then a mixture that ends at WIDE. The eyes get dense pages: they learn from every character."""
-    stage, passed = r.stage(step)
+    stage, start = r.stage(step)
+    passed = (step - start) / (stage.until - start)
     grown = stage.grown[0] + passed * (stage.grown[1] - stage.grown[0])
     blend = lambda a, b: a + grown * (b - a)  # noqa: E731
     pair = lambda a, b: (round(blend(a[0], b[0])), round(blend(a[1], b[1])))  # noqa: E731
@@ -264,10 +273,11 @@ class Trainee(nn.Module):
     def forward(self, batch: Batch, task: str) -> tuple[Tensor, Tensor, Tensor]:
         """Losses: per place, per character, expert balance."""
         m = self.ocr.model
-        with torch.set_grad_enabled(task != "align"):
+        with torch.set_grad_enabled(task in ("eyes", "both")):
             features = m.see(batch.pixels)  # b cells d
+        with torch.set_grad_enabled(task != "align"):
             where = F.cross_entropy(self.places(features).view(-1, CLASSES).float(), batch.places.view(-1))
-        if task == "eyes":
+        if task in ("eyes", "head"):
             return where, where.new_zeros(()), where.new_zeros(())
         b, _, d = features.shape
         rows = features.view(b, CELLS, CELLS, d)
@@ -309,7 +319,7 @@ class Balance:
         total = []
         for mlp, x in self.inputs:
             with torch.autocast("cpu", enabled=False):
-                scores = F.linear(x.flatten(0, 1).float(), mlp.gate.weight).softmax(-1)  # n e
+                scores = F.linear(x.flatten(0, 1).float(), mlp.gate.weight.float()).softmax(-1)  # n e
             chosen = scores.topk(mlp.top, dim=-1).indices
             share = torch.zeros_like(scores).scatter_(1, chosen, 1.0).mean(0) / mlp.top
             total.append((share * scores.mean(0)).sum() * scores.shape[1])
@@ -329,10 +339,30 @@ def average_gradients(parameters: list[Tensor], world: int) -> None:
         start += p.numel()
 
 
+def make_optimisers(trainee: Trainee) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside, AdamW for the rest; a group's `share` is its part of the stage's rate."""
+    tables = ("embed", "lm_head", "rel_pos", "places", "mlp.gate.", "newline", "seperator")
+    matrices, rest = [], []
+    for name, p in trainee.named_parameters():
+        outside = p.dim() == 1 or (any(word in name for word in tables) and "patch_embed.proj" not in name)
+        (rest if outside else matrices).append(p)
+    return [
+        Muon([{"params": matrices, "share": 1.0}], lr=0.0, weight_decay=0.01),
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.01, "share": 0.6},
+                {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0, "share": 0.6},
+            ],
+            lr=0.0,
+            betas=(0.9, 0.98),
+        ),
+    ]
+
+
 def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Path | None = None) -> None:
     """Train until `r.steps` or for `minutes`; state in `run`, log lines in run/log.jsonl.
 
-    A run without a state begins with the weights of the checkpoint `start`, at the last eyes stage: the extra
+    A run without a state begins with the weights of the checkpoint `start`, at the last head stage: the extra
     head is not in the checkpoint and is learned again first.
     """
     torch.set_num_threads(1)
@@ -341,22 +371,18 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         dist.init_process_group("gloo", rank=rank, world_size=world)
     trainee = Trainee(r.seed)
     parameters = [p for p in trainee.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.dim() > 1]
-    groups = [
-        {"params": decayed, "weight_decay": 0.01},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    optimisers = make_optimisers(trainee)
     state, step = run / "state.pt", 0
     if state.exists():
         saved = torch.load(state, weights_only=True)
         trainee.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, stored in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(stored)
         step = saved["step"]
     elif start is not None:
         weights = DeepseekOCRForCausalLM.from_pretrained(start, torch.float32).state_dict()
         trainee.ocr.load_state_dict(weights)
-        step = max(begin for begin, stage in r.begins() if stage.task == "eyes")
+        step = max(begin for begin, stage in r.begins() if stage.task == "head")
     began = last_saved = time.time()
     while step < r.steps and time.time() - began < 60 * minutes:
         rng = random.Random(f"{r.seed}/{step}/{rank}")
@@ -366,26 +392,35 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         style = style_at(r, step)
         if boxes:
             style = replace(style, lines=(1, 4))
-        batch = make_batch([render(rng, style) for _ in range(stage.batch)], boxes)
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(r, step)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            where, says, balance = trainee(batch, task)
-            loss = (1.0 if task == "eyes" else 0.5) * where + says + 0.01 * balance
-        optimiser.zero_grad(set_to_none=True)
+        full = replace(style, lines=(4, style.lines[1]), full=0.75)
+        styles = [full if rng.random() < stage.dense else style for _ in range(stage.batch)]
+        batch = make_batch([render(rng, style) for style in styles], boxes)
+        rate = rate_at(r, step)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["share"]
+        if shared.random() < stage.bf16:
+            rounded = {name: p.bfloat16() for name, p in trainee.named_parameters()}
+            where, says, balance = torch.func.functional_call(trainee, rounded, (batch, task))
+        else:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                where, says, balance = trainee(batch, task)
+        loss = (0.3 if task == "both" else 1.0) * where + says + 0.01 * balance
+        trainee.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, world)
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         if not math.isfinite(norm.item()):
             raise FloatingPointError(f"step {step}: gradient norm {norm.item()}")
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         step += 1
         if rank == 0 and (step % 25 == 0 or step == 1):
             row = {
                 "step": step,
                 "seconds": round(time.time() - began, 1),
                 "task": "boxes" if boxes else task,
-                "rate": round(optimiser.param_groups[0]["lr"], 7),
+                "rate": round(rate, 7),
                 "where": round(where.item(), 4),
                 "says": round(says.item(), 4),
                 "balance": round(balance.item(), 3),
@@ -395,9 +430,8 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
                 log.write(json.dumps(row) + "\n")
         if rank == 0 and (time.time() - last_saved > 120 or step == r.steps):
             part = state.with_suffix(".part")
-            torch.save(
-                {"model": trainee.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part
-            )
+            stored = [optimiser.state_dict() for optimiser in optimisers]
+            torch.save({"model": trainee.state_dict(), "optimisers": stored, "step": step}, part)
             os.replace(part, state)
             last_saved = time.time()
     if world > 1:
