@@ -122,4 +122,6 @@ _EMPTY = {_dots.__code__.co_code, _documented.__code__.co_code}
 def is_blank(function: Callable) -> bool:
     """Whether a function's body does nothing: `...`, `pass`, `return None`."""
     code = getattr(function, "__code__", None)
-    return code is not None and code.co_code in _EMPTY
+    if code is None or code.co_code not in _EMPTY:
+        return False
+    return all(each in (None, function.__doc__) for each in code.co_consts)  # not `return 5`
