@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: help ocr test test-slow test-full lab notebooks lint clean
+.PHONY: help ocr test test-slow test-full lab notebooks operators lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,10 @@ lab: $(READY)  ## JupyterLab on the notebooks
 
 notebooks: $(READY)  ## run every notebook in a fresh kernel and store it
 	$(BIN)/deskocr notebooks run
+
+operators: $(READY)  ## prove every substitute for nano, on the CPU and the simulated NPU: reports/*-nano/, plans
+	for device in cpu npu-sim:as-published npu-sim:as-believed; do \
+	  $(BIN)/deskocr prove --device $$device --checkpoint nano || exit 1; done
 
 clean:  ## remove what was made, keep .venv
 	rm -rf out build *.egg-info .pytest_cache .ruff_cache
