@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from .commands import census, demo, doctor, explain, notebooks, ocr, prove, shell, weights
+from .commands import batch, census, demo, doctor, explain, notebooks, ocr, prove, shell, weights
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command()(doctor.doctor)
 app.command()(explain.explain)
 app.command()(ocr.ocr)
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(shell.shell)
 app.command()(census.census)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,20 +36,28 @@ class Page:
 
 
 def iter_pages(
-    source, *, dpi: float = DPI, password: str | None = None, collect_errors: bool = False
+    source,
+    *,
+    dpi: float = DPI,
+    password: str | None = None,
+    collect_errors: bool = False,
+    skip: Collection[int] = (),
 ) -> Iterator[Page]:
     """Every page of one file: (file, number, image).
 
     source: path of an image or a PDF (told apart by content, not by name). dpi: of PDF pages.
     A page that cannot be read raises `model.images.ImageError` (a ValueError).
+    skip: numbers of pages that are not wanted; they are not rendered.
     With collect_errors it is yielded as a Page with `error` instead, and the next page follows.
     """
     from model.images import ImageError
 
     file = str(source)
-    reader = _pdf_pages(file, dpi, password) if is_pdf(source) else _image_pages(file)
+    reader = _pdf_pages(file, dpi, password, skip) if is_pdf(source) else _image_pages(file, skip)
     try:
         for number, page in enumerate(reader, 1):
+            if page is None:
+                continue
             if not isinstance(page, ImageError):
                 yield Page(file, number, page)
             elif collect_errors:
@@ -92,8 +100,10 @@ def _natural(path: Path) -> list:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in pieces]
 
 
-def _image_pages(file: str):
-    """Pages of an image file; a frame that fails comes as an ImageError, so that the next are still read."""
+def _image_pages(file: str, skip: Collection[int] = ()):
+    """Pages of an image file, None for one to skip; a frame that fails comes as an ImageError, so that the
+    next are still read.
+    """
     from model.images import ImageError, load_image, open_image
 
     broken = None
@@ -103,7 +113,10 @@ def _image_pages(file: str):
         except Exception as error:  # the list of frames is damaged; the first frame may still be good
             frames, broken = 1, error
         numbers = [n for n in range(frames) if frames == 1 or _is_full_page(image, n)]
-    for number in numbers:
+    for place, number in enumerate(numbers, 1):
+        if place in skip:
+            yield None
+            continue
         try:
             page = load_image(file, frame=number)
         except ImageError as error:
@@ -127,8 +140,8 @@ def _is_full_page(image, frame: int) -> bool:
         return True
 
 
-def _pdf_pages(file: str, dpi: float, password: str | None):
-    """Pages of a PDF, rendered one by one; one that fails comes as an ImageError."""
+def _pdf_pages(file: str, dpi: float, password: str | None, skip: Collection[int] = ()):
+    """Pages of a PDF, rendered one by one, None for one to skip; one that fails comes as an ImageError."""
     from model.images import ImageError, to_rgb
 
     try:
@@ -145,6 +158,9 @@ def _pdf_pages(file: str, dpi: float, password: str | None):
         if count == 0:
             raise ImageError(f"{file}: the PDF has 0 pages; export it again")
         for index in range(count):
+            if index + 1 in skip:
+                yield None
+                continue
             try:
                 with _PDFIUM:
                     picture, notes = _render(pdf, index, dpi)

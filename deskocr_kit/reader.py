@@ -91,15 +91,33 @@ class Reader:
         own.
         """
         from model.inference import read_page
+
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        return read_page(self.model, self.tokenizer, image, text, mode, on_text=on_text, **how)
+
+    def read_batch(
+        self,
+        images,
+        prompt: str = "free",
+        mode: str | None = None,
+        target: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[Reading]:
+        """Read several images, decoded together; else as `read`."""
+        from model.inference import read_pages
+
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        return read_pages(self.model, self.tokenizer, images, text, mode, **how)
+
+    def _how(self, prompt: str, mode: str | None, target: str | None, max_new_tokens: int | None):
+        """(mode, prompt text, arguments of the decoding): what is asked for, else the checkpoint's own."""
         from model.processing import resolve_prompt
 
         settings = dict(self.settings)
-        mode = mode or settings.pop("mode")
-        settings.pop("mode", None)
+        own = settings.pop("mode", None)
         if max_new_tokens is not None:
             settings["max_new_tokens"] = max_new_tokens
-        text = resolve_prompt(prompt, target)
-        return read_page(self.model, self.tokenizer, image, text, mode, on_text=on_text, **settings)
+        return mode or own, resolve_prompt(prompt, target), settings
 
     def read_file(self, path: str | Path, **how) -> Iterator[tuple[Page, Reading | None]]:
         """Every page of an image or PDF with its reading, None where `page.error` says why there is none."""

@@ -42,12 +42,16 @@ def page_record(page, reading, reader, prompt: str, mode: str | None) -> dict:
 
 
 def output_folder(out: Path, page, taken: set[str]) -> Path:
-    """A folder under `out` named after the file (and page, from the second on), never one in `taken`."""
-    stem = Path(page.file).stem or "page"
+    """A folder under `out` named after the file (and page, from the second on), never one in `taken`.
+
+    `taken` holds names in lower case: some disks do not tell A from a.
+    """
+    stem = Path(page.file).stem
+    stem = stem if stem.strip(". ") else "page"  # ".." would lead out of the folder
     name = stem if page.number == 1 else f"{stem}-p{page.number}"
     base, i = name, 1
-    while name in taken:
+    while name.lower() in taken:
         i += 1
         name = f"{base}-{i}"
-    taken.add(name)
+    taken.add(name.lower())
     return out / name

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Reading:
     image_tokens: int  # placeholders
     grid: tuple[int, int]  # tiles across, down; (1, 1) is none
     truncated: bool  # stopped by max_new_tokens, not by the end token
-    seconds: float  # preprocessing to last token
+    seconds: float  # preprocessing to last token; of a batch its share
 
 
 def defaults(folder: str | Path) -> dict:
@@ -91,40 +91,79 @@ def read_page(
         ImageError: the page cannot be read.
         ValueError, NonFiniteError: see generation.generate.
     """
+    stream = None if on_text is None else TextStream(tokenizer, {model.config.eos_token_id}, on_text)
+    (reading,) = read_pages(
+        model,
+        tokenizer,
+        [page],
+        prompt,
+        mode,
+        max_new_tokens=max_new_tokens,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        ngram_window=ngram_window,
+        on_tokens=stream,
+    )
+    if stream is not None:
+        stream.flush()
+    return reading
+
+
+def read_pages(
+    model,
+    tokenizer,
+    pages: Sequence,
+    prompt: str,
+    mode: str | Mode = "gundam",
+    *,
+    max_new_tokens: int = DEFAULTS["max_new_tokens"],
+    no_repeat_ngram_size: int = ORIGINAL_NGRAM,
+    ngram_window: int | None = None,
+    on_tokens: Callable[[list[int]], object] | None = None,
+) -> list[Reading]:
+    """Read several pages with one prompt, decoded together: shorter prompts are padded on the left.
+
+    `seconds` of each is its share of the whole, by tokens. on_tokens: see generation.generate.
+
+    Raises:
+        ImageError: one of the pages cannot be read.
+        ValueError, NonFiniteError: see generation.generate.
+    """
     start = time.perf_counter()
     config = model.config
     inputs = build_inputs(
         tokenizer,
         prompt,
-        page,
+        list(pages),
         mode,
         image_token_id=config.image_token_id,
         bos_token_id=config.bos_token_id,
     )
-    ends = {config.eos_token_id}
-    stream = None if on_text is None else TextStream(tokenizer, ends, on_text)
+    end = config.eos_token_id
     n = inputs["input_ids"].shape[1]
-    ids = model.generate(
+    rows = model.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
         no_repeat_ngram_size=no_repeat_ngram_size,
         ngram_window=ngram_window,
         ngram_whitelist=table_cells(tokenizer),
-        on_tokens=stream,
-    )[0, n:].tolist()
-    if stream is not None:
-        stream.flush()
-    raw = tokenizer.decode(ids, skip_special_tokens=False)
-    return Reading(
-        text=tokenizer.decode([i for i in ids if i not in ends], skip_special_tokens=False).strip(),
-        raw=raw,
-        ids=ids,
-        prompt_tokens=n,
-        image_tokens=int(inputs["images_seq_mask"].sum()),
-        grid=tuple(inputs["images_spatial_crop"][0].tolist()),
-        truncated=ids[-1] not in ends,
-        seconds=time.perf_counter() - start,
-    )
+        on_tokens=on_tokens,
+    )[:, n:].tolist()
+    # What follows the end token is padding, until the longest page of the batch has ended.
+    rows = [ids[: ids.index(end) + 1] if end in ids else ids for ids in rows]
+    per_token = (time.perf_counter() - start) / sum(map(len, rows))
+    return [
+        Reading(
+            text=tokenizer.decode([i for i in ids if i != end], skip_special_tokens=False).strip(),
+            raw=tokenizer.decode(ids, skip_special_tokens=False),
+            ids=ids,
+            prompt_tokens=int(inputs["attention_mask"][i].sum()),
+            image_tokens=int(inputs["images_seq_mask"][i].sum()),
+            grid=tuple(inputs["images_spatial_crop"][i].tolist()),
+            truncated=ids[-1] != end,
+            seconds=per_token * len(ids),
+        )
+        for i, ids in enumerate(rows)
+    ]
 
 
 def table_cells(tokenizer) -> list[int]:
