@@ -35,7 +35,10 @@ class PlanError(ValueError):
 
 
 def fingerprint(device, config) -> dict[str, str]:
-    """Everything on which the choice of an implementation hangs; plain text, so that two can be compared."""
+    """Everything on which the choice of an implementation hangs; plain text, so that two can be compared.
+
+    config: of our network, or a line that describes another.
+    """
     from . import device as kit
 
     told = kit.describe(device)
@@ -44,7 +47,7 @@ def fingerprint(device, config) -> dict[str, str]:
     return {
         "device": kind,
         **{name: str(told[name]) for name in names},
-        "network": network(config),
+        "network": config if isinstance(config, str) else network(config),
         "substitutes": code_digest(),
     }
 

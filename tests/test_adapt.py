@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn as nn
 
+from deskocr_kit import guest as tiny_llava
 from deskocr_kit.adapt import adapt
 from deskocr_kit.substitutes import candidates
-from tests import tiny_llava
 
 PLAN = {"conv2d": "unfold_einsum", "masked_scatter_": "cumsum_where"}
 TORCH = [(torch.Tensor, "masked_scatter_"), (torch.Tensor, "masked_scatter"), (torch, "masked_scatter")]

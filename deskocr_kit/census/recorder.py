@@ -30,7 +30,7 @@ from .assume import Assume, patched_for_meta
 TORCH = os.path.dirname(torch.__file__) + os.sep
 KIT = os.path.dirname(os.path.dirname(__file__)) + os.sep
 HERE = tuple(
-    KIT + room + os.sep for room in ("census", "compare", "simulator")
+    KIT + room + os.sep for room in ("census", "compare", "prove", "simulator")
 )  # instruments, not the subject
 SDPA = "aten::scaled_dot_product_attention"
 # Python name of a call -> the operator that both published wheels do in one kernel.

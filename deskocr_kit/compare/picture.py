@@ -36,12 +36,13 @@ def draw(ladder: Ladder) -> Figure:
     if wrong:
         axes.plot(*zip(*wrong, strict=True), "s", color="#b3261e", ms=9, mfc="none", mew=2, label="WRONG")
     axes.set_yscale("log")
+    axes.set_ylim(bottom=FLOOR / 2)
     axes.set_ylabel("relative error")
     axes.set_xticks(places, [r.name.removeprefix("model.") for r in rungs], rotation=90, fontsize=7)
     axes.set_title(f"the ladder: {ladder.about}", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, framealpha=0.9)
+    axes.legend(fontsize=8, framealpha=0.9, loc="lower right")
     return figure
 
 

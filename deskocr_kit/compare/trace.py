@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -39,7 +40,15 @@ def keep(value):
         return value.detach().clone()
     if isinstance(value, (tuple, list)):
         return type(value)(keep(v) for v in value) if type(value) in (tuple, list) else value
-    return {k: keep(v) for k, v in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {k: keep(v) for k, v in value.items()}
+    return copy.deepcopy(value) if _changes(value) else value
+
+
+def _changes(value) -> bool:
+    """Whether a value is an object with a state of its own, such as the KV cache of a foreign model: the run
+    goes on to fill it, and what a block was given is gone."""
+    return hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (type, nn.Module))
 
 
 def to(value, device, dtype: torch.dtype | None):
@@ -48,7 +57,18 @@ def to(value, device, dtype: torch.dtype | None):
         return value.to(device, dtype if dtype is not None and value.is_floating_point() else value.dtype)
     if type(value) in (tuple, list):
         return type(value)(to(v, device, dtype) for v in value)
-    return {k: to(v, device, dtype) for k, v in value.items()} if type(value) is dict else value
+    if type(value) is dict:
+        return {k: to(v, device, dtype) for k, v in value.items()}
+    if not _changes(value):
+        return value
+    moved = copy.copy(value)  # a cache: its tensors, and what it remembers of where they are
+    for name, held in vars(value).items():
+        if isinstance(held, torch.device):
+            held = torch.device(device)
+        elif isinstance(held, torch.dtype) and held.is_floating_point:
+            held = dtype or held
+        object.__setattr__(moved, name, to(held, device, dtype))
+    return moved
 
 
 def blocks_of(model: nn.Module) -> list[str]:

@@ -4,13 +4,15 @@ report = prove("npu-sim:as-believed", ["fp16"], "nano")
 report                       # the verdict table
 report.plan                  # what to use where
 report.save("reports/npu-sim-as-believed-nano")
+
+`prove_module` does the same for a model that is not ours, on the calls that it makes itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-__all__ = ["DTYPES", "config_of", "folder_name", "prove"]
+__all__ = ["DTYPES", "config_of", "folder_name", "prove", "prove_module"]
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 OFFICIAL_SIZES = "official-sizes"
@@ -54,30 +56,73 @@ def prove(
     Raises ValueError for unknown names, DeviceError without the device.
     """
     from .. import device as kit
-    from ..plan import Plan, fingerprint
     from ..substitutes import SLOTS
-    from .choice import choose
     from .probes import Sizes, probes
-    from .report import Report
-    from .runner import run
 
-    dtypes = list(dtypes)
-    for name in dtypes:
-        if name not in DTYPES:
-            raise ValueError(f"unknown dtype {name!r}: use {', '.join(DTYPES)}")
     wanted = list(slots or SLOTS)
     for name in wanted:
         if name not in SLOTS:
             raise ValueError(f"no slot named {name!r}; there are {', '.join(SLOTS)}")
-    torch = kit.import_torch()
-    at = kit.pick(device, quiet=True)
     config = config or config_of(checkpoint)
+    dtypes = checked(dtypes)
+    at = kit.pick(device, quiet=True)
     every = [probe for probe in probes(Sizes.of(config)) if probe.slot in wanted]
-    rows = run(every, at, [getattr(torch, DTYPES[name]) for name in dtypes], repeats, tell)
-    told = kit.describe(at)
-    choices = {DTYPES[name]: choose(rows, DTYPES[name], told["simulated"]) for name in dtypes}
     command = f"deskocr prove --device {device} --dtype {','.join(dtypes)} --checkpoint {checkpoint}"
     if slots:
         command += f" --slots {','.join(wanted)}"
-    about = {"command": command, "device": told, "checkpoint": checkpoint}
-    return Report(told, checkpoint, command, rows, Plan(fingerprint(at, config), choices, about))
+    return _report(every, at, dtypes, repeats, tell, config, checkpoint, command)
+
+
+def prove_module(
+    module,
+    run: Callable[[object], object],
+    device,
+    dtypes: Iterable[str] = ("fp16",),
+    repeats: int = 7,
+    name: str = "",
+    tell: Callable[[str], object] = lambda text: None,
+):
+    """The same for any model: the convolutions and masked_scatter calls that `run(module)` makes, with their
+    own activations, and the hard cases of those slots. The report's plan is one for `adapt`.
+
+    Args:
+        module: on the CPU, where it runs as its author meant it.
+        run: calls the module once.
+        device: a name, see device.pick, or a torch.device that was picked already.
+
+    Raises ValueError if the model makes no such call: then there is nothing to exchange.
+    """
+    from .. import device as kit
+    from .guest import describe, probes_of
+
+    dtypes = checked(dtypes)
+    at = kit.pick(device, quiet=True) if isinstance(device, str) else device
+    every = probes_of(module, run)
+    label = name or type(module).__name__
+    command = f"deskocr_kit.prove.prove_module({label}, …, {str(at)!r}, {list(dtypes)})"
+    return _report(every, at, dtypes, repeats, tell, describe(module), label, command)
+
+
+def checked(dtypes: Iterable[str]) -> list[str]:
+    """The names as a list. Raises ValueError for one that is none of DTYPES."""
+    dtypes = list(dtypes)
+    for name in dtypes:
+        if name not in DTYPES:
+            raise ValueError(f"unknown dtype {name!r}: use {', '.join(DTYPES)}")
+    return dtypes
+
+
+def _report(every, at, dtypes, repeats, tell, config, label, command):
+    import torch
+
+    from .. import device as kit
+    from ..plan import Plan, fingerprint
+    from .choice import choose
+    from .report import Report
+    from .runner import run
+
+    rows = run(every, at, [getattr(torch, DTYPES[name]) for name in dtypes], repeats, tell)
+    told = kit.describe(at)
+    choices = {DTYPES[name]: choose(rows, DTYPES[name], told["simulated"]) for name in dtypes}
+    about = {"command": command, "device": told, "checkpoint": label}
+    return Report(told, label, command, rows, Plan(fingerprint(at, config), choices, about))

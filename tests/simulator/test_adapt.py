@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deskocr_kit import guest as tiny_llava
 from deskocr_kit import simulator
 from deskocr_kit.adapt import adapt
-from tests import tiny_llava
 
 NPU = torch.device("npu:0")
 

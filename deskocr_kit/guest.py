@@ -1,4 +1,7 @@
-"""Not our model: transformers' LLaVA, tiny and random. A Conv2d patch embedding, masked_scatter."""
+"""A guest: a model that is not ours, to try the instruments on. transformers' LLaVA, tiny, random weights.
+
+It has what stops a port: a Conv2d patch embedding, and masked_scatter. Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ IMAGE = 99
 
 
 def build() -> LlavaForConditionalGeneration:
+    """The model, from a config; the same weights each time."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=32,
@@ -30,6 +34,7 @@ def build() -> LlavaForConditionalGeneration:
 
 
 def inputs() -> dict[str, torch.Tensor]:
+    """One picture (1, 3, 32, 32) and a prompt (1, 20) with 16 places for it."""
     torch.manual_seed(1)
     ids = torch.tensor([[0, *[IMAGE] * 16, 5, 9, 23]])
     return {
@@ -40,5 +45,6 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 def tokens(model, given: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Eight greedy tokens behind the prompt, on the CPU (1, n + 8)."""
     with torch.no_grad():
         return model.generate(**given, max_new_tokens=8, do_sample=False).cpu()

@@ -1,0 +1,113 @@
+"""The instruments on a model that is not ours: its own calls proved, its cache kept, its faults named."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+import torch.nn as nn
+
+from deskocr_kit import guest
+from deskocr_kit.adapt import adapt
+from deskocr_kit.census import census
+from deskocr_kit.compare import climb
+from deskocr_kit.compare.trace import keep, to
+from deskocr_kit.plan import Plan
+from deskocr_kit.port import Port, missing
+from deskocr_kit.prove import prove_module
+
+
+@pytest.fixture(scope="module")
+def model():
+    return guest.build()
+
+
+@pytest.fixture(scope="module")
+def given():
+    return guest.inputs()
+
+
+@pytest.fixture(scope="module")
+def proof(model, given):
+    return prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1)
+
+
+def test_its_own_calls_are_proved(model, proof):
+    real = {(row.slot, row.probe) for row in proof.rows if row.real}
+    assert ("conv2d", "model.vision_tower.embeddings.patch_embedding") in real
+    assert any(slot == "masked_scatter_" and "modeling_llava.py" in place for slot, place in real)
+    assert any(not row.real for row in proof.rows), "the hard cases are asked too"
+    assert proof.faults() == []
+    assert {row.slot for row in proof.rows} == {"conv2d", "masked_scatter_"}
+    assert "LlavaForConditionalGeneration" in proof.plan.fingerprint["network"]
+
+
+def test_the_plan_is_for_these_weights_only(model, given, proof):
+    from deskocr_kit.prove.guest import describe
+
+    assert describe(model) == proof.plan.fingerprint["network"]
+    assert describe(nn.Linear(2, 3)) != describe(nn.Linear(2, 4))
+
+
+def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
+    from deskocr_kit.substitutes import conv2d
+
+    right = conv2d.patchify
+    wrong = lambda x, weight, *more: right(x, weight * 1.01, *more)  # noqa: E731
+    wrong.fits = right.fits
+    monkeypatch.setattr(conv2d, "patchify", wrong)
+    report = prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1)
+    assert any("patchify" in fault for fault in report.faults())
+    assert "patchify" not in report.plan.names("float32")["conv2d"].values()
+
+
+def test_nothing_to_exchange(given):
+    with pytest.raises(ValueError, match="nothing to exchange"):
+        prove_module(nn.Linear(2, 2), lambda m: m(torch.ones(1, 2)), "cpu", ["fp32"])
+    with pytest.raises(ValueError, match="unknown dtype"):
+        prove_module(nn.Linear(2, 2), lambda m: m(torch.ones(1, 2)), "cpu", ["fp8"])
+
+
+def test_the_ladder_of_a_model_with_a_cache_of_its_own(model, given):
+    """Every decoder layer is given one cache, that the run then fills: each must get it as it was."""
+    assert climb(model, copy.deepcopy(model), given).ok
+    wrong = copy.deepcopy(model)
+    wrong.model.language_model.layers[1].mlp.down_proj.weight.data[0] *= 2
+    first = climb(model, wrong, given).first
+    assert first.module == "model.language_model.layers.1.mlp.down_proj"
+
+
+def test_a_kept_cache_is_a_copy_and_moves():
+    class Cache:
+        def __init__(self):
+            self.keys, self.dtype, self.device = [torch.ones(2)], torch.float32, torch.device("cpu")
+
+    cache = Cache()
+    seen = keep({"cache": cache})["cache"]
+    cache.keys.append(torch.zeros(2))
+    assert len(seen.keys) == 1
+    moved = to(seen, "meta", torch.float16)
+    assert moved.keys[0].is_meta and moved.keys[0].dtype == torch.float16
+    assert (moved.dtype, moved.device.type) == (torch.float16, "meta")
+    assert seen.keys[0].device.type == "cpu", "the one that was kept stays where it was"
+
+
+def test_missing_on_a_device_that_has_everything(model, given):
+    assert missing(lambda m: m(**given), model) == {}
+    stops = missing(lambda m: 1 / torch.zeros(2, 3) @ torch.zeros(2), model)
+    assert len(stops) == 1 and "size" in next(iter(stops))
+
+
+def test_the_report(model, given, proof, tmp_path):
+    with adapt(model, proof.plan) as adapted:
+        ladder = climb(model, copy.deepcopy(model), given)
+    port = Port(census(model, given), {"aten::convolution": 1}, proof, adapted, ladder)
+    files = port.save(tmp_path)
+    assert {"report.md", "plan.json", "census.json", "ladder.png", "operators.md"} <= set(files)
+    assert Plan.load(tmp_path / "plan.json").fingerprint == proof.plan.fingerprint
+    assert json.loads((tmp_path / "census.json").read_text())["operators"]
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# Port of Llava") and "no divergence" in text
+    assert "aten::convolution ×1" in repr(port) and "<table>" in port._repr_html_()
