@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: help ocr test test-slow test-full lab notebooks operators lint clean
+.PHONY: help ocr test test-slow test-full lab notebooks operators report lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,12 @@ notebooks: $(READY)  ## run every notebook in a fresh kernel and store it
 operators: $(READY)  ## prove every substitute for nano, on the CPU and the simulated NPU: reports/*-nano/, plans
 	for device in cpu npu-sim:as-published npu-sim:as-believed; do \
 	  $(BIN)/deskocr prove --device $$device --checkpoint nano || exit 1; done
+
+report: $(READY)  ## measure nano on this CPU, count it on the simulated NPU; reports/
+	$(BIN)/deskocr bench --model nano --device cpu --out reports/cpu-nano --compare unlimited_ocr
+	$(BIN)/deskocr report reports/cpu-nano/bench.json
+	$(BIN)/deskocr bench --model nano --device npu-sim --count 3 --out reports/npu-sim-nano
+	$(BIN)/deskocr report reports/npu-sim-nano/bench.json
 
 clean:  ## remove what was made, keep .venv
 	rm -rf out build *.egg-info .pytest_cache .ruff_cache

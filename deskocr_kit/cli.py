@@ -9,7 +9,20 @@ import sys
 
 import typer
 
-from .commands import batch, census, demo, doctor, explain, notebooks, ocr, prove, shell, weights
+from .commands import (
+    batch,
+    bench,
+    census,
+    demo,
+    doctor,
+    explain,
+    notebooks,
+    ocr,
+    prove,
+    report,
+    shell,
+    weights,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -22,6 +35,8 @@ app.command()(demo.demo)
 app.command()(shell.shell)
 app.command()(census.census)
 app.command()(prove.prove)
+app.command()(bench.bench)
+app.command()(report.report)
 app.add_typer(weights.app, name="weights")
 app.add_typer(notebooks.app, name="notebooks")
 

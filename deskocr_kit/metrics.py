@@ -5,6 +5,9 @@ from __future__ import annotations
 import unicodedata
 
 
+NORMALISATION = "NFC; blanks at line ends and empty lines at either end are left out; all else counts"
+
+
 def normalise(text: str) -> str:
     """What is compared: NFC, without blanks at line ends and empty lines at either end; all else counts."""
     lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).replace("\r\n", "\n").split("\n")]
@@ -23,3 +26,9 @@ def cer(text: str, truth: str) -> float:
     """Character error rate: edits / length of the truth. May exceed 1; an empty truth counts as length 1."""
     distance, length = edits(text, truth)
     return distance / max(1, length)
+
+
+def ned(text: str, truth: str) -> float:
+    """Normalised edit distance, 0 to 1: edits / length of the longer of both, after `normalise`."""
+    distance, length = edits(text, truth)
+    return distance / max(1, length, len(normalise(text)))
