@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-
 NORMALISATION = "NFC; blanks at line ends and empty lines at either end are left out; all else counts"
 
 

@@ -1,4 +1,4 @@
-"""The same network in transformers (`unlimited_ocr`, in its 5.x releases): a second opinion, and a peer to race.
+"""The same network in transformers 5.x (`unlimited_ocr`): a second opinion, and a peer to race.
 
 It shares no line with the original or with ours, and reads the same checkpoint through its own conversion of
 names. Its one difference, a sliding window over decoded tokens, is set so wide that it never acts.
@@ -85,7 +85,7 @@ def load_peer(folder: str | Path, config, dtype=torch.float32, attention: str = 
         output_loading_info=True,
     )
     wrong = {
-        **{name: "missing" for name in report["missing_keys"]},
+        **dict.fromkeys(report["missing_keys"], "missing"),
         **{str(name): "mismatched" for name in report["mismatched_keys"]},
         **dict.fromkeys(set(report["unexpected_keys"]) - IGNORED, "unexpected"),
     }

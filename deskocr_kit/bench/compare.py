@@ -31,16 +31,22 @@ def load(path: str | Path) -> dict:
 
 
 def verdict(old: Sequence[float], new: Sequence[float], rounds: int = 2000) -> dict:
-    """{"ratio": median new / median old, its 95 % bootstrap interval, "verdict"}; less is better.
+    """{"ratio": of new to old, its 95 % bootstrap interval, "verdict"}; less is better.
 
+    As many of both: run by run (the same page), the median of the ratios; else the ratio of the medians.
     noise: the interval holds 1, or the change is below SMALLEST.
     """
     if not len(old) or not len(new):
         return {"ratio": None, "interval_95": None, "verdict": NOISE}
     rng, old, new = np.random.default_rng(0), np.asarray(old), np.asarray(new)
-    medians = [np.median(x[rng.integers(0, len(x), (rounds, len(x)))], axis=1) for x in (new, old)]
-    low, high = (float(x) for x in np.quantile(medians[0] / medians[1], (0.025, 0.975)))
-    ratio = float(np.median(new) / np.median(old))
+
+    def medians(x):
+        return np.median(x[rng.integers(0, len(x), (rounds, len(x)))], axis=1)
+
+    paired = len(old) == len(new)
+    drawn = medians(new / old) if paired else medians(new) / medians(old)
+    ratio = float(np.median(new / old) if paired else np.median(new) / np.median(old))
+    low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975)))
     word = NOISE
     if abs(ratio - 1) >= SMALLEST and not low <= 1 <= high:
         word = BETTER if ratio < 1 else WORSE
@@ -95,7 +101,12 @@ def compare(old: dict, new: dict) -> dict:
     apart = different(identity(old), identity(new))
     why = [f"{name} differs" for name in apart]
     why += ["a simulated device has no times"] if new["simulated"] else []
-    found = {"why_not": why, "differs": different(conditions(old), conditions(new)), "times": {}, "counts": {}}
+    found = {
+        "why_not": why,
+        "differs": different(conditions(old), conditions(new)),
+        "times": {},
+        "counts": {},
+    }
     if not why:
         found["times"] = {name: verdict(runs(old, name), runs(new, name)) for name in TIMES}
     same_kind = not {"checkpoint", "simulated device", "mode"} & set(apart)

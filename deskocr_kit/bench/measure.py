@@ -86,7 +86,7 @@ def steps(spec: Spec, result: dict):
 
 
 def load(spec: Spec, device, result: dict):
-    """(Reader, bytes held before). Memory on the CPU is that of the whole process, so growth is what counts."""
+    """(Reader, bytes held before). On the CPU memory is the whole process's, so growth is what counts."""
     import torch
 
     from ..reader import Reader

@@ -34,9 +34,11 @@ def race(generate, device, tokens: int) -> dict:
     ids = generate(times)
     end = time.perf_counter()
     last = times[-1] if times else end
-    return {"ttft": times[0] - start, "e2e": last - start, "tpot": tpot(last - start, times[0] - start, tokens)} | {
-        "ids": ids
-    }
+    return {
+        "ttft": times[0] - start,
+        "e2e": last - start,
+        "tpot": tpot(last - start, times[0] - start, tokens),
+    } | {"ids": ids}
 
 
 def compare_peer(spec, reader, mode: str, pages) -> dict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def tpot(e2e: float, ttft: float, tokens: int) -> float | None:
 
 
 def gaps(arrivals: Sequence[float]) -> list[float]:
-    return [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(arrivals)]
 
 
 def spread(values: Iterable[float | None]) -> dict | None:
