@@ -84,7 +84,7 @@ def warnings(result: dict) -> list[str]:
     if result["stamp"]["device"]["device"] == "cpu" and (whole.get("cpu_share") or 1) < 0.9:
         found.append(
             f"The processor was shared: this process had it for {whole['cpu_share']:.0%} of the time, so "
-            "wall-clock times are longer than on an idle machine. Ratios and counts are not touched by that."
+            "wall-clock times are longer than on an idle machine. Counts are not touched by that."
         )
     return found
 

@@ -56,6 +56,7 @@ def compare_peer(spec, reader, mode: str, pages) -> dict:
         peer = load_peer(reader.folder, model.config, model.dtype, "sdpa").to(device)
     except ImportError as error:
         return {"unavailable": f"this transformers has no unlimited_ocr ({error})"}
+    peer.generation_config.eos_token_id = None
     raced = []
     for page in pages[:: max(1, len(pages) // PAGES)][:PAGES]:
         inputs = inputs_of(reader, page.image, spec.prompt, mode)
@@ -79,9 +80,7 @@ def compare_peer(spec, reader, mode: str, pages) -> dict:
 
         def generate(times):
             streamer = Arrivals()
-            ids = peer.generate(
-                **asked, max_new_tokens=tokens, eos_token_id=-1, do_sample=False, streamer=streamer
-            )
+            ids = peer.generate(**asked, max_new_tokens=tokens, do_sample=False, streamer=streamer)
             times += streamer.times[1:]
             return ids[0, inputs["input_ids"].shape[1] :].tolist()
 
