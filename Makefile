@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: help ocr test test-slow test-full lab notebooks operators report lint clean
+.PHONY: help ocr test test-slow test-full browser solutions lab notebooks operators report lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,12 +23,20 @@ ocr: $(READY)  ## read the sample pages with the embedded checkpoint; results in
 
 test: $(READY) lint  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
 	$(BIN)/python -m pytest -q --durations=10
+	DESKOCR_DEVICE=npu-sim $(BIN)/python -m pytest -q notebooks  # the same stored notebooks on the simulated NPU
 
 test-slow: $(READY)  ## what takes minutes or downloads: long operator samples, the real torch-npu wheel
 	$(BIN)/python -m pytest -q -m slow --ignore=tests/test_full_size.py
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
 	$(BIN)/python -m tests.full_size
+
+browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest -q -m browser tests/test_notebooks_browser.py
+
+solutions: $(READY)  ## write notebooks/solutions/ again
+	$(BIN)/deskocr notebooks solutions
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
-"""Run notebooks in fresh kernels and store them without what changes from run to run."""
+"""Run notebooks in fresh kernels: in place, without what changes between runs, or as a copy for a report."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,11 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 
 
 def execute(path: Path, timeout: float = 600) -> None:
-    """Run one notebook top to bottom, in its folder's parent's environment, and store it in place.
+    """Run one notebook top to bottom, in its folder's environment, and store it in place.
 
     Raises nbclient's CellExecutionError for a cell that fails; the file is left as it was.
     """
@@ -32,6 +34,68 @@ def execute(path: Path, timeout: float = 600) -> None:
     ).execute()
     strip(notebook)
     nbformat.write(notebook, path)
+
+
+def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: float = 3600) -> list[Path]:
+    """Run one notebook with `parameters` put in after its parameters cell; write out/NAME.ipynb and .html.
+
+    The stored notebook is not touched. A copy whose cell fails is written as far as it came, then papermill's
+    PapermillExecutionError is raised. Raises ValueError for a parameter that the notebook does not have, and
+    where `out` is the notebook's own folder.
+    """
+    import papermill
+
+    if out.resolve() == path.parent.resolve():
+        raise ValueError(f"{out} holds the stored notebooks; choose another folder for the executed copies")
+    known = set(papermill.inspect_notebook(str(path)))
+    if unknown := sorted(set(parameters) - known):
+        raise ValueError(
+            f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    copy = out / path.name
+    before = {name: os.environ.get(name) for name in (*QUIET, "DESKOCR_DEVICE")}
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if "device" in parameters:
+        os.environ["DESKOCR_DEVICE"] = parameters["device"]
+    try:
+        papermill.execute_notebook(
+            str(path), str(copy), parameters, kernel_name="python3", cwd=str(path.parent),
+            progress_bar=False, execution_timeout=timeout,
+        )  # fmt: skip
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        if copy.is_file():
+            _say_how(copy, parameters)
+            page = copy.with_suffix(".html")
+            page.write_text(to_html(copy), encoding="utf-8")
+    return [copy, page]
+
+
+def _say_how(copy: Path, parameters: dict[str, str]) -> None:
+    """One line below the card: on what this copy was made, so that no figure travels without its device."""
+    import nbformat
+
+    notebook = nbformat.read(copy, 4)
+    with_what = ", ".join(f"{name} `{value}`" for name, value in parameters.items())
+    line = f"*This copy was executed with {with_what}.*"
+    if str(parameters.get("device", "")).startswith("npu-sim"):
+        line += " *The NPU is simulated: no time in it is an NPU's.*"
+    if str(parameters.get("device", "")) == "cpu":
+        line += " *No time in it is an NPU's.*"
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(line))
+    nbformat.write(notebook, copy)
+
+
+def to_html(path: Path) -> str:
+    """A page that needs nothing else: pictures inside, no script, no font and no style from elsewhere."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(template_name="lab", embed_images=True).from_filename(str(path))
+    page = SCRIPT.sub("", page)
+    return re.sub(r'(href="(?:\d\d_[\w.-]+))\.ipynb"', r'\1.html"', page)
 
 
 def strip(notebook) -> None:
