@@ -29,6 +29,15 @@ class Page:
     image: Any = None
     error: ValueError | None = None
 
+    def __repr__(self) -> str:
+        what = f"{self.image.width} x {self.image.height}" if self.image is not None else f"{self.error}"
+        return f"page {self.number} of {os.path.basename(self.file)}: {what}"
+
+    def _repr_png_(self) -> tuple[bytes, dict] | None:
+        from .show import png
+
+        return None if self.image is None else (png(self.image), {"alt": repr(self)})
+
     @property
     def notes(self) -> list[str]:
         """What the reader should know about how the page was read."""

@@ -1,7 +1,7 @@
 """Pictures for notebooks: a page beside its text, boxes on a page.
 
 What a model wrote is shown as a picture, and in a terminal right of `≈`: it is measured, never compared
-(see check.py).
+(see check.py). Each picture carries its description for those who do not see it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Beside:
     def __repr__(self) -> str:
         return f"{self.caption} ≈ {self.text!r}"
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict]:
         from PIL import Image, ImageDraw, ImageFont
 
         from model.nano.render import font_folder
@@ -44,7 +44,7 @@ class Beside:
         pen = ImageDraw.Draw(sheet)
         pen.rectangle((0, 0, page.width - 1, self.height - 1), outline=128)
         pen.multiline_text((page.width + 20, 16), self.text, font=face, fill=0, spacing=10)
-        return png(sheet)
+        return png(sheet), {"alt": f"{self.caption}, and beside it the text that was read from it"}
 
 
 @dataclass
@@ -66,8 +66,9 @@ class Boxes:
     def __repr__(self) -> str:
         return f"boxes ≈ {[label for label, _ in self.rows]}"
 
-    def _repr_png_(self) -> bytes:
-        return png(self.picture)
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        labels = ", ".join(label for label, _ in self.rows)
+        return png(self.picture), {"alt": f"the page with {len(self.rows)} boxes drawn: {labels}"}
 
 
 @dataclass
@@ -80,9 +81,9 @@ class Picture:
     def __repr__(self) -> str:
         return self.caption
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict]:
         if not hasattr(self.image, "savefig"):
-            return png(self.image)
+            return png(self.image), {"alt": self.caption}
         buffer = io.BytesIO()
         self.image.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
+        return buffer.getvalue(), {"alt": self.caption}

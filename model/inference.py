@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
@@ -35,6 +36,13 @@ class Reading:
     grid: tuple[int, int]  # tiles across, down; (1, 1) is none
     truncated: bool  # stopped by max_new_tokens, not by the end token
     seconds: float  # preprocessing to last token; of a batch its share
+
+    def __repr__(self) -> str:
+        stop = ", truncated" if self.truncated else ""
+        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop})"  # ≈: measured, a notebook's test leaves it
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'  # a model wrote it
 
 
 def defaults(folder: str | Path) -> dict:

@@ -25,6 +25,11 @@ pytestmark = pytest.mark.browser
 SHOTS = ROOT / "build" / "screenshots"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
+SETTINGS = {
+    # all cells at once, not only those in view; no question about news over the page
+    "notebook-extension/tracker.jupyterlab-settings": '{"windowingMode": "none"}',
+    "apputils-extension/notification.jupyterlab-settings": '{"fetchNews": "false", "checkForUpdates": false}',
+}
 LOOK = """() => {
   const pane = document.querySelector('.jp-Notebook'), wide = pane.clientWidth;
   const outputs = [...document.querySelectorAll('.jp-OutputArea-output')];
@@ -57,16 +62,15 @@ def lab(tmp_path_factory):
     shutil.copytree(
         ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
     )
-    settings = folder / "@jupyterlab" / "notebook-extension"  # all cells at once, not only those in view
-    settings.mkdir(parents=True)
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    for name, text in SETTINGS.items():
+        (folder / "@jupyterlab" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "@jupyterlab" / name).write_text(text)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
         "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
-        "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]  # fmt: skip
     address, log = f"http://127.0.0.1:{port}", (folder / "log").open("wb")
     own = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTERLAB_SETTINGS_DIR": str(folder)}
@@ -107,9 +111,6 @@ def test_a_notebook_is_whole_to_look_at(path, lab, browser):
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_selector(".jp-MarkdownOutput h1")
     page.wait_for_timeout(1500)
-    close = page.locator(".jp-Dialog-close-button, .jp-toast-button").first
-    if close.count():
-        close.click()
     seen = _look(page, path)
     page.close()
     assert seen["cells"] == len(code_cells(path))
