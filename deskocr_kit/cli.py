@@ -18,6 +18,7 @@ from .commands import (
     explain,
     notebooks,
     ocr,
+    predict,
     prove,
     report,
     shell,
@@ -35,6 +36,7 @@ app.command()(demo.demo)
 app.command()(shell.shell)
 app.command()(census.census)
 app.command()(prove.prove)
+app.command()(predict.predict)
 app.command()(bench.bench)
 app.command()(report.report)
 app.add_typer(weights.app, name="weights")

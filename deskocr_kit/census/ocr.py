@@ -81,7 +81,8 @@ def census_ocr(
         def rows(hit):  # and the tokens spread evenly over them
             return max(1, hit.numel() // distinct(hit))
 
-        assume = Assume(distinct=distinct, rows=rows, scalar=places)
+        pairs = inputs["input_ids"].numel() * c.experts_per_token
+        assume = Assume(distinct=distinct, rows=rows, scalar=places, sizes=pairs)
     recorder = Recorder(model, assume, composites(nearest(torch_npu)))
     recorder.phase = "prefill"
     encode = model.encode_pages

@@ -30,12 +30,7 @@ def census(
     ] = False,
 ) -> None:
     """Count the operators of one page: vision, prefill, one decode step; with the verdict for an NPU."""
-    try:
-        across, down = (int(n) for n in grid.lower().split("x"))
-    except ValueError:
-        raise typer.BadParameter(f"--grid {grid}: two numbers, such as 2x3") from None
-    if across < 1 or down < 1:
-        raise typer.BadParameter(f"--grid {grid}: at least one tile each way")
+    across, down = two_numbers(grid)
     if model == "official" and page is not None:
         raise typer.BadParameter("--page needs weights: --model nano, for example")
 
@@ -61,6 +56,17 @@ def census(
     if out is not None:
         for path in found.save(out):
             typer.echo(f"wrote {path}", err=True)
+
+
+def two_numbers(grid: str) -> tuple[int, int]:
+    """ "2x3" -> (2, 3). Raises typer.BadParameter."""
+    try:
+        across, down = (int(n) for n in grid.lower().split("x"))
+    except ValueError:
+        raise typer.BadParameter(f"--grid {grid}: two numbers, such as 2x3") from None
+    if across < 1 or down < 1:
+        raise typer.BadParameter(f"--grid {grid}: at least one tile each way")
+    return across, down
 
 
 def page_of(reader, page: Path, mode: str) -> dict:

@@ -1,0 +1,58 @@
+"""`deskocr predict`: what a page could cost on a chip that is not here. A prediction, and named so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    chip: Annotated[str, typer.Option(help="910B1 … 910B4, A100, H100, H200; cpu: measured here.")] = "910B2",
+    model: Annotated[
+        str, typer.Option(help="«official»: its size without weights; or nano, deepseek-ocr, a folder.")
+    ] = "official",
+    mode: Annotated[str, typer.Option(help="tiny, small, base, large, gundam.")] = "gundam",
+    grid: Annotated[str, typer.Option(help="Tiles across x down, for gundam.")] = "2x3",
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens are read from the page.")] = 256,
+    dtype: Annotated[str, typer.Option(help="fp32, fp16, bf16.")] = "fp16",
+    launch_us: Annotated[
+        str | None, typer.Option(metavar="LOW..HIGH", help="Your own launch cost, in microseconds.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict TTFT and TPOT from counted work and a table of chips: lower bound and launch-bound estimate."""
+    from .census import two_numbers
+
+    across, down = two_numbers(grid)
+    from deskocr_kit.checkpoints import find_checkpoint
+    from deskocr_kit.predict import find, measured_cpu
+    from deskocr_kit.predict import predict as make
+    from deskocr_kit.reader import DTYPES
+    from model import DeepseekOCRConfig
+    from model.tiling import get_mode
+
+    if dtype not in DTYPES:
+        raise typer.BadParameter(f"--dtype {dtype}: fp32, fp16 or bf16")
+    mode = get_mode(mode).name
+    config, subject = None, "official size"
+    if model != "official":
+        folder = find_checkpoint(model)
+        config, subject = DeepseekOCRConfig.from_pretrained(folder), folder.name
+    found = measured_cpu(dtype) if chip == "cpu" else find(chip)
+    if launch_us is not None:
+        try:
+            low, _, high = launch_us.partition("..")
+            found = found.with_launch(float(low), float(high or low))
+        except ValueError as error:
+            raise typer.BadParameter(f"--launch-us {launch_us}: two figures, such as 5..20") from error
+    made = make(found, config, mode, (across, down), tokens, dtype, subject)
+    print(json.dumps(made.to_json(), indent=1, ensure_ascii=False) if as_json else repr(made))
+    if out is not None:
+        from deskocr_kit.predict.picture import draw
+
+        draw(made).savefig(out, dpi=120)
+        typer.echo(f"wrote {out}", err=True)
