@@ -20,6 +20,7 @@ from .commands import (
     ocr,
     predict,
     prove,
+    quantise,
     report,
     shell,
     weights,
@@ -38,6 +39,7 @@ app.command()(census.census)
 app.command()(prove.prove)
 app.command()(predict.predict)
 app.command()(bench.bench)
+app.command()(quantise.quantise)
 app.command()(report.report)
 app.add_typer(weights.app, name="weights")
 app.add_typer(notebooks.app, name="notebooks")

@@ -227,8 +227,18 @@ def load(folder: Path, dtype: torch.dtype | None, device: torch.device) -> nn.Mo
 
 
 def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes: int = 5_000_000_000) -> None:
-    """Write config.json and the official tensors; more than one file, with an index, above `shard_bytes`."""
+    """Write config.json and the official tensors; more than one file, with an index, above `shard_bytes`.
+
+    Raises CheckpointError for a model that lacks some of them, as a quantised one does; nothing is written.
+    """
     folder = Path(folder)
+    there = {name for name, _ in model.named_parameters()}
+    needed = {name for name, _ in skeleton(config).named_parameters()}
+    if gone := sorted(needed - there):
+        raise CheckpointError(
+            f"{folder}: not written. {len(gone)} of {len(needed)} weights are not there in full, first "
+            f"{gone[0]}; a quantised model cannot be saved, save the one that it was made from."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[list[tuple[str, Tensor]]] = [[]]
     size = total = 0

@@ -147,9 +147,27 @@ def npu_grouped_matmul(x, weight, *, group_list=None, split_item=0, group_type=N
     return [torch.cat(parts)]
 
 
+def npu_weight_quant_batchmatmul(
+    x, weight, antiquant_scale, antiquant_offset=None, quant_scale=None, quant_offset=None, bias=None,
+    antiquant_group_size=0, inner_precise=0,
+):  # fmt: skip
+    assert antiquant_offset is quant_scale is quant_offset is None and inner_precise == 0
+    k, n = weight.shape
+    if weight.dtype != torch.int8 or antiquant_scale.dtype != x.dtype or x.dtype == torch.float32:
+        raise RuntimeError("call aclnnWeightQuantBatchMatmulV2 failed, error code is 161002")
+    if (g := antiquant_group_size) == 0:
+        assert antiquant_scale.shape == (n,)
+    else:
+        assert g % 32 == 0 and 32 <= g <= k - 1 and antiquant_scale.shape == (-(-k // g), n)
+        antiquant_scale = antiquant_scale.repeat_interleave(g, 0)[:k]
+    y = x.float() @ (weight.float() * antiquant_scale.float())
+    return (y if bias is None else y + bias.float()).to(x.dtype)
+
+
 OPERATORS = (
     npu_rms_norm, npu_rotary_mul, npu_swiglu, npu_gelu, npu_fusion_attention,
     npu_fused_infer_attention_score, npu_prompt_flash_attention, npu_grouped_matmul,
+    npu_weight_quant_batchmatmul,
 )  # fmt: skip
 
 

@@ -36,12 +36,15 @@ def ocr(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes.")] = False,
     max_tokens: Tokens = None,
+    weights: Annotated[str, typer.Option(help="plain, int8, int4: see deskocr quantise.")] = "plain",
 ) -> None:
     """Read pages. Exit status: 0 all read, 1 some could not be, 2 bad call."""
     from deskocr_kit.records import output_folder, page_record
 
     if as_json and stream:
         raise typer.BadParameter("--json and --stream exclude each other")
+    if weights not in (kinds := {"plain": 0, "int8": 8, "int4": 4}):
+        raise typer.BadParameter(f"--weights {weights}: {', '.join(kinds)}")
     from deskocr_kit.pages import expand_inputs, iter_pages
     from deskocr_kit.progress import bar
     from deskocr_kit.reader import Reader
@@ -51,6 +54,11 @@ def ocr(
     reader = Reader.load(model, device, dtype)
     check_names(prompt, target, mode)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
+    if kinds[weights]:
+        from deskocr_kit.quantise import quantise
+
+        quantise(reader.model, kinds[weights])
+        dtype_name += f", {weights} weights"
     note(f"reading with {reader.name} on {reader.model.device}, {dtype_name}")
     records, taken = [], set()
     with bar(total=len(files), unit="file", hidden=stream) as progress:
@@ -64,7 +72,7 @@ def ocr(
                 reading = reader.read(page.image, prompt, mode, target, max_tokens, on_text=say)
                 if stream:
                     print()
-                record = page_record(page, reading, reader, prompt, mode)
+                record = page_record(page, reading, reader, prompt, mode) | {"weights": weights}
                 if out is not None:
                     folder = output_folder(out, page, taken)
                     write_results(folder, page.image, reading.text, extra=record)

@@ -1,0 +1,70 @@
+"""What takes the place of a linear layer and of a mixture of experts."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from model.slots import swiglu
+
+from .pack import Packed
+from .product import product
+
+
+class Held(nn.Module):
+    """Holds a Packed, so that it moves with its model. `model.half()` does not touch the fp32 scales."""
+
+    def __init__(self, packed: Packed):
+        super().__init__()
+        self.register_buffer("values", packed.values)
+        self.register_buffer("scales", packed.scales)
+        self.columns, self.bits, self.group = packed.columns, packed.bits, packed.group
+
+    @property
+    def packed(self) -> Packed:
+        return Packed(self.values, self.scales, self.columns, self.bits, self.group)
+
+    def _apply(self, fn, recurse=True):
+        before = self.scales
+        super()._apply(fn, recurse)
+        if self.scales.dtype != before.dtype:
+            self.scales = before.to(self.scales.device)
+        return self
+
+
+class QuantLinear(nn.Module):
+    """nn.Linear with a quantised weight: x (…, in) -> (…, out)."""
+
+    def __init__(self, weight: Packed, bias: nn.Parameter | None):
+        super().__init__()
+        self.weight, self.bias = Held(weight), bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(x, self.weight.packed, self.bias)
+
+
+def moe(x: Tensor, gate_up: Held, down: Held, ids: Tensor, weights: Tensor) -> Tensor:
+    """The slot `moe` on quantised experts; only chosen ones are unpacked. Shapes as model.slots.moe.
+
+    Few tokens on a device: the chosen experts' integers are copied side by side, and nobody waits. Else one
+    expert after the other, so that no more than one is ever unpacked (one wait per call).
+    """
+    gate_up, down = gate_up.packed, down.packed
+    if x.device.type != "cpu" and ids.numel() <= len(gate_up):
+        return _gathered(x, gate_up, down, ids, weights)
+    out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+    for expert in ids.unique().tolist():
+        token, slot = (ids == expert).nonzero(as_tuple=True)
+        y = product(swiglu(product(x[token], gate_up[expert])), down[expert])
+        out = out.index_add(0, token, y.float() * weights[token, slot, None])
+    return out.to(x.dtype)
+
+
+def _gathered(x: Tensor, gate_up: Packed, down: Packed, ids: Tensor, weights: Tensor) -> Tensor:
+    n, top = ids.shape
+    chosen = ids.reshape(-1)
+    rows = x[:, None].expand(n, top, x.shape[-1]).reshape(n * top, 1, -1)
+    hidden = swiglu(torch.bmm(rows, gate_up[chosen].unpack(x.dtype).transpose(1, 2)))
+    y = torch.bmm(hidden, down[chosen].unpack(x.dtype).transpose(1, 2)).view(n, top, -1)
+    return (y.float() * weights[..., None]).sum(1).to(x.dtype)
