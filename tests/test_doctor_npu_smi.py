@@ -251,3 +251,55 @@ def test_mutilated_printouts_never_raise():
             text[at : at + dice.randint(0, 40)] = dice.choice(["|", "\n", " / ", "NA", "\x00", "9", ":", ""])
         chips += len(parse("".join(text)).chips)
     assert chips > 1000
+
+
+def test_a_table_printed_twice_is_one_table():
+    once = sample("npu-smi/910B3x8_v25.2.0_one_process.txt")
+    later = once.replace("21784/ 65536", "60000/ 65536")
+    chips = parse(once + "\n" + later).chips
+    assert len(chips) == 8 and chips[4].hbm_used_mib == 60000 and len(chips[4].processes) == 1
+    cut = parse(once + "\n" + later[: later.index("| 6     910B3")]).chips
+    assert sorted(c.id for c in cut) == list(range(8))
+
+
+def test_drawn_bars_are_bars():
+    text = sample("npu-smi/A3_two_dies_named_and_nameless.txt")
+    assert parse(text.replace("|", "│")) == parse(text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "npu-smi: error while loading shared libraries: libc_sec.so: cannot open shared object file",
+        "bash: npu-smi: command not found",
+        "npu-smi info: No device",
+        "",
+    ],
+)
+def test_an_error_line_is_no_card(words):
+    found = parse(words)
+    assert found.chips == [] and (found.complaint or "") in (words, "")
+
+
+def test_a_prompt_after_the_table_and_a_busy_310p():
+    text = """\
+| npu-smi 24.1.0                                   Version: 24.1.0                                       |
+| NPU     Name                  | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
+| Chip    Device                | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
+| 1       310P3                 | OK              | NA           45                0     / 0             |
+| 0       0                     | 0000:01:00.0    | 0            1580 / 44280                            |
+| 1       310P3                 | OK              | NA           42                0     / 0             |
+| 1       1                     | 0000:01:00.0    | 0            1366 / 43693                            |
+| 5       310P3                 | Alarm           | NA           48                17    / 17            |
+| 0       2                     | 0000:81:00.0    | 100          20000/ 44280                            |
+| NPU     Chip                  | Process id      | Process name             | Process memory(MB)        |
+| No running processes found in NPU 1                                                                    |
+| 5       0                     | 4123456         | mindie_llm_back          | 18321                     |
+\x1b[?2004hroot@host:~# """
+    chips = parse(text).chips
+    assert [(c.id, c.chip, c.logic_id, c.memory_used_mib, c.memory_total_mib) for c in chips] == [
+        (1, 0, 0, 1580, 44280),
+        (1, 1, 1, 1366, 43693),
+        (5, 0, 2, 20000, 44280),
+    ]
+    assert [len(c.processes) for c in chips] == [0, 0, 1] and chips[2].processes[0].memory_mib == 18321

@@ -154,8 +154,14 @@ class _Table:
 
     def flush(self) -> None:
         if self.pending is not None:
-            self.chips.append(self.pending)
+            self.keep(self.pending)
             self.pending = None
+
+    def keep(self, chip: Chip) -> None:
+        """Enter a chip; in a table that was printed twice (`watch`, a long log) the later row counts."""
+        key = (chip.id, chip.chip, chip.bus_id)
+        self.chips = [c for c in self.chips if c.id is None or (c.id, c.chip, c.bus_id) != key]
+        self.chips.append(chip)
 
     def device_row(self, cells: list[str]) -> None:
         if len(cells) < 2:
@@ -191,7 +197,7 @@ class _Table:
         chip.aicore_percent = _float(values.get("aicore", (None,))[0])
         chip.memory_used_mib, chip.memory_total_mib = _int(memory[0]), _int(memory[1])
         chip.hbm_used_mib, chip.hbm_total_mib = _int(hbm[0]), _int(hbm[1])
-        self.chips.append(chip)
+        self.keep(chip)
 
     def process_row(self, cells: list[str]) -> None:
         if len(cells) < 2:
@@ -214,7 +220,8 @@ def parse(text: str) -> NpuSmi:
     from deskocr_kit.doctor import npu_smi_pages
 
     out, table, prose = NpuSmi(), _Table(), []
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text.replace("\r", "")).expandtabs(8)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r", "")).expandtabs(8)
+    text = text.translate({ord(bar): "|" for bar in "│┃｜"})  # some terminals and chat windows draw them
     for line in text.splitlines():
         cells = _cells(line)
         if cells is None:

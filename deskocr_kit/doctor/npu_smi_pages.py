@@ -33,6 +33,8 @@ def merge(out: NpuSmi, prose: str) -> None:
         if not known_card:
             out.details.append(block)
             continue
+        if card is None and not number and not out.chips and not _speaks_of_a_chip(block):
+            continue  # "npu-smi: error while loading shared libraries" is no card
         chip = _chip(out, card, int(number) if number.isdigit() else 0)
         _fill(chip, block)
         if len(block) > len(CARD_KEYS):
@@ -114,6 +116,14 @@ def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
             current[key] = value
     close()
     return blocks
+
+
+def _speaks_of_a_chip(block: dict[str, str]) -> bool:
+    from deskocr_kit.doctor.npu_smi import Chip
+
+    chip = Chip(id=None)
+    _fill(chip, block)
+    return chip != Chip(id=None)
 
 
 def _fill(chip: Chip, block: dict[str, str]) -> None:
