@@ -88,6 +88,28 @@ def is_pdf(path) -> bool:
         return False  # the image reader says what is wrong with the path
 
 
+def count_pages(files: Iterable[str | os.PathLike]) -> int:
+    """How many pages the files will give, as far as that is cheap to know: a PDF is asked, all else counts
+    as one (frames of a TIFF or GIF are found when it is read), and so does what cannot be opened.
+    """
+    from model.images import ImageError
+
+    total, seen = 0, set()
+    for file in map(str, files):
+        pages, again = 1, os.path.abspath(file) in seen  # given twice: read once
+        seen.add(os.path.abspath(file))
+        if is_pdf(file) and not again:
+            try:
+                import pypdfium2
+
+                with _PDFIUM, _open_pdf(pypdfium2, file, None) as pdf:
+                    pages = max(1, len(pdf))
+            except (ImportError, ImageError, OSError):
+                pass  # reading it says why
+        total += pages
+    return total
+
+
 def expand_inputs(inputs: Iterable[str | os.PathLike]) -> list[Path]:
     """Files as given; each folder replaced by its pages (known suffixes, none hidden), p2 before p10."""
     files: list[Path] = []

@@ -30,7 +30,7 @@ def batch(
     Exit status: 0 all read, 1 some could not be, 2 bad call, 130 interrupted.
     """
     from deskocr_kit.batch import read_batch
-    from deskocr_kit.pages import expand_inputs
+    from deskocr_kit.pages import count_pages, expand_inputs
     from deskocr_kit.progress import bar
     from deskocr_kit.reader import Reader
 
@@ -40,7 +40,7 @@ def batch(
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     note(f"reading with {reader.name} on {reader.model.device}, {dtype_name}")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a scheduler's Ctrl-C
-    with bar(total=len(files), unit="page") as progress:
+    with bar(total=count_pages(files), unit="page") as progress:
         summary = read_batch(
             files, reader, out, prompt=prompt, target=target, mode=mode, max_tokens=max_tokens,
             batch_size=batch_size, progress=progress,
