@@ -1,4 +1,4 @@
-"""JupyterLab shows every notebook: opened in headless Chromium, pictures whole, nothing wider than its pane.
+"""JupyterLab shows every notebook whole, on the width of a small laptop: opened in a headless Chromium.
 
     make browser                      # screenshots in build/screenshots/
 
@@ -104,7 +104,7 @@ def browser():
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_a_notebook_is_whole_to_look_at(path, lab, browser):
-    page = browser.new_page(viewport={"width": 1100, "height": 1000})
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(180_000)
     place = path.relative_to(ROOT).as_posix()
     page.goto(f"{lab}/doc/tree/{place}?reset", wait_until="domcontentloaded")
@@ -122,7 +122,7 @@ def _look(page, path: Path) -> dict:
     """The whole notebook on one tall screen: what was seen, and screenshots of 1400 pixels each."""
     tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
     tall = min(tall + 100, 16_000)  # what Chromium draws at most
-    page.set_viewport_size({"width": 1100, "height": tall})
+    page.set_viewport_size({"width": 1280, "height": tall})
     page.wait_for_timeout(1500)
     SHOTS.mkdir(parents=True, exist_ok=True)
     for old in SHOTS.glob(f"{path.parent.name}-{path.stem}-*.png"):
@@ -130,7 +130,7 @@ def _look(page, path: Path) -> dict:
     for number, top in enumerate(range(0, tall, 1400)):
         page.screenshot(
             path=SHOTS / f"{path.parent.name}-{path.stem}-{number:02}.png",
-            clip={"x": 0, "y": top, "width": 1100, "height": min(1400, tall - top)},
+            clip={"x": 0, "y": top, "width": 1280, "height": min(1400, tall - top)},
         )
     return page.evaluate(LOOK)
 
