@@ -39,6 +39,12 @@ class KVCache:
     def __init__(self, c: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device):
         self.data = torch.zeros(c.layers, 2, batch, c.heads, length, c.head_dim, dtype=dtype, device=device)
         self.filled = 0
+        every = torch.arange(length, device=device)[None]
+        self.cos, self.sin = (t[0, 0] for t in rotary_tables(every, c.head_dim, c.rope_theta, dtype))
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos, sin (b, 1, n, k) at positions (b, n): two look-ups in place of ten operators."""
+        return self.cos[positions][:, None], self.sin[positions][:, None]
 
     @property
     def length(self) -> int:

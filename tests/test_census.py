@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from deskocr_kit.census import Assume, DryRunError, census, census_ocr, judge, nearest, versions
 from deskocr_kit.census.verdicts import MEANING, composites
 from model import DeepseekOCRConfig, slots
+from model.fast import references
 from model.loading import skeleton
 from tests.golden import INDEX
 
@@ -213,8 +214,16 @@ def test_flops_agree_with_the_published_count(dry):
 
 def test_syncs_of_the_reference(dry):
     """One token: per MoE layer one for the set of experts, one for each expert's rows; one to pick."""
-    assert dry.syncs("decode") == 11 * (1 + 1 + 6) + 1
-    assert dry.syncs("vision") == 0
+    original = census_ocr(plan=references(), mode="tiny")
+    assert original.syncs("decode") == 11 * (1 + 1 + 6) + 1
+    assert dry.syncs("vision") == original.syncs("vision") == 0
+
+
+def test_launches_of_the_default_and_of_the_expert_loop(dry):
+    """Official size, one token, batch 1: nothing waits but the look at the token itself."""
+    original = census_ocr(plan=references(), mode="tiny")
+    assert dry.syncs("decode") == 1
+    assert dry.launches("decode") < original.launches("decode") / 2
 
 
 def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
@@ -223,11 +232,12 @@ def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
         return torch.einsum("nti,ntdi,nt->nd", slots.swiglu(both), down[ids], weights.to(x.dtype))
 
     config = golden_model.config
-    before = census_ocr(config, "tiny")
+    before = census_ocr(config, "tiny", plan=references())
     after = census_ocr(config, "tiny", plan={"moe": one_matmul})
     assert after.syncs("decode") == 1 < before.syncs("decode")
+    before_plan = golden_model.slots.moe
     census_ocr(golden_model, "tiny", plan={"moe": one_matmul})
-    assert golden_model.slots.moe is slots.moe
+    assert golden_model.slots.moe is before_plan
 
 
 # ---------------------------------------------------------------------- showing

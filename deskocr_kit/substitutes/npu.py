@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import slots
+from model.fast.moe import sort_by_expert, unsort
+from model.fast.rel_pos_attention import bias_parts, fold
 
 from .attention import drop_mask
-from .moe import sort_by_expert, unsort
-from .rel_pos_attention import bias_parts, fold
 from .self_check import NeedsTorchNpu, self_checked
 
 EVERYTHING = 2147483647  # next_tokens of npu_prompt_flash_attention is 0 by default: that would be causal

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.slots import relative_table, resize_grid
+from ..slots import relative_table, resize_grid
 
 _kept: dict[tuple, tuple[weakref.ref, Tensor]] = {}
 

@@ -13,7 +13,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.slots import swiglu
+from ..slots import swiglu
+
+
+def by_number_of_tokens(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """The default: `gathered` for few tokens, `grouped` for many.
+
+    On the host there is nobody to wait for, and copying weights side by side would double what is read. There
+    one token goes through its experts in place, and more than one are always grouped.
+    """
+    if x.device.type == "cpu":
+        return (in_place if len(x) == 1 else grouped)(x, gate_up, down, ids, weights)
+    return gathered(x, gate_up, down, ids, weights)
+
+
+def in_place(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """One token after the other, each chosen expert's weights read where they lie. Waits, so for the CPU."""
+    rows = [
+        F.linear(swiglu(F.linear(row[None], gate_up[expert])), down[expert])
+        for row, chosen in zip(x, ids.tolist(), strict=True)
+        for expert in chosen
+    ]
+    y = torch.cat(rows) if rows else x
+    return weighted_sum(y.view(*ids.shape, x.shape[-1]), weights).to(x.dtype)
 
 
 def gathered(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
