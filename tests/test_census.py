@@ -192,8 +192,8 @@ def test_dry_prefill_differs_only_by_the_experts_it_assumes(real_and_dry):
 
 @pytest.fixture(scope="module")
 def real_and_dry(golden_model):
-    real = census_ocr(golden_model, "tiny")
-    return real, census_ocr(golden_model.config, "tiny", dtype=torch.float32)
+    real = census_ocr(golden_model, "tiny", plan=references())
+    return real, census_ocr(golden_model.config, "tiny", dtype=torch.float32, plan=references())
 
 
 def test_the_official_size_in_seconds(dry):
