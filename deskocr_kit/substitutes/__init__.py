@@ -48,6 +48,7 @@ def choose(slot: str, name: str) -> Callable:
 def _portable() -> dict[str, dict[str, Callable]]:
     from model import slots
     from model.fast import moe, position_tables, rel_pos_attention
+    from model.fast.rotary import rotary_in_place
 
     from . import attention, conv2d, masked_scatter, ngram_guard, place_images, pointwise
 
@@ -84,7 +85,11 @@ def _portable() -> dict[str, dict[str, Callable]]:
             "grouped_mm": moe.grouped_mm,
         },
         "rms_norm": {"reference": slots.rms_norm, "fused_rms_norm": pointwise.fused_rms_norm},
-        "rotary": {"reference": slots.rotary, "rotary_halves": pointwise.rotary_halves},
+        "rotary": {
+            "reference": slots.rotary,
+            "rotary_halves": pointwise.rotary_halves,
+            "rotary_in_place": rotary_in_place,
+        },
         "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
         "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
         "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},

@@ -3,6 +3,7 @@ references in slots.py, on any device.
 
     moe                chosen experts only, and no wait for the device while decoding
     rel_pos_attention  no (n, n) bias: 805 MB less for one view of 1024 pixels
+    rotary             three operators for five
     resize_grid, relative_table   resized once per size
 
 The references stay what proofs compare with: `model.use_plan(references())` runs them. Where the references
@@ -18,10 +19,12 @@ from ..slots import Slots
 from .moe import by_number_of_tokens
 from .position_tables import grid_once, relative_once
 from .rel_pos_attention import by_size_of_map
+from .rotary import rotary_in_place
 
 DEFAULTS: dict[str, Callable] = {
     "moe": by_number_of_tokens,
     "rel_pos_attention": by_size_of_map,
+    "rotary": rotary_in_place,
     "resize_grid": grid_once,
     "relative_table": relative_once,
 }

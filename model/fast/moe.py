@@ -9,6 +9,8 @@ over the chosen experts is made in fp32 and rounded once, as in the reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,7 +40,9 @@ def in_place(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Ten
     return weighted_sum(y.view(*ids.shape, x.shape[-1]), weights).to(x.dtype)
 
 
-def gathered(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def gathered(
+    x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor, swiglu: Callable = swiglu
+) -> Tensor:
     """Few tokens: copy the chosen experts' weights side by side, two batched products. Never waits.
 
     Memory: the weights of n * top experts. With more pairs than there are experts that would be more than all
@@ -112,5 +116,5 @@ def unsort(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
 
 
 def weighted_sum(y: Tensor, weights: Tensor) -> Tensor:
-    """(n, top, d), (n, top) -> (n, d) in fp32 (or wider)."""
-    return (y.to(torch.promote_types(y.dtype, torch.float32)) * weights[..., None]).sum(1)
+    """(n, top, d), (n, top) fp32 -> (n, d) in fp32 (or wider): the product promotes y, in one operator."""
+    return (y * weights[..., None]).sum(1)
