@@ -121,6 +121,7 @@ def grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weight
 
 def gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """`gathered` with the fused swiglu between its two products: the fewest launches for one token."""
+    operator("npu_swiglu")  # where there is none it says so, also for many tokens
     return gathered(x, gate_up, down, ids, weights, swiglu)
 
 
