@@ -71,4 +71,4 @@ def test_the_expert_loop_is_gone(counted):
 def test_launches_per_token(counted):
     """Whole token: embedding to choice. The rest is norms (8 operators each), attention and router."""
     loop, ours, fused = (counted[who].launches("decode") for who in ("references", "defaults", "fused"))
-    assert ours < loop / 2.2 and fused < loop / 4
+    assert ours < loop / 2.2 and fused < loop / 3.7
