@@ -63,7 +63,7 @@ class Choice:
         if forbidden is not None:
             logits = logits.masked_fill(forbidden, -torch.inf)
         value, token = logits.max(dim=-1)
-        token = token.masked_fill(self.done, self.pad)
+        token.masked_fill_(self.done, self.pad)
         self.said[:, self.at] = token
         self.sound[self.at] = torch.isfinite(value).all()
         if self.ends is not None:
