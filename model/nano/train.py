@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,7 +99,7 @@ class Recipe:
         Stage(4250, "both", 12, 6e-4, (1.0, 1.0), boxes=0.15, falls=550),
         Stage(4320, "head", 8, 1e-2, (1.0, 1.0), dense=1.0),
         Stage(8000, "both", 12, 1e-3, (1.0, 1.0), dense=0.75, boxes=0.1, falls=2400, bf16=0.3),
-        Stage(9050, "both", 12, 4e-4, (1.0, 1.0), dense=0.6, boxes=0.1, falls=1050, bf16=0.15),
+        Stage(8750, "both", 12, 4e-4, (1.0, 1.0), dense=0.6, boxes=0.1, falls=750, bf16=0.15),
     )
     warmup: int = 30
     seed: int = 1
@@ -383,6 +384,8 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         weights = DeepseekOCRForCausalLM.from_pretrained(start, torch.float32).state_dict()
         trainee.ocr.load_state_dict(weights)
         step = max(begin for begin, stage in r.begins() if stage.task == "head")
+        if rank == 0 and (start / "training_log.jsonl").exists():
+            shutil.copy(start / "training_log.jsonl", run / "log.jsonl")  # one log from the first step on
     began = last_saved = time.time()
     while step < r.steps and time.time() - began < 60 * minutes:
         rng = random.Random(f"{r.seed}/{step}/{rank}")
@@ -428,6 +431,8 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
             }
             with (run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
+        if rank == 0 and step == stage.until and stage.falls:  # export takes the mean of the last ones
+            torch.save({"model": trainee.state_dict(), "step": step}, run / f"end_{step:06}.pt")
         if rank == 0 and (time.time() - last_saved > 120 or step == r.steps):
             part = state.with_suffix(".part")
             stored = [optimiser.state_dict() for optimiser in optimisers]
