@@ -102,7 +102,8 @@ def compare(
     images = [load_image(path) for path, _ in pages]
     truths = [truth for _, truth in pages]
     reader = load()
-    heading = reader.name, str(reader.model.device)
+    where = reader.model.device
+    heading = reader.name, f"{where} (simulated, no NPU times)" if devices.is_simulated(where) else str(where)
     readings = [reader.read(image, max_new_tokens=max_new_tokens) for image in images]
     inputs = [inputs_of(reader, image) for image in images]
     expected = [next_tokens(reader.model, i, r.ids) for i, r in zip(inputs, readings, strict=True)]
