@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from deskocr_kit import simulator
+from deskocr_kit.metrics import cer
 from deskocr_kit.reader import Reader
 from model.nano import sample_pages
 
@@ -31,3 +32,13 @@ def test_as_believed_names_what_is_missing_and_where(readers):
     with simulator.using("as-believed", survey=True), simulator.record() as seen:
         readers[1].read(page, "free", max_new_tokens=1)
     assert set(seen.by_operator("refused")) == {"aten::convolution", "aten::masked_scatter_"}
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision_reads_as_fp32_on_the_cpu(readers, dtype):
+    """The first forty tokens. fp16 (11 bits) may flip a near tie, bf16 (8 bits) a few."""
+    page, room = sample_pages.draw("5_notes").image, {"fp16": 0.02, "bf16": 0.15}[dtype]
+    half = Reader.load("nano", torch.device("npu:0"), dtype)
+    with simulator.using("as-published"):
+        read = half.read(page, "free", max_new_tokens=40).text
+    assert cer(read, readers[0].read(page, "free", max_new_tokens=40).text) <= room
