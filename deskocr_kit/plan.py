@@ -3,7 +3,8 @@
     model = DeepseekOCRForCausalLM.from_pretrained(folder, plan="auto")
 
 takes the plan that `deskocr prove` wrote for this device, this torch, torch_npu and CANN, and a network of
-these sizes. Where none fits it says so and takes the references. Importing this file also registers "auto".
+these sizes. Where none fits it says so and takes the defaults (model/fast).
+Importing this file also registers "auto".
 
 Looked for: the file in DESKOCR_PLAN, else reports/*/plan.json below the working folder, then beside the kit.
 """
@@ -63,9 +64,10 @@ def network(config) -> str:
 
 def code_digest() -> str:
     """Changes with the code of the substitutes and the references: what was proved is what runs."""
-    from model import slots
+    from model import fast, slots
 
-    files = [*sorted((Path(__file__).parent / "substitutes").glob("*.py")), Path(slots.__file__)]
+    folders = (Path(__file__).parent / "substitutes", Path(fast.__file__).parent)
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))] + [Path(slots.__file__)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
@@ -195,7 +197,7 @@ def _remedy(model) -> str:
 
     told = kit.describe(model.device)
     name = f"npu-sim:{told['profile']}" if told["simulated"] else told["device"]
-    return f"The references are used; `deskocr prove --device {name}` makes a plan."
+    return f"The defaults are used; `deskocr prove --device {name}` makes a plan."
 
 
 def _say(text: str) -> None:

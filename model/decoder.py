@@ -39,6 +39,12 @@ class KVCache:
     def __init__(self, c: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device):
         self.data = torch.zeros(c.layers, 2, batch, c.heads, length, c.head_dim, dtype=dtype, device=device)
         self.filled = 0
+        every = torch.arange(length, device=device)[None]
+        self.cos, self.sin = (t[0, 0] for t in rotary_tables(every, c.head_dim, c.rope_theta, dtype))
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos, sin (b, 1, n, k) at positions (b, n): two look-ups in place of ten operators."""
+        return self.cos[positions][:, None], self.sin[positions][:, None]
 
     @property
     def length(self) -> int:
@@ -78,8 +84,9 @@ class Attention(nn.Module):
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool, cache: KVCache | None
     ) -> Tensor:
         b, n, d = x.shape
-        q, k, v = self.qkv_proj(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b h n k
-        q, k = self.slots.rotary(q, *rope), self.slots.rotary(k, *rope)
+        qkv = self.qkv_proj(x).view(b, n, 3 * self.heads, -1).transpose(1, 2)  # b 3h n k
+        qk, v = qkv.split((2 * self.heads, self.heads), dim=1)
+        q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)  # turned together: half the operators
         if cache is not None:
             k, v = cache.update(self.index, k, v)
         x = self.slots.attention(q, k, v, mask, causal)
@@ -127,7 +134,7 @@ class MoE(nn.Module):
         weights, ids = scores.topk(self.top, dim=-1)
         if self.renormalise:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
-        return ids, weights * self.scale
+        return ids, weights if self.scale == 1 else weights * self.scale
 
     def forward(self, x: Tensor) -> Tensor:  # (b, n, d)
         flat = x.reshape(-1, x.shape[-1])

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import loading, plans
 from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
+from .fast import DEFAULTS
 from .slots import Slots
 from .vision import ClipEncoder, SamEncoder, fuse, layout
 
@@ -66,7 +67,7 @@ class DeepseekOCRForCausalLM(nn.Module):
     def __init__(self, config: DeepseekOCRConfig, plan: Mapping[str, Callable] | None = None):
         super().__init__()
         self.config = config
-        self.slots = replace(Slots(), **(plan or {}))
+        self.slots = replace(Slots(), **{**DEFAULTS, **(plan or {})})
         self.model = DeepseekOCRModel(config, self.slots)
         self.lm_head = nn.Linear(config.decoder.width, config.decoder.vocab, bias=False)
 
@@ -87,7 +88,7 @@ class DeepseekOCRForCausalLM(nn.Module):
             dtype: of the parameters; None keeps the files' own. `torch_dtype` is the original's name for it.
             device: where the parameters go, each tensor as it is read.
             plan: {slot name: function}, see slots.py; "auto" takes what was proved fastest on this device, a
-                path that plan file (both need deskocr_kit, see plans.py); None takes the references.
+                path that plan file (both need deskocr_kit, see plans.py); None takes the defaults, see fast/.
 
         Raises:
             CheckpointError: absent, incomplete, damaged or unfitting weights; the message names the first
@@ -210,8 +211,11 @@ class DeepseekOCRForCausalLM(nn.Module):
         """Embeddings (b, n, d) -> logits (b, n or last, vocab) fp32. mask bool (b, 1, n, keys), True = may
         look.
         """
-        c = self.config.decoder
-        rope = rotary_tables(positions.to(self.device), c.head_dim, c.rope_theta, embeds.dtype)
+        c, positions = self.config.decoder, positions.to(self.device)
+        if cache is None:
+            rope = rotary_tables(positions, c.head_dim, c.rope_theta, embeds.dtype)
+        else:
+            rope = cache.rotary(positions)
         x = embeds
         for layer in self.model.layers:
             x = layer(x, rope, mask, causal, cache)

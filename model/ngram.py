@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 
+import torch
+from torch import Tensor
+
 
 class NgramGuard:
     """Feed it every token of one sequence; `banned()` says what must not come next.
@@ -72,3 +75,54 @@ def banned_tokens(
 ) -> set[int]:
     """`NgramGuard` for one finished sequence."""
     return NgramGuard(size, window, whitelist).extend(tokens).banned()
+
+
+class DeviceGuard:
+    """The same rules for a batch, on the device: nothing is read back, nothing is copied up per token.
+
+    It keeps, for every place, how many tokens up to there equal the last ones said. One token more makes each
+    run one longer or ends it, so a step costs the same few operators for any n.
+
+    ids: (b, length) int64 on the device, the prompt in its first `filled` columns; the caller writes each new
+        token into the next column before `append`.
+    """
+
+    def __init__(
+        self, ids: Tensor, filled: int, size: int, window: int | None, whitelist: Iterable[int], vocab: int
+    ):
+        NgramGuard(size, window)  # raises ValueError for what is impossible
+        self.ids, self.filled, self.size, self.window = ids, filled, size, window
+        self.off = size == 0 or (size == 1 and window is not None)
+        if self.off:
+            return
+        said = torch.full((vocab,), -torch.inf)
+        said[[token for token in whitelist if 0 <= token < vocab]] = 0.0
+        self.penalty = said.to(ids.device)
+        same, run = None, torch.zeros(ids.shape, dtype=torch.int32, device=ids.device)
+        for back in range(min(size - 1, filled)):
+            equal = ids[:, : filled - back] == ids[:, filled - 1 - back, None]
+            same = equal if same is None else same[:, 1:] & equal
+            run[:, back:filled] += same.to(torch.int32)
+        self.run = run
+
+    def append(self) -> None:
+        """The column `filled` of ids has been written."""
+        self.filled += 1
+        if self.off:
+            return
+        n = self.filled
+        longer = torch.nn.functional.pad(self.run[:, : n - 1], (1, 0)) + 1
+        self.run[:, :n] = longer * (self.ids[:, :n] == self.ids[:, n - 1 : n])
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """logits (b, vocab) fp32 -> the same, -inf where a token would complete an n-gram already said."""
+        n, size = self.filled, self.size
+        first = 0 if self.window is None else max(0, n - self.window)
+        if self.off or n < size or first > n - size:
+            return logits
+        followers = self.ids[:, first + size - 1 : n]
+        penalty = self.penalty[followers]
+        if size > 1:
+            hit = self.run[:, first + size - 2 : n - 1] >= size - 1
+            penalty = penalty.masked_fill(~hit, 0.0)
+        return logits.scatter_add(1, followers, penalty)  # twice the same token: still -inf

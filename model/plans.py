@@ -35,6 +35,6 @@ def resolve(
     if "auto" not in makers:
         raise ValueError(
             f"plan={str(plan)!r}: nobody here makes plans. Install the kit (pip install -e .) or import "
-            "deskocr_kit.plan first; plan=None takes the references"
+            "deskocr_kit.plan first; plan=None takes the defaults"
         )
     return makers["auto"](model, None if plan == "auto" else Path(plan))

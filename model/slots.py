@@ -2,7 +2,8 @@
 torch.
 
 A `Slots` object is shared by all modules of one model: `model.slots.conv2d = other` changes every
-convolution. Nothing here asks which device it runs on; whoever exchanges a function knows.
+convolution. What a model starts with is in fast/: the functions here are what proofs compare with.
+Nothing here asks which device it runs on; whoever exchanges a function knows.
 
 Letters used for shapes in all of `model/`:
     b batch   n tokens   d width   h heads   k head dim   e experts   s side of a square map   c channels

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from deskocr_kit.census import Assume, DryRunError, census, census_ocr, judge, nearest, versions
 from deskocr_kit.census.verdicts import MEANING, composites
 from model import DeepseekOCRConfig, slots
+from model.fast import references
 from model.loading import skeleton
 from tests.golden import INDEX
 
@@ -191,8 +192,8 @@ def test_dry_prefill_differs_only_by_the_experts_it_assumes(real_and_dry):
 
 @pytest.fixture(scope="module")
 def real_and_dry(golden_model):
-    real = census_ocr(golden_model, "tiny")
-    return real, census_ocr(golden_model.config, "tiny", dtype=torch.float32)
+    real = census_ocr(golden_model, "tiny", plan=references())
+    return real, census_ocr(golden_model.config, "tiny", dtype=torch.float32, plan=references())
 
 
 def test_the_official_size_in_seconds(dry):
@@ -213,8 +214,18 @@ def test_flops_agree_with_the_published_count(dry):
 
 def test_syncs_of_the_reference(dry):
     """One token: per MoE layer one for the set of experts, one for each expert's rows; one to pick."""
-    assert dry.syncs("decode") == 11 * (1 + 1 + 6) + 1
-    assert dry.syncs("vision") == 0
+    original = census_ocr(plan=references(), mode="tiny")
+    assert original.syncs("decode") == 11 * (1 + 1 + 6) + 1
+    assert original.syncs("vision") == 0
+
+
+def test_syncs_of_the_default_in_vision(dry):
+    """A position table that does not fit the view comes to the host once per size, to be resized there."""
+    waits = [e for e in dry.select("vision") if e.call.waits]
+    assert {e.call.site.split(":")[0] for e in waits} == {"fast/position_tables.py"}
+    c = DeepseekOCRConfig()
+    # one page of a 1024 view and 640 tiles: the tiles' two grids, and two tables in SAM's global blocks
+    assert dry.syncs("vision") == 2 + 2 * len(c.sam.global_blocks)
 
 
 def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
@@ -223,11 +234,12 @@ def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
         return torch.einsum("nti,ntdi,nt->nd", slots.swiglu(both), down[ids], weights.to(x.dtype))
 
     config = golden_model.config
-    before = census_ocr(config, "tiny")
+    before = census_ocr(config, "tiny", plan=references())
     after = census_ocr(config, "tiny", plan={"moe": one_matmul})
     assert after.syncs("decode") == 1 < before.syncs("decode")
+    before_plan = golden_model.slots.moe
     census_ocr(golden_model, "tiny", plan={"moe": one_matmul})
-    assert golden_model.slots.moe is slots.moe
+    assert golden_model.slots.moe is before_plan
 
 
 # ---------------------------------------------------------------------- showing

@@ -70,7 +70,7 @@ def test_a_plan_from_elsewhere_is_refused_and_says_why(plan, key, value, tmp_pat
     assert auto(golden_model, path) == {}
     said = capsys.readouterr().err
     assert "does not fit" in said and f"{value} in the plan" in said and key in said
-    assert "deskocr prove --device cpu" in said and "references are used" in said
+    assert "deskocr prove --device cpu" in said and "defaults are used" in said
 
 
 def test_a_plan_for_another_dtype_is_refused(plan, tmp_path, capsys, golden_model):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from deskocr_kit.substitutes import ANY, SLOTS, ByCase, candidates, case_of, choose
-from deskocr_kit.substitutes import moe as moe_file
 from model import slots
+from model.fast import moe as moe_file
 from model.slots import Slots
 
 DTYPES = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}
@@ -77,7 +77,7 @@ def test_attention(name, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rel_pos_attention(name, dtype, monkeypatch):
     torch.manual_seed(0)
-    from deskocr_kit.substitutes import rel_pos_attention
+    from model.fast import rel_pos_attention
 
     for s, chunk in [(3, 1 << 22), (5, 700), (4, 1)]:  # the last: one row of the map at a time
         monkeypatch.setattr(rel_pos_attention, "CHUNK", chunk)
@@ -155,12 +155,12 @@ def test_gelu_erf_is_not_the_tanh_form():
 @pytest.mark.parametrize(
     ("slot", "name", "table", "sides"),
     [
-        ("resize_grid", "grid_once", (1, 8, 8, 6), (8, 5, 10)),
+        ("resize_grid", "grid_once", (1, 8, 8, 6), (6, 5, 10)),
         ("relative_table", "relative_once", (15, 4), (8, 5, 10)),
     ],
 )
 def test_tables_are_made_once_and_made_anew_when_they_change(slot, name, table, sides, monkeypatch):
-    from deskocr_kit.substitutes import position_tables
+    from model.fast import position_tables
 
     made = []
     real = getattr(slots, slot)

@@ -37,7 +37,10 @@ def inputs(slot: str, dtype=torch.float16) -> list[tuple]:
             (r(1, 2, 4, 16), r(1, 2, 4, 16), r(1, 2, 4, 16), torch.ones(1, 1, 4, 4).tril().bool()),
         ],
         "rel_pos_attention": [(r(2, 3, 16, 8), r(2, 3, 16, 8), r(2, 3, 16, 8), r(4, 4, 8), r(4, 4, 8))],
-        "moe": [(r(3, 16), r(5, 24, 16) / 4, r(5, 16, 12) / 4, ids, torch.rand(3, 2))],
+        "moe": [
+            (r(n, 16), r(5, 24, 16) / 4, r(5, 16, 12) / 4, ids[:n], torch.rand(n, 2))
+            for n in (3, 1)  # more pairs than experts, and fewer
+        ],
     }[slot]
 
 

@@ -4,9 +4,10 @@
     candidates("conv2d")        # {"reference": …, "unfold_einsum": …, "patchify": …, …}
     model.use_plan({"conv2d": candidates("conv2d")["patchify"]})
 
-One small file per slot. "reference" is the model's own implementation. Names that begin with "npu_" are
-operators of torch_npu; they need an NPU, and check themselves on their first use. Every other one runs
-everywhere and takes every input that its reference takes.
+One small file per slot; those that the network runs by default lie in model/fast/. "reference" is the plain
+implementation in model/slots.py. Names that begin with "npu_" are operators of torch_npu; they need an NPU,
+and check themselves on their first use. Every other one runs everywhere and takes every input that its
+reference takes.
 """
 
 from __future__ import annotations
@@ -46,18 +47,10 @@ def choose(slot: str, name: str) -> Callable:
 
 def _portable() -> dict[str, dict[str, Callable]]:
     from model import slots
+    from model.fast import moe, position_tables, rel_pos_attention
+    from model.fast.rotary import rotary_in_place
 
-    from . import (
-        attention,
-        conv2d,
-        masked_scatter,
-        moe,
-        ngram_guard,
-        place_images,
-        pointwise,
-        position_tables,
-        rel_pos_attention,
-    )  # fmt: skip
+    from . import attention, conv2d, masked_scatter, ngram_guard, place_images, pointwise
 
     return {
         "conv2d": {
@@ -86,12 +79,17 @@ def _portable() -> dict[str, dict[str, Callable]]:
         "attention": {"reference": slots.attention, "eager": attention.eager},
         "moe": {
             "reference": slots.moe,
+            "in_place": moe.in_place,
             "gathered": moe.gathered,
             "grouped": moe.grouped,
             "grouped_mm": moe.grouped_mm,
         },
         "rms_norm": {"reference": slots.rms_norm, "fused_rms_norm": pointwise.fused_rms_norm},
-        "rotary": {"reference": slots.rotary, "rotary_halves": pointwise.rotary_halves},
+        "rotary": {
+            "reference": slots.rotary,
+            "rotary_halves": pointwise.rotary_halves,
+            "rotary_in_place": rotary_in_place,
+        },
         "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
         "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
         "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},

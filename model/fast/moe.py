@@ -9,14 +9,40 @@ over the chosen experts is made in fp32 and rounded once, as in the reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.slots import swiglu
+from ..slots import swiglu
 
 
-def gathered(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def by_number_of_tokens(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """The default: `gathered` for few tokens, `grouped` for many.
+
+    On the host there is nobody to wait for, and copying weights side by side would double what is read. There
+    one token goes through its experts in place, and more than one are always grouped.
+    """
+    if x.device.type == "cpu":
+        return (in_place if len(x) == 1 else grouped)(x, gate_up, down, ids, weights)
+    return gathered(x, gate_up, down, ids, weights)
+
+
+def in_place(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """One token after the other, each chosen expert's weights read where they lie. Waits, so for the CPU."""
+    rows = [
+        F.linear(swiglu(F.linear(row[None], gate_up[expert])), down[expert])
+        for row, chosen in zip(x, ids.tolist(), strict=True)
+        for expert in chosen
+    ]
+    y = torch.cat(rows) if rows else x
+    return weighted_sum(y.view(*ids.shape, x.shape[-1]), weights).to(x.dtype)
+
+
+def gathered(
+    x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor, swiglu: Callable = swiglu
+) -> Tensor:
     """Few tokens: copy the chosen experts' weights side by side, two batched products. Never waits.
 
     Memory: the weights of n * top experts. With more pairs than there are experts that would be more than all
@@ -90,5 +116,5 @@ def unsort(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
 
 
 def weighted_sum(y: Tensor, weights: Tensor) -> Tensor:
-    """(n, top, d), (n, top) -> (n, d) in fp32 (or wider)."""
-    return (y.to(torch.promote_types(y.dtype, torch.float32)) * weights[..., None]).sum(1)
+    """(n, top, d), (n, top) fp32 -> (n, d) in fp32 (or wider): the product promotes y, in one operator."""
+    return (y * weights[..., None]).sum(1)

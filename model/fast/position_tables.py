@@ -12,14 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.slots import relative_table, resize_grid
+from ..slots import relative_table, resize_grid
 
 _kept: dict[tuple, tuple[weakref.ref, Tensor]] = {}
 
 
 def grid_once(table: Tensor, side: int) -> Tensor:
     """(1, s, s, d) -> (1, side, side, d): see model.slots.resize_grid."""
-    return _once(resize_grid, table, side)
+    return table if table.shape[1] == side else _once(resize_grid, table, side)
 
 
 def relative_once(table: Tensor, side: int) -> Tensor:
@@ -40,7 +40,8 @@ def _once(resize: Callable[[Tensor, int], Tensor], table: Tensor, side: int) -> 
     found = _kept.get(key)
     if found is not None and found[0]() is storage:
         return found[1]
-    result = resize(table.detach().cpu(), side).to(table.device).detach()
+    fits = resize is relative_table and len(table) == 2 * side - 1  # only indexed: it can stay where it is
+    result = resize(table.detach() if fits else table.detach().cpu(), side).to(table.device).detach()
     for old in [k for k, (alive, _) in _kept.items() if alive() is None or k[:-1] == key[:-1]]:
         del _kept[old]
     _kept[key] = (weakref.ref(storage), result)

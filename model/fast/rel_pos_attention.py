@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..slots import rel_pos_attention as reference
+
+WINDOW = 16  # a side up to which a map counts as a window; SAM's have 14
 CHUNK = 1 << 22  # scores held at once: 16 MiB in fp32, small beside the map and large beside a launch
 
 
@@ -24,6 +27,11 @@ def bias_parts(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]
     rows = torch.einsum("bhijk,ixk->bhijx", grid, rel_h)
     columns = torch.einsum("bhijk,jyk->bhijy", grid, rel_w)
     return rows, columns
+
+
+def by_size_of_map(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """The default: `two_step` for a whole map; in a window the bias is small and torch's attention faster."""
+    return (reference if rel_h.shape[0] <= WINDOW else two_step)(q, k, v, rel_h, rel_w)
 
 
 def two_step(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
