@@ -18,6 +18,7 @@ from ..substitutes.self_check import NeedsTorchNpu, error_of
 from .counting import Counts, counted
 from .probes import Probe
 
+ROOT = f"{Path(__file__).parents[2]}/"  # of this machine: no business of a report
 BUDGETS = Path(__file__).parents[1] / "data" / "budgets.json"
 SAMPLE_SECONDS = 2e-3  # one timed sample is at least this long, so that the clock's grain does not matter
 SLOW = 1.0  # a call beyond this is timed once
@@ -171,7 +172,7 @@ def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.devic
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
+    text = str(error).replace(ROOT, "").strip().splitlines()
     operator = getattr(error, "operator", None)
     return f"{operator}: {text[0]}" if operator and text else (text[0] if text else type(error).__name__)
 
