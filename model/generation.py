@@ -7,7 +7,7 @@ now and then.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -88,14 +88,20 @@ def _mask(tokens: Iterable[int], vocab: int, device: torch.device) -> Tensor | N
     return mask.to(device)
 
 
-def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> Iterator[None]:
     """How a CPU shall multiply one bf16 row with a matrix: by torch's own loop, which reads the matrix about
     twice as fast as oneDNN's general product (20 to 10 GB/s where it was measured, one thread of a Zen 4).
     Nothing changes for more rows, other dtypes and other devices.
     """
+    onednn = torch.backends.mkldnn  # its `flags` would set TF32 too, and warn
+    before = onednn.enabled
     if rows == 1 and model.device.type == "cpu" and model.dtype == torch.bfloat16:
-        return torch.backends.mkldnn.flags(enabled=False, deterministic=False, allow_tf32=False)
-    return contextlib.nullcontext()
+        onednn.enabled = False
+    try:
+        yield
+    finally:
+        onednn.enabled = before
 
 
 @torch.no_grad()
