@@ -94,14 +94,16 @@ def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> Iterator[None]
     twice as fast as oneDNN's general product (20 to 10 GB/s where it was measured, one thread of a Zen 4).
     Nothing changes for more rows, other dtypes and other devices.
     """
-    onednn = torch.backends.mkldnn  # its `flags` would set TF32 too, and warn
-    before = onednn.enabled
-    if rows == 1 and model.device.type == "cpu" and model.dtype == torch.bfloat16:
-        onednn.enabled = False
+    if rows != 1 or model.device.type != "cpu" or model.dtype != torch.bfloat16:
+        yield
+        return
+    # torch.backends.mkldnn.flags would set TF32 too and warn, its property fails where flags are frozen.
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
     try:
         yield
     finally:
-        onednn.enabled = before
+        torch._C._set_mkldnn_enabled(before)
 
 
 @torch.no_grad()
