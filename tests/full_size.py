@@ -192,6 +192,8 @@ def see_and_decode(model, figures: Figures) -> None:
     figures.note("prefill seconds", wall, "s", remark)
     remark = f"{(NEW_TOKENS - 1) / work:.2f} per second of CPU time; the first of {NEW_TOKENS} is prefill's"
     figures.note("decode", (NEW_TOKENS - 1) / span, "tokens/s", remark)
+    from deskocr_kit.bench.limits import active_bytes
+
     active = active_bytes(model)
     figures.note("read per token", active, "B", "weights that one decoded token needs")
     figures.note(
@@ -199,16 +201,6 @@ def see_and_decode(model, figures: Figures) -> None:
     )
     figures.note("whole peak (VmHWM)", status("VmHWM"), "B")
     figures.note("whole peak / weights", status("VmHWM") / figures["weights"], "x")
-
-
-def active_bytes(model) -> int:
-    """Bytes of weights that one decoded token reads: no vision, no embedding table, `top` of the experts."""
-    c, total = model.config.decoder, 0
-    for name, parameter in model.named_parameters():
-        if name.startswith(("model.layers.", "model.norm", "lm_head")):
-            share = c.experts_per_token / c.experts if ".experts." in name else 1
-            total += round(parameter.numel() * share) * parameter.element_size()
-    return total
 
 
 def enough_room(folder: Path) -> None:

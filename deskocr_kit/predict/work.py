@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
 
 from model import DeepseekOCRConfig
+from model.fast import references as original  # its expert loop and all
 from model.loading import skeleton
-from model.slots import Slots
 
 from ..bench.limits import LANGUAGE, VISION, active_bytes, weight_bytes
 from ..census import Census, census_ocr
@@ -40,11 +40,6 @@ class Work:
 
     plan: str
     phases: dict[str, Phase]
-
-
-def original() -> dict[str, Callable]:
-    """Every slot as the original project runs it, expert loop and all."""
-    return asdict(Slots())
 
 
 def portable() -> dict[str, Callable]:
