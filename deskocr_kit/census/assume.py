@@ -21,7 +21,7 @@ class DryRunError(RuntimeError):
 @dataclass
 class Assume:
     """distinct: of a `unique`; rows: of a `nonzero` or a bool-mask index; scalar: of an `item()`; sizes: the
-    sum of an int32 vector read back, spread evenly (how many rows each expert gets).
+    sum of a vector of integers read back, spread evenly (how many rows each expert gets).
 
     Each is a number, or a function of the tensor that is asked.
     """
@@ -59,7 +59,8 @@ class Assume:
             # The values are made up; distinct ones must be distinct, and a picked token must be finite.
             known = assume is not None and any(first is made for made in assume._distinct)
             dtype = kwargs.get("dtype") or first.dtype
-            if first.dtype == torch.int32 and first.dim() == 1 and getattr(assume, "sizes", None) is not None:
+            counts = first.dim() == 1 and not first.dtype.is_floating_point and not known
+            if counts and len(first) > 1 and getattr(assume, "sizes", None) is not None:
                 each, left = divmod(_need(assume, "sizes", name, first), len(first))
                 return True, each + (torch.arange(len(first)) < left).to(dtype)
             return True, torch.arange(len(first), dtype=dtype) if known else torch.ones(
