@@ -20,6 +20,7 @@ from .fast import DEFAULTS
 from .slots import Slots
 from .vision import ClipEncoder, SamEncoder, fuse, layout
 
+AT_ONCE = 1024 * 1024  # pixels; of more the activations leave the cache, which is slower and takes memory
 Page = tuple[Tensor, Tensor]  # crops (p, 3, t, t) or zeros, global view (1, 3, S, S)
 
 
@@ -56,8 +57,15 @@ class DeepseekOCRModel(nn.Module):
         self.slots = slots
 
     def see(self, pixels: Tensor) -> Tensor:
-        """Square views (b, 3, S, S) -> features (b, (S/64)**2, d). Cast to the dtype of the weights first."""
-        sam_map = self.sam_model(pixels.to(self.image_newline.dtype))
+        """Square views (b, 3, S, S) -> features (b, (S/64)**2, d). Cast to the dtype of the weights first.
+
+        All views in one batch, so that a device gets large operators; a CPU gets AT_ONCE pixels at a time.
+        """
+        pixels = pixels.to(self.image_newline.dtype)
+        most = max(1, AT_ONCE // pixels[0, 0].numel()) if pixels.device.type == "cpu" else len(pixels)
+        if len(pixels) > most:
+            return torch.cat([self.see(some) for some in pixels.split(most)])
+        sam_map = self.sam_model(pixels)
         return self.projector(fuse(self.vision_model(sam_map), sam_map))
 
 

@@ -73,7 +73,8 @@ def _portable() -> dict[str, dict[str, Callable]]:
         },
         "rel_pos_attention": {
             "reference": slots.rel_pos_attention,
-            "two_step": rel_pos_attention.two_step,
+            "chunked": rel_pos_attention.chunked,
+            "folded_products": rel_pos_attention.folded_products,
             "folded": rel_pos_attention.folded,
         },
         "attention": {"reference": slots.attention, "eager": attention.eager},

@@ -92,7 +92,7 @@ def test_substitutes_that_promise_not_to_wait(slot):
     promised = {
         "moe": ["gathered"],
         "ngram_guard": ["on_device"],
-        "rel_pos_attention": ["two_step", "folded"],
+        "rel_pos_attention": ["chunked", "folded_products", "folded"],
     }
     on_device = [a.to(NPU) if torch.is_tensor(a) else a for a in args]
     for name in promised[slot]:

@@ -1,0 +1,149 @@
+"""Ours against transformers' `unlimited_ocr` at the official size: `python -m tests.full_size_race`.
+
+Random weights in bf16, one thread, one process, in turn; the peer runs its fastest `experts_implementation`.
+The device is this machine's CPU. Needs Linux, transformers 5, 7 GB of disk, 17 GB of free memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from tests.full_size import Figures, GoldenTokenizer, child, enough_room
+
+ROUNDS, NEW_TOKENS = 3, 12
+TEXT = [0, *range(1000, 1200)]  # 201 positions: decoding is raced behind a text, vision on a page
+# What the engine promises against the best that transformers offers.
+DECODE_GAIN, VISION_GAIN, READ_SHARE = 1.4, 1.3, 0.7
+
+
+def decode_times(generate) -> list[float]:
+    """Seconds between tokens of one request; generate(note) calls note() at each."""
+    at: list[float] = []
+    generate(lambda *_: at.append(time.perf_counter()))
+    return [later - earlier for earlier, later in itertools.pairwise(at)]
+
+
+class Streamer:
+    """transformers' streamer protocol. It is given the prompt first; that is not a token."""
+
+    def __init__(self, note):
+        self.note, self.prompt = note, True
+
+    def put(self, _) -> None:
+        if not self.prompt:
+            self.note()
+        self.prompt = False
+
+    def end(self) -> None:
+        pass
+
+
+def contestants(folder: Path):
+    """Both models, and how each decodes and sees."""
+    import torch
+    from PIL import Image
+
+    from deskocr_kit.peer import load_peer, peer_inputs
+    from model import DeepseekOCRForCausalLM
+    from model.processing import build_inputs
+    from tests.recipes import synth_image
+
+    model = DeepseekOCRForCausalLM.from_pretrained(folder)
+    peer = load_peer(folder, model.config, model.dtype, "sdpa")
+    peer.generation_config.eos_token_id = None
+    ids = torch.tensor([TEXT])
+    page = Image.fromarray(synth_image(1280, 1920, 1))
+    given = build_inputs(GoldenTokenizer(), "<image>\nFree OCR.", page, "gundam")
+    asked = peer_inputs(given)
+    views, crops = asked["pixel_values"].to(model.dtype), asked["pixel_values_local"].to(model.dtype)
+
+    def ours(note):
+        model.generate(ids, max_new_tokens=NEW_TOKENS, eos_token_id=None, on_tokens=note)
+
+    def theirs(note):
+        streamer = Streamer(note)
+        mask = torch.ones_like(ids)
+        peer.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, streamer=streamer)
+
+    @torch.no_grad()
+    def we_see():
+        return [model.model.see(crops), model.model.see(views)]
+
+    @torch.no_grad()
+    def they_see():
+        return peer.model.get_image_features(views, crops, asked["num_local_patches"], asked["patches_grid"])
+
+    return model, peer, (ours, theirs), (we_see, they_see)
+
+
+def race(folder: Path) -> Figures:
+    """Medians of ROUNDS, in turn. Seconds by the clock, which is what reading from memory takes."""
+    import torch
+
+    from deskocr_kit import device as kit
+    from deskocr_kit.bench.limits import active_bytes, read_bandwidth
+    from deskocr_kit.bench.peer import EXPERTS
+
+    torch.set_num_threads(1)
+    figures, cpu = Figures(), torch.device("cpu")
+    model, peer, (ours, theirs), (we_see, they_see) = contestants(folder)
+    tried = {}
+    for name in EXPERTS:
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError, AttributeError):
+            peer.set_experts_implementation(name)
+            tried[name] = statistics.median(decode_times(theirs))
+            figures.note(f"peer, {name}", 1 / tried[name], "tokens/s")
+    peer.set_experts_implementation(min(tried, key=tried.get))
+    active = active_bytes(model)
+    gains, shares, rates = [], [], []
+    for _ in range(ROUNDS):
+        read = read_bandwidth(cpu)
+        a, b = statistics.median(decode_times(ours)), statistics.median(decode_times(theirs))
+        gains.append(b / a)
+        shares.append(active / a / read)
+        rates.append(1 / a)
+    figures.note("decode", statistics.median(rates), "tokens/s", f"of {[round(rate, 1) for rate in rates]}")
+    figures.note("decode gain", statistics.median(gains), "x", f"of {[round(gain, 2) for gain in gains]}")
+    figures.note("share of read bandwidth", statistics.median(shares), "", f"{active:,} B a token; {shares}")
+    seen = []
+    for _ in range(ROUNDS - 1):
+        seconds = []
+        for see in (we_see, they_see):
+            with kit.Timer(cpu) as timer:
+                see()
+            seconds.append(timer.seconds)
+        seen.append(seconds[1] / seconds[0])
+    figures.note("vision gain", statistics.median(seen), "x", f"of {[round(gain, 2) for gain in seen]}")
+    return figures
+
+
+def verify(figures: Figures) -> None:
+    """Raises AssertionError."""
+    assert figures["decode gain"] >= DECODE_GAIN
+    assert figures["vision gain"] >= VISION_GAIN
+    assert figures["share of read bandwidth"] >= READ_SHARE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, help="weights that `full_size.make` wrote; default: made anew")
+    folder = parser.parse_args().folder
+    with tempfile.TemporaryDirectory(prefix="deskocr-race-") as temporary:
+        if folder is None:
+            enough_room(Path(temporary))
+            folder = Path(temporary) / "weights"
+            child("make", folder, Path(temporary) / "made.json")
+        figures = race(folder)
+    verify(figures)
+
+
+if __name__ == "__main__":
+    main()
