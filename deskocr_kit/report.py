@@ -104,9 +104,14 @@ def tables(result: dict) -> list[Table]:
 
 
 def counts(result: dict) -> Table:
-    phases = result["counts"]["phases"]
-    rows = [[f"{key} ({what})", *(number(phases[p][key]) for p in phases)] for key, what in COUNTED.items()]
-    return "What the device is given to do", ["", *(f"per {p}" if p == "token" else p for p in phases)], rows
+    phases, page = result["counts"]["phases"], result["counts"].get("page")
+    parts = {f"per {name}" if name == "token" else name: part for name, part in phases.items()}
+    if page:  # a file of an earlier version has none
+        parts[f"page of {page['new_tokens']} tokens"] = page
+    rows = [
+        [f"{key} ({what})", *(number(part[key]) for part in parts.values())] for key, what in COUNTED.items()
+    ]
+    return "What the device is given to do", ["", *parts], rows
 
 
 def accuracy(result: dict) -> Table:

@@ -128,6 +128,9 @@ def test_phases_add_up(result):
 def test_counts_and_limits(result):
     phases, limits = result["counts"]["phases"], result["limits"]
     assert phases["token"]["launches"] > 0 and phases["vision"]["launches"] > 0
+    page = result["counts"]["page"]
+    assert page["new_tokens"] == result["pages"][0]["new_tokens"] > 1
+    assert page["launches"] > phases["vision"]["launches"] + phases["prefill"]["launches"]
     rate = result["summary"]["all"]["tokens_per_second"]
     share = limits["active_bytes_per_token"] * rate / limits["read_bytes_per_second"]
     assert limits["bandwidth_share"] == pytest.approx(share)
@@ -187,6 +190,19 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     jsonschema.validate(kept, SCHEMA)
     assert not kept["complete"] and kept["stopped"] == "interrupted" and kept["pages"] and kept["summary"]
     assert "Traceback" not in told and (tmp_path / FILE).read_text() == "an earlier result"
+
+
+def test_the_command_measures_a_given_page_and_says_where(tmp_path):
+    page = ROOT / "model" / "nano" / "pages" / "2_invoice.png"
+    command = [sys.executable, "-m", "deskocr_kit", "bench", str(page), "--device", "cpu", "--repeats", "1"]
+    done = subprocess.run(
+        [*command, "--warmup", "0", "--max-tokens", "20", "--compare", "original", "--out", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / FILE) in done.stderr and "not measured by this kit" in done.stdout
+    (read,) = load(tmp_path / FILE)["pages"]
+    assert read["name"] == "2_invoice.png" and read["new_tokens"] <= 20
 
 
 # ---------------------------------------------------------------------- against another

@@ -18,10 +18,11 @@ def difference(more: Counts, less: Counts, over: int = 1) -> dict:
     return {key: (getattr(more, key) - getattr(less, key)) / over for key in KEYS}
 
 
-def count(model, inputs: dict) -> dict:
-    """{"vision", "prefill", "token", "page"}: launches, waits, bytes; a page is read to its own end.
+def count(model, inputs: dict, new_tokens: int) -> dict:
+    """Launches, waits, bytes of "vision", "prefill", "token", and of a page of `new_tokens` tokens.
 
-    vision: the towers, and placing their vectors; prefill: with the choice of the first token.
+    vision: the towers, and placing their vectors; prefill: with the choice of the first token; page: their
+    sum, and `new_tokens` - 1 times a token.
     """
     import torch
 
@@ -37,7 +38,15 @@ def count(model, inputs: dict) -> dict:
     tokens["vision"] = {key: asdict(vision)[key] for key in KEYS}
     tokens["prefill"] = difference(seen[1], vision)
     tokens["token"] = per_token
-    return {"how": how(device), "tokens_counted": TOKENS, "phases": tokens, **by_operator(model, inputs)}
+    page = {key: tokens["vision"][key] + tokens["prefill"][key] for key in KEYS}
+    page = {key: page[key] + (new_tokens - 1) * per_token[key] for key in KEYS}
+    return {
+        "how": how(device),
+        "tokens_counted": TOKENS,
+        "phases": tokens,
+        "page": {"new_tokens": new_tokens, **page},
+        **by_operator(model, inputs),
+    }
 
 
 def how(device) -> str:

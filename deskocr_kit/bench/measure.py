@@ -70,7 +70,7 @@ def steps(spec: Spec, result: dict):
     if peak:
         remember_peak(result, device, before)
     inputs = inputs_of(reader, pages[0].image, spec.prompt, mode)
-    result["counts"] = counts.count(reader.model, inputs)
+    result["counts"] = counts.count(reader.model, inputs, result["pages"][0]["new_tokens"])
     yield
     result["limits"] = limits.measure(reader.model, inputs, not simulated)
     rate = result.get("summary", {}).get("all", {}).get("tokens_per_second")
