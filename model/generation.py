@@ -15,7 +15,7 @@ from torch import Tensor
 from .decoder import KVCache
 from .health import explain_nonfinite
 from .modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
-from .ngram import DeviceGuard
+from .ngram import DeviceGuard, by_token
 
 FROM_CONFIG = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded for nothing, and 1/16 of a wait is paid per token
@@ -44,22 +44,24 @@ class Choice:
     whether the logits of each were finite. Both are read by `look`, the only place where the host waits.
     """
 
-    def __init__(self, input_ids: Tensor, new: int, vocab: int, device, ends, pad: int, never, guard: tuple):
+    def __init__(
+        self, input_ids: Tensor, new: int, vocab: int, device, ends, early: int, pad: int, never, guard: tuple
+    ):
         b, self.at = input_ids.shape
-        self.seen = self.at
+        self.seen, self.may_end = self.at, self.at + early
         self.said = torch.full((b, self.at + new), pad, dtype=torch.long, device=device)
         self.said[:, : self.at] = input_ids.to(device)
         self.sound = torch.ones(self.at + new, dtype=torch.long, device=device)
         self.done = torch.zeros(b, dtype=torch.bool, device=device)
         self.ends = torch.tensor(sorted(ends), dtype=torch.long).to(device)[None] if ends else None
-        self.never, self.pad = _mask(never, vocab, device), pad
-        self.too_early = _mask({*never, *ends}, vocab, device)
+        self.never, self.pad = by_token(vocab, False, never, True, device) if never else None, pad
+        self.too_early = by_token(vocab, False, {*never, *ends}, True, device) if early else None
         self.guard = DeviceGuard(self.said, self.at, *guard, vocab)
 
-    def pick(self, logits: Tensor, early: bool) -> Tensor:
+    def pick(self, logits: Tensor) -> Tensor:
         """Greedy choice from logits (b, vocab) fp32 -> (b, 1); samples that have ended get the padding."""
         logits = self.guard.apply(logits)
-        forbidden = self.too_early if early else self.never
+        forbidden = self.too_early if self.at < self.may_end else self.never
         if forbidden is not None:
             logits = logits.masked_fill(forbidden, -torch.inf)
         value, token = logits.max(dim=-1)
@@ -77,15 +79,6 @@ class Choice:
         since = slice(self.seen, self.at)
         self.seen = self.at
         return torch.cat((self.said[:, since], self.sound[None, since])).T.tolist()
-
-
-def _mask(tokens: Iterable[int], vocab: int, device: torch.device) -> Tensor | None:
-    listed = [token for token in tokens if 0 <= token < vocab]
-    if not listed:
-        return None
-    mask = torch.zeros(vocab, dtype=torch.bool)
-    mask[listed] = True
-    return mask.to(device)
 
 
 @contextlib.contextmanager
@@ -163,20 +156,21 @@ def generate(
     )
     device = model.device
     choice = Choice(
-        input_ids, max_new_tokens, model.config.decoder.vocab, device, ends, pad_token_id,
+        input_ids, max_new_tokens, model.config.decoder.vocab, device, ends, min_new_tokens, pad_token_id,
         frozenset(suppress_tokens), (no_repeat_ngram_size, ngram_window, tuple(ngram_whitelist)),
     )  # fmt: skip
     if look_every is None:
         look_every = 1 if on_tokens is not None or device.type == "cpu" else LOOK_EVERY
 
-    embeds = model.embed(input_ids, images, images_seq_mask, images_spatial_crop)
+    # The ids are on the device already, so of a page only its pixels, its mask and its ids go up, once.
+    embeds = model.embed(choice.said[:, :n], images, images_seq_mask, images_spatial_crop)
     mask, positions = padding(attention_mask, input_ids.shape, device)
     length = n + max_new_tokens
     cache = KVCache(model.config.decoder, b, length, embeds.dtype, device)
     visible = None
     if mask is not None:
         visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=device)
-        visible[:, 0, 0, :n] = attention_mask.to(device).bool()
+        visible[:, 0, 0, :n] = attention_mask.bool().to(device)
     logits = prefill(model, embeds, positions, mask, cache)
     position = positions[:, -1:]
 
@@ -184,7 +178,7 @@ def generate(
     done = [False] * b
     with one_row_products(model, b):
         for step in range(max_new_tokens):
-            token = choice.pick(logits, step < min_new_tokens)
+            token = choice.pick(logits)
             if (step + 1) % look_every == 0 or step + 1 == max_new_tokens:
                 for *tokens, sound in choice.look():
                     if not sound:

@@ -281,7 +281,7 @@ def padding(
     b, n = shape
     if attention_mask is None or bool(attention_mask.all()):
         return None, torch.arange(n, device=device).expand(b, n)
-    attended = attention_mask.to(device).bool()
+    attended = attention_mask.bool().to(device)
     positions = (attended.long().cumsum(1) - 1).masked_fill(
         ~attended, 1
     )  # 1 on padding, as transformers' generate
