@@ -3,8 +3,8 @@
     python -m deskocr_kit.claims                                 # all checks, writes reports/claims.md
     python -m deskocr_kit.claims conv2d-missing --device npu     # one check, on a device
 
-The claims are data (data/claims.json); the checks are in claims_checks.py. An outcome is what a check
-returned in this run: "holds", "fails", or "needs a device" where nothing at hand can decide it.
+The claims are data (data/claims.json); the checks are in claims_checks.py and claims_reading.py. An outcome
+is what a check returned in this run: "holds", "fails", or "needs a device" where nothing at hand decides.
 """
 
 from __future__ import annotations

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from model.fast import references
-
-from . import device as devices
-from .census import census_ocr, versions
-from .census.verdicts import table
-from .claims import FAILS, HOLDS, NEEDS, Outcome
-from .metrics import cer
+from .census import versions
+from .census.verdicts import judge, table
+from .claims import FAILS, HOLDS, Outcome
+from .claims_reading import cann_84, fallback_cost, fp16, load_time, one_page, speed, success
+from .claims_setting import Setting
 
 VERSIONS = Path(__file__).resolve().parent / "data" / "ascend_versions.json"
 # in, out, kernel, stride, padding, side: the five convolutions that run, at 640 px, an eighth as wide
@@ -31,32 +27,7 @@ SHAPES = [
     (64, 128, 3, 2, 1, 20),
 ]
 EQUAL = 1e-4  # relative, fp32: sums in another order; HF32 on an NPU would show as 1e-3
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where the checks run. `npu` is True on a real NPU only: a simulated one decides nothing about NPUs."""
-
-    device: torch.device
-    name: str
-    npu: bool
-    model: str | None
-
-    @classmethod
-    def on(cls, device: str, model: str | None) -> Setting:
-        where = devices.pick(device, quiet=True)
-        simulated = devices.is_simulated(where)
-        told = devices.describe(where)
-        name = f"{told['name']} ({'simulated, ' if simulated else ''}torch {told['torch']})"
-        return cls(where, name, where.type == "npu" and not simulated, model)
-
-    @property
-    def official(self) -> bool:
-        """Whether the checkpoint at hand is of the official size."""
-        from .checkpoints import find_checkpoint
-
-        path = find_checkpoint(self.model or "nano") / "config.json"
-        return path.exists() and json.loads(path.read_text()).get("num_hidden_layers") == 12
+EQUAL_FP16 = 2e-3  # relative to fp32: inputs and result rounded to 11 bits
 
 
 def relative(ours, reference) -> float:
@@ -70,17 +41,37 @@ def kernels(operator: str) -> dict[str, bool]:
     return {v: table(v)[operator]["PrivateUse1"] == "1" for v in versions()}
 
 
-def _missing(operator: str, try_it: Callable[[torch.device], float], here: Setting) -> Outcome:
-    """«The NPU lacks this»: by a run on an NPU, else by the published wheels."""
-    if here.npu:
-        try:
+def _missing(operator: str, call: tuple, try_it: Callable[[torch.device], float], here: Setting) -> Outcome:
+    """«The NPU lacks this»: by a run on an NPU, else by the published wheels. call: (shape, dtype) of the
+    arguments, by which the wheel's verdict is asked.
+    """
+    if not here.npu:
+        found = kernels(operator)
+        meta = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in call]
+        told = [
+            f"torch_npu {v}: {'a kernel' if has else 'none'}"
+            + _why(judge(operator, "launch", meta, version=v))
+            for v, has in found.items()
+        ]
+        return Outcome(FAILS if all(found.values()) else HOLDS, f"{operator} as published: {'; '.join(told)}")
+    one = torch.eye(4, device=here.device)
+    assert torch.equal((one @ one).cpu(), torch.eye(4)), "the device does not multiply matrices"  # a control
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             error = try_it(here.device)
-        except (RuntimeError, NotImplementedError) as problem:
-            return Outcome(HOLDS, f"{type(problem).__name__}: {str(problem).splitlines()[0]}", here.name)
-        return Outcome(FAILS if error < EQUAL else HOLDS, f"runs, relative error {error:.1e}", here.name)
-    found = kernels(operator)
-    told = ", ".join(f"torch_npu {v}: {'a kernel' if has else 'none'}" for v, has in found.items())
-    return Outcome(FAILS if all(found.values()) else HOLDS, f"{operator}: {told}")
+    except (RuntimeError, NotImplementedError) as problem:
+        return Outcome(HOLDS, f"{type(problem).__name__}: {str(problem).splitlines()[0]}", here.name)
+    registered = torch._C._dispatch_has_kernel_for_dispatch_key(operator, "PrivateUse1")
+    if not registered or any("fall back to run on the CPU" in str(w.message) for w in said):
+        return Outcome(HOLDS, "runs on the host CPU: the device has no kernel", here.name)
+    word = FAILS if error < EQUAL_FP16 else HOLDS
+    wrong = "" if word == FAILS else ", which is wrong"
+    return Outcome(word, f"runs on the device in fp16, relative error {error:.1e}{wrong}", here.name)
+
+
+def _why(verdict) -> str:
+    return f", but {verdict}: {verdict.why}" if verdict.why else ""
 
 
 def convolutions(seed: int = 0):
@@ -95,10 +86,12 @@ def convolutions(seed: int = 0):
 def conv2d_missing(facts: dict, here: Setting) -> Outcome:
     def try_it(device):
         return max(
-            relative(F.conv2d(x.to(device), w.to(device), b, s, p), y) for x, w, b, s, p, y in convolutions()
+            relative(F.conv2d(x.half().to(device), w.half().to(device), b, s, p), y)
+            for x, w, b, s, p, y in convolutions()
         )
 
-    return _missing("aten::convolution", try_it, here)
+    call = (((1, 3, 1024, 1024), torch.float16), ((768, 3, 16, 16), torch.float16))
+    return _missing("aten::convolution", call, try_it, here)
 
 
 def unfold_einsum(x, w, stride, padding, printed: bool):
@@ -133,9 +126,11 @@ def unfold_as_printed(facts: dict, here: Setting) -> Outcome:
 
 def six_convolutions(facts: dict, here: Setting) -> Outcome:
     run = {e.call.module for e in one_page().select(operator="convolution")}
-    stored = [n for n, shape in official_shapes().items() if len(shape) == 4 and "pos_embed" not in n]
+    stored = {n for n, shape in official_shapes().items() if len(shape) == 4 and "pos_embed" not in n}
+    idle = [n for n in sorted(stored) if not any(module and module in n for module in run)]
     word = HOLDS if len(run) == facts["figure"] else FAILS
-    return Outcome(word, f"{len(run)} layers run; the checkpoint holds {len(stored)}")
+    evidence = f"{len(run)} layers run; the checkpoint holds {len(stored)}, of which a page never uses "
+    return Outcome(word, evidence + (", ".join(idle) or "none"))
 
 
 def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
@@ -143,9 +138,11 @@ def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
         x, mask, source = torch.zeros(120, 64), torch.zeros(120, 1, dtype=torch.bool), torch.randn(111, 64)
         mask[4:115] = True
         y = x.clone().masked_scatter_(mask, source)
-        return relative(x.to(device).masked_scatter_(mask.to(device), source.to(device)), y)
+        x, mask, source = x.half().to(device), mask.to(device), source.half().to(device)
+        return relative(x.masked_scatter_(mask, source), y)
 
-    return _missing("aten::masked_scatter_", try_it, here)
+    call = (((913, 1280), torch.float16), ((913, 1), torch.bool), ((903, 1280), torch.float16))
+    return _missing("aten::masked_scatter_", call, try_it, here)
 
 
 def masked_scatter_patched(facts: dict, here: Setting) -> Outcome:
@@ -161,40 +158,6 @@ def masked_scatter_patched(facts: dict, here: Setting) -> Outcome:
     return Outcome(word, f"{changed} of {int(mask.sum())} rows of the base changed", here.name)
 
 
-def fallback_cost(facts: dict, here: Setting) -> Outcome:
-    if not here.npu:
-        calls = [e for e in one_page().select() if "masked_scatter" in e.call.operator]
-        n = sum(e.count for e in calls)
-        return Outcome(NEEDS, f"{n} call in the {one_page().launches()} launches of one page and one token")
-    from .substitutes import candidates
-
-    def seconds(function) -> float:
-        reader = _reader(here)
-        reader.model.use_plan({"place_images": function})
-        page = _pages()[0][0]
-        reader.read(page, "free")  # warm
-        with devices.Timer(here.device) as timer:
-            reader.read(page, "free")
-        return timer.seconds
-
-    known = candidates("place_images")
-    ratio = seconds(known["cpu_fallback"]) / seconds(known["cumsum_where"])
-    return Outcome(
-        HOLDS if facts["low"] <= ratio <= facts["high"] else FAILS, f"ratio {ratio:.2f}", here.name
-    )
-
-
-def cann_84(facts: dict, here: Setting) -> Outcome:
-    releases = json.loads(VERSIONS.read_text())["cann_releases"]
-    found = [r for r in releases if r.startswith(facts["release"])]
-    near = [r for r in releases if r.startswith(("8.3", "8.5"))]
-    if found:
-        return Outcome(NEEDS, f"released: {', '.join(found)}; the factor has to be measured")
-    return Outcome(
-        FAILS, f"no release {facts['release']} among {len(releases)}; around it: {', '.join(near)}"
-    )
-
-
 def version_pair(facts: dict, here: Setting) -> Outcome:
     sets = json.loads(VERSIONS.read_text())["torch_npu_sets"]
     fits = next((s["cann"] for s in sets if facts["torch_npu"] in s["torch_npu"]), None)
@@ -202,12 +165,6 @@ def version_pair(facts: dict, here: Setting) -> Outcome:
     right = [v for s in sets if s["cann"] == facts["cann"] for v in s["torch_npu"] if v.startswith(same_line)]
     evidence = f"{facts['torch_npu']} is built for CANN {fits}; for {facts['cann']} it is {', '.join(right)}"
     return Outcome(HOLDS if fits == facts["cann"] else FAILS, evidence)
-
-
-@functools.lru_cache
-def one_page():
-    """The census of one page at the official size, dry, as the original runs it: claims are about that."""
-    return census_ocr(plan=references())
 
 
 def official_shapes() -> dict[str, list[int]]:
@@ -237,73 +194,6 @@ def architecture(facts: dict, here: Setting) -> Outcome:
     }
     told = ", ".join(f"{name} {size / 1e6:.0f} M" for name, size in sizes.items())
     return Outcome(FAILS if sizes["CLIP"] else HOLDS, f"{told}: a CLIP encoder stands between the two")
-
-
-def fp16(facts: dict, here: Setting) -> Outcome:
-    from .commands.census import page_of
-    from .commands.demo import sample_pages
-    from .compare import headroom
-    from .reader import Reader
-
-    reader = Reader.load(here.model or "nano", "cpu", "fp32")
-    inputs = page_of(reader, sample_pages()[0][0], reader.settings["mode"])
-    found = headroom(reader.model, lambda: reader.model(**inputs, logits_to_keep=1))
-    share = max(found.layers.values()) / 65504
-    told = f"{reader.name}: the largest layer output is {share:.1%} of 65504"
-    beyond = [p for p in found.needs_fp32() if p.module]
-    told += f"; beyond it: {', '.join(p.operator for p in beyond)}" if beyond else ""
-    word = (FAILS if share >= 1 else HOLDS) if here.official else NEEDS
-    return Outcome(word, told, f"CPU, checkpoint {reader.name}")
-
-
-def load_time(facts: dict, here: Setting) -> Outcome:
-    if not (here.npu and here.official):
-        return Outcome(NEEDS, "the official weights and an NPU")
-    start = time.perf_counter()
-    _reader(here)
-    took = time.perf_counter() - start
-    return Outcome(HOLDS if took <= facts["figure"] * 1.1 else FAILS, f"{took:.1f} s", here.name)
-
-
-def speed(facts: dict, here: Setting) -> Outcome:
-    if not (here.npu and here.official):
-        return Outcome(NEEDS, "the official weights and an NPU")
-    reader, characters, seconds = _reader(here), 0, 0.0
-    for page, _ in _pages():
-        reading = reader.read(page, "free")
-        characters, seconds = characters + len(reading.text), seconds + reading.seconds
-    rate = characters / seconds
-    return Outcome(HOLDS if rate >= 0.9 * facts["figure"] else FAILS, f"{rate:.1f} characters/s", here.name)
-
-
-def success(facts: dict, here: Setting) -> Outcome:
-    bound = 0.05 ** (1 / facts["trials"])  # Clopper-Pearson, one-sided 95 %, no failure seen
-    shown = f"{facts['trials']} of {facts['trials']} shows no more than a rate above {bound:.0%}"
-    if not (here.npu and here.official):
-        return Outcome(NEEDS, shown)
-    reader = _reader(here)
-    good = [
-        not r.truncated and cer(r.text, truth.strip()) <= 0.1
-        for page, truth in _pages()
-        for r in [reader.read(page, "free")]
-    ]
-    return Outcome(
-        HOLDS if all(good) else FAILS, f"{sum(good)} of {len(good)} pages read; {shown}", here.name
-    )
-
-
-def _reader(here: Setting):
-    from .reader import Reader
-
-    return Reader.load(here.model or "nano", str(here.device), "fp16")
-
-
-def _pages() -> list[tuple]:
-    from model.processing import load_image
-
-    from .commands.demo import sample_pages
-
-    return [(load_image(path), text) for path, text in sample_pages()]
 
 
 CHECKS: dict[str, Callable[[dict, Setting], Outcome]] = {
