@@ -73,6 +73,13 @@ def test_values_are_asked_for_and_waits_are_seen():
     assert told.launches() == found.launches() and len(told.assumed) == 2
 
 
+def test_a_recurrent_layer_is_the_kernel_of_the_wheels_not_the_cpus():
+    for made in (nn.LSTM(4, 4), nn.GRU(4, 4)):
+        found = census(made, torch.zeros(3, 1, 4))
+        (entry,) = found.select(operator=f"{type(made).__name__.lower()}.input")
+        assert entry.count == 1 and entry.verdict.word == "kernel" and not found.worst()
+
+
 def test_a_transformers_model():
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -134,6 +141,8 @@ def meta(shape, dtype=torch.float16):
         ("aten::not_yet_there", (), "", "2.13.0", "unknown"),
         ("mylib::op", (), "", "2.13.0", "unknown"),
         ("aten::add.Tensor", (meta((2,), torch.float64),), "", "2.13.0", "AI CPU"),
+        ("aten::convolution", (meta((1, 3, 8, 8), torch.float64),), "", "2.6.0.post5", "AI CPU"),
+        ("aten::mkldnn_rnn_layer", (meta((2, 2)),), "", "2.13.0", "unknown"),
     ],
 )
 def test_verdict(name, args, options, version, word):

@@ -54,7 +54,11 @@ def product(args: tuple):
     """The bare matrix product of a layer on operands that lie ready: no convolution made of it is faster.
 
     Where a native convolution already runs near the CPU's peak (AVX512-BF16 without tiles) this, and not the
-    bound in the table, is what a substitute can be held to.
+    bound in the table, is what a substitute can be held to. One core of a Zen 5 at 1x1, in parts of native:
+    rows first 0.82 (0.77 where the rows lie ready, 0.76 into a result that is there), weights first 0.81,
+    batched 0.80. All of them run at 195 to 206 GFLOP/s, and so does a product of two squares of 2048 (199):
+    0.6 would take 260. With the channels innermost, as the model has them there, native takes as long as
+    the product.
     """
     x, weight = args[:2]
     rows = torch.randn(F.conv2d(*args)[0, 0].numel(), weight[0].numel()).to(x.dtype)

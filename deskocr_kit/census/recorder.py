@@ -40,6 +40,8 @@ ONE_CALL = {
     "__matmul__": "aten::matmul",
     "softmax": "aten::softmax.int",
     "isfinite": "aten::isfinite",
+    "lstm": "aten::lstm.input",
+    "gru": "aten::gru.input",
 }
 # Start nothing, though their schema does not say that they are views.
 SILENT = NO_LAUNCH | {"aten::_unsafe_view", "aten::lift_fresh", "aten::detach", "aten::alias"}

@@ -98,6 +98,10 @@ def _float_mask(args: tuple) -> bool:
 
 def _special(name: str, args: tuple, options: str, version: str) -> Verdict | None:
     """What neither table nor dtype tells: routes that were traced in the published wheels."""
+    if name.startswith("aten::mkldnn_") or name.endswith("_for_cpu"):
+        return Verdict("unknown", "only the CPU goes this way: take the census on meta to see a device's")
+    if any(str(getattr(a, "dtype", "")) in ("torch.float64", "torch.complex128") for a in args):
+        return Verdict("AI CPU", "64-bit floats: few AI Core kernels take them", "torch_npu documentation")
     if name == "aten::scaled_dot_product_attention" and (_float_mask(args) or "attn_mask=float" in options):
         return Verdict(
             "slow kernel", "a float mask takes the unfused fp32 path, 12 kernels", "op trace, 2.6.0.post5"
@@ -112,8 +116,6 @@ def _special(name: str, args: tuple, options: str, version: str) -> Verdict | No
         return Verdict(
             "slow kernel", "computed with the tanh formula: up to 5e-4 off", "op-plugin, aclnnGelu"
         )
-    if any(str(getattr(a, "dtype", "")) in ("torch.float64", "torch.complex128") for a in args):
-        return Verdict("AI CPU", "64-bit floats: few AI Core kernels take them", "torch_npu documentation")
     return None
 
 
