@@ -6,6 +6,8 @@ decoder, with the plan. Random weights: nothing is read, but every byte moves as
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -44,6 +46,7 @@ def page() -> dict:
     )
 
 
+@functools.cache
 def plan(profile: str) -> dict:
     """Proved here, at the official sizes, for the two slots that this profile can lack."""
     report = prove(f"npu-sim:{profile}", ["fp16"], "official-sizes", ["conv2d", "place_images"], repeats=1)
