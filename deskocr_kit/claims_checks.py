@@ -49,8 +49,9 @@ def _missing(operator: str, call: tuple, try_it: Callable[[torch.device], float]
         found = kernels(operator)
         meta = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in call]
         told = [
-            f"torch_npu {v}: {'a kernel' if has else 'none'}"
-            + _why(judge(operator, "launch", meta, version=v))
+            f"torch_npu {v}: a kernel{_why(judge(operator, 'launch', meta, version=v))}"
+            if has
+            else f"torch_npu {v}: none"
             for v, has in found.items()
         ]
         return Outcome(FAILS if all(found.values()) else HOLDS, f"{operator} as published: {'; '.join(told)}")
