@@ -40,9 +40,12 @@ class Capture:
 
 
 def decode(raw: bytes) -> str:
-    """Text of a captured file: UTF-8, or UTF-16 with a mark (Windows' `>`); odd bytes are replaced."""
+    """Text of a captured file: UTF-8, or UTF-16 (Windows' `>`); odd bytes are replaced."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw.decode("utf-16", errors="replace")
+    for byte, coding in ((1, "utf-16-le"), (0, "utf-16-be")):  # without its mark: every second byte is 0
+        if len(raw) > 8 and raw[byte::2].count(0) > 0.9 * (len(raw) // 2) and 0 not in raw[1 - byte :: 2]:
+            return raw.decode(coding, errors="replace")
     return raw.decode("utf-8-sig", errors="replace")
 
 
@@ -82,6 +85,7 @@ def read(source: str | Path) -> Capture:
         raise ValueError(
             f"{path}: holds none of {', '.join(FILES)}. Capture them with `deskocr doctor --bundle FILE`."
         )
+    _note_refusals(capture)
     return capture
 
 
@@ -105,6 +109,25 @@ def cann_homes(environ: dict[str, str] | None = None) -> list[str]:
         ):
             found.append(candidate)
     return found
+
+
+#: What a shell or `cat` says in place of a text, however it is worded: the file or the program is not there.
+_NOT_THERE = re.compile(
+    r"no such file or directory|command not found|not recognized|: not found\s*$|executable file not found"
+    r"|没有那个文件或目录|未找到命令",
+    re.I,
+)
+
+
+def _note_refusals(capture: Capture) -> None:
+    """A file that holds only a shell's refusal was not captured: say so in the shell's own words."""
+    for name in list(capture.files):
+        lines = [line.strip() for line in capture.files[name].splitlines() if line.strip()]
+        spoken = [line for line in lines if not line.startswith("$ ")]
+        by_npu_smi = spoken and spoken[0].startswith("npu-smi: error while loading")
+        if len(spoken) == 1 and _NOT_THERE.search(spoken[0]) and not by_npu_smi:
+            capture.notes[name] = spoken[0][:200]
+            del capture.files[name]
 
 
 def _version_files(homes: list[str]) -> dict[str, list[str]]:
@@ -163,16 +186,25 @@ def live(npu_smi: tuple[str | None, str]) -> Capture:
     return capture
 
 
+_ENV_LINE = re.compile(
+    r"\s*(?:(?:export|declare\s+-\w+|typeset\s+-\w+|set)\s+(?P<alone>[A-Za-z_]\w*)\s*$"
+    r"|(?:export\s+|declare\s+-\w+\s+|typeset\s+-\w+\s+|set\s+)?(?P<name>[A-Za-z_][\w.()%]*)=(?P<value>.*)$)"
+)
+
+
 def parse_env(text: str) -> dict[str, str]:
-    """Output of `env`, `export -p` or `declare -x` -> dict. A line without `=` continues a value."""
+    """Output of `env` (also `-0`), `export -p` or `declare -x` -> dict. A line without `=` continues a value."""
     out: dict[str, str] = {}
     last = None
-    for line in text.replace("\r", "").splitlines():
-        match = re.match(r"\s*(?:export\s+|declare\s+-\w+\s+|set\s+)?([A-Za-z_][\w.()%]*)=(.*)$", line)
-        if match:
-            last, value = match.group(1), match.group(2).strip()
+    for line in text.replace("\r", "").replace("\0", "\n").splitlines():
+        match = _ENV_LINE.match(line)
+        if match and match["value"] is None:  # `export NAME`: marked for export, without a value
+            last = None
+        elif match:
+            last, value = match["name"], match["value"].strip()
             if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-                value = value[1:-1]
+                quote, value = value[0], value[1:-1]
+                value = re.sub(r'\\(["$`\\])', r"\1", value) if quote == '"' else value.replace("'\\''", "'")
             out[last] = value
         elif last and line.strip() and not line.lstrip().startswith("#"):
             out[last] += "\n" + line
@@ -181,6 +213,8 @@ def parse_env(text: str) -> dict[str, str]:
 
 _PIP_LINES = (
     r"([A-Za-z0-9][\w.-]*)\s*===?\s*([\w.+!-]+)",
+    r"([A-Za-z0-9][\w.-]*)=(\d[\w.+!-]*)(?:=\S*)?$",  # conda's export
+    r"([A-Za-z0-9][\w.-]*)\s+\((\d[\w.+!-]*)[,)]",  # pip before 10
     r"([A-Za-z0-9][\w.-]*)\s*@\s*\S*[-_](\d+\.\d[\w.+]*?)(?=-(?:cp|py)\d|\.whl|\.tar|\.zip)",
     r"([A-Za-z0-9][\w.-]*)\s+v?(\d[\w.+!-]*)(\s|$)",  # list
 )
@@ -189,11 +223,14 @@ _PIP_LINES = (
 def parse_pip(text: str) -> dict[str, str]:
     """`pip list`, `pip list --format=json`, `pip freeze` or `conda list` -> {normalised name: version}."""
     text = text.strip()
-    if text.startswith("["):
+    if found := re.search(r"^\[\s*(?=[{\]])", text, re.M):  # pip's own notices may stand before and after it
         try:
-            return {normal(d["name"]): str(d.get("version", "")) for d in json.loads(text)}
+            rows, _ = json.JSONDecoder().raw_decode(text, found.start())
+            return {normal(d["name"]): str(d.get("version", "")) for d in rows}
         except (ValueError, TypeError, KeyError):
-            return {}  # a cut-off JSON list holds nothing that the line forms below would read
+            # a list that was cut off: what is whole in it
+            pairs = re.findall(r'"name":\s*"([^"]+)",\s*"version":\s*"([^"]+)"', text)
+            return {normal(name): version for name, version in pairs}
     out: dict[str, str] = {}
     for line in text.splitlines():
         line = line.strip()

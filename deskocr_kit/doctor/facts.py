@@ -54,13 +54,6 @@ def collect(capture: Capture) -> dict:
     driver, firmware: {version, innerversion, ...}; packages: {normalised name: version}; env: what matters.
     """
     env = parse_env(capture.files.get("env.txt", ""))
-    if re.search(
-        r"npu-smi\W.{0,20}(command not found|not recognized|No such file)",
-        capture.files.get("npu-smi.txt", ""),
-    ):
-        capture.notes["npu-smi.txt"] = capture.files.pop(
-            "npu-smi.txt"
-        ).strip()  # the shell speaks, not npu-smi
     smi = npu_smi.parse(capture.files.get("npu-smi.txt", ""))
     driver = versions.parse_driver(capture.files.get("driver_version.info", ""))
     driver["source"] = "driver_version.info" if driver["version"] else None

@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, dataclass, field
 
 ABSENT = {"", "-", "NA", "N/A", "--"}
-BUS_ID = re.compile(r"^[0-9a-fx]{4}:[0-9a-fx]{2}:[0-9a-fx]{2}\.[0-9a-fx]$", re.I)
+BUS_ID = re.compile(r"^[0-9a-fx]{4,8}:[0-9a-fx]{2}:[0-9a-fx]{2}\.[0-9a-fx]$", re.I)
 VALUE = re.compile(r"(?P<used>[\w.-]+)\s*/\s*(?P<total>[\w.-]+)|(?P<one>[^\s/]+)")
 # What the columns mean when a pasted table has lost its header (the order since driver 22).
 CARD_COLUMNS = [("power", 1), ("temp", 13), ("hugepages-usage", 31)]
@@ -133,6 +133,7 @@ class _Table:
         self.card_columns = CARD_COLUMNS
         self.chip_columns = CHIP_COLUMNS
         self.chip_titles = ""
+        self.process_titles: list[str] = []
         self.pending: Chip | None = None  # a card row that still waits for its chip row
         self.chips: list[Chip] = []
 
@@ -142,7 +143,7 @@ class _Table:
         titles = " ".join(cells).lower()
         if first[:1] == ["NPU"] and "process id" in titles:
             self.flush()
-            self.section = "processes"
+            self.section, self.process_titles = "processes", [cell.strip().lower() for cell in cells]
         elif first[:1] == ["NPU"] and "health" in titles:
             self.flush()
             self.section, self.card_columns = "devices", _columns(cells[-1])
@@ -159,6 +160,8 @@ class _Table:
 
     def keep(self, chip: Chip) -> None:
         """Enter a chip; in a table that was printed twice (`watch`, a long log) the later row counts."""
+        if (chip.name or "").upper() == "MCU":  # the card's controller, not a compute die
+            return
         key = (chip.id, chip.chip, chip.bus_id)
         self.chips = [c for c in self.chips if c.id is None or (c.id, c.chip, c.bus_id) != key]
         self.chips.append(chip)
@@ -205,8 +208,11 @@ class _Table:
         owner, pid = cells[0].split(), _int(cells[1])
         if pid is None or not owner or not owner[0].isdigit():
             return
-        name = _word(cells[2]) if len(cells) > 3 else None
-        process = Process(pid, name, _int(cells[-1]) if len(cells) > 2 else None)
+        by_title = dict(zip(self.process_titles, cells, strict=False))
+        if len(cells) != len(self.process_titles):  # no header, or a bar in the name of the process
+            by_title = {"process name": cells[2] if len(cells) > 3 else "", "process memory(mb)": cells[-1]}
+        memory = next((cell for title, cell in by_title.items() if "memory" in title), None)
+        process = Process(pid, _word(by_title.get("process name")), _int(memory) if len(cells) > 2 else None)
         number = int(owner[1]) if len(owner) > 1 and owner[1].isdigit() else 0
         home = [c for c in self.chips if c.id == int(owner[0]) and c.chip == number]
         if not home:  # a process table without its device table, or a card that vanished in between

@@ -131,6 +131,8 @@ def _driver(case: Case) -> Iterator[Row]:
             listed = [r for r in versions.tables()["hdk_for_cann"] if key(r["cann"]) >= key(case.cann)]
             best = (listed or versions.tables()["hdk_for_cann"])[-1 if not listed else 0]
             remedy = f"Upgrade driver and firmware (HDK) to {' or '.join(best['hdk'])}."
+            if status == "WARN" and key(case.cann) < key(versions.tables()["hdk_for_cann"][0]["cann"]):
+                remedy = f"The release notes of CANN {case.cann} name the driver (HDK) that belongs to it."
         yield Row(
             "CANN", "driver + CANN", status, f"driver {driver['version']}, CANN {case.cann}: {why}", remedy
         )

@@ -14,10 +14,16 @@ from deskocr_kit.doctor.report import Row
 WEIGHTS_MIB = 6363
 COMFORT_MIB = 10 * 1024
 MANAGERS = ("davinci_manager", "devmm_svm", "hisi_hdc")
+NO_SMI = "Container: -v /usr/local/bin/npu-smi:/usr/local/bin/npu-smi -v /usr/local/dcmi:/usr/local/dcmi"
 MOUNTS = ("/usr/local/dcmi", "/usr/local/Ascend/driver/lib64", "/usr/local/Ascend/driver/version.info")
 
 
 def rules(case: Case) -> Iterator[Row]:
+    refused = case.capture.notes.get("npu-smi.txt", "not captured")
+    if not case.hardware and not case.live and refused != "not captured" and case.package("torch-npu"):
+        # torch-npu was put there for a card, so that its absence is a finding
+        yield Row("NPU", "npu-smi", "WARN", refused, f"{NO_SMI} Or this machine has no NPU driver.")
+        return
     if not case.hardware:
         where = "here" if case.live else "in these files"
         yield Row(
@@ -143,14 +149,7 @@ def _npu_smi(case: Case) -> Iterator[Row]:
             else "Run `npu-smi info` by hand; reload the driver or reboot if it hangs."
         )
         if probe and probe.state == "missing":
-            yield Row(
-                "NPU",
-                "npu-smi",
-                "WARN",
-                said,
-                "Container: -v /usr/local/bin/npu-smi:/usr/local/bin/npu-smi "
-                "-v /usr/local/dcmi:/usr/local/dcmi",
-            )
+            yield Row("NPU", "npu-smi", "WARN", said, NO_SMI)
         else:
             yield Row("NPU", "npu-smi", "FAIL", said, remedy)
     elif "npu-smi.txt" in case.capture:

@@ -57,6 +57,12 @@ def _pairs(text: str) -> dict[str, str]:
     return out
 
 
+def _bare(text: str) -> str | None:
+    """The version where a file holds nothing else: somebody typed it, or cut it out."""
+    match = re.fullmatch(r"\s*v?(\d+(?:\.\w+)+(?:-\w[\w.]*)?)\s*", text)
+    return match.group(1) if match else None
+
+
 def _codes(text: str | None) -> list[str]:
     return re.findall(r"V\d+R\d+C\d+", text or "", re.I)
 
@@ -75,8 +81,9 @@ def parse_toolkit(text: str) -> dict:
     )  # NNAL's form
     if not version and (match := re.search(r"(?:ascend-toolkit/|cann-)(\d[^/\s]*)", pairs.get("path", ""))):
         version = match.group(1)
+    version = version or _bare(text)
     return {
-        "version": version,
+        "version": version and version.removeprefix("cann-"),
         "innerversion": pairs.get("innerversion"),
         "compatible_version": _codes(pairs.get("compatible_version")),
         "arch": pairs.get("arch"),
@@ -96,6 +103,7 @@ def parse_version_cfg(text: str) -> dict:
             packages[package] = found[-1].split(":")[-1].strip()
     values = list(packages.values())
     version = packages.get("toolkit") or packages.get("runtime") or (values[0] if values else None)
+    version = version or _bare(text)
     return {"version": version, "packages": packages}
 
 
@@ -104,7 +112,7 @@ def parse_driver(text: str) -> dict:
     pairs = _pairs(text)
     firmware = re.findall(r"\[([\d.]+)\s*,\s*([\d.]+)\]", pairs.get("compatible_version_fw", ""))
     return {
-        "version": pairs.get("package_version") or pairs.get("version"),
+        "version": pairs.get("package_version") or pairs.get("version") or _bare(text),
         "innerversion": pairs.get("innerversion"),
         "compatible_version": _codes(pairs.get("compatible_version")),
         "compatible_firmware": [list(pair) for pair in firmware],
@@ -115,7 +123,7 @@ def parse_firmware(text: str) -> dict:
     pairs = _pairs(text)
     driver = re.findall(r"\[([\w.]+)\s*,\s*([\w.]+)\]", pairs.get("compatible_version_drv", ""))
     return {
-        "version": pairs.get("version") or pairs.get("firmware_version"),
+        "version": pairs.get("version") or pairs.get("firmware_version") or _bare(text),
         "package_version": pairs.get("package_version"),
         "compatible_driver": [list(pair) for pair in driver],
     }
