@@ -53,8 +53,9 @@ def deskocr() -> None:
 def message(error: BaseException) -> str:
     """What the user is shown: our own errors in their words, those of a device with their explanation."""
     from .errors import explain_exception
+    from .torch_import import DeviceError
 
-    if isinstance(error, (ValueError, FloatingPointError, OSError)):
+    if isinstance(error, (ValueError, FloatingPointError, OSError, DeviceError)):
         return f"error: {error}"
     return explain_exception(error)
 

@@ -20,6 +20,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from . import ipython_errors
 from .device_memory import Memory, free_cache, is_out_of_memory, memory, reset_peak
 from .torch_import import AUTOLOAD, DeviceError, explain, import_torch, torch_npu_problem
 
@@ -90,6 +91,7 @@ def pick(name: str | None = "auto", quiet: bool = False) -> torch.device:
         return torch.device("cpu")
     device = torch.device(kind, int(rest or 0))
     if kind == "npu":
+        ipython_errors.install()
         _configure_npu(device, quiet)
     if kind in ("npu", "cuda"):
         module(device).set_device(device)
@@ -158,6 +160,7 @@ def _simulator():
 
 def _pick_simulated(profile: str, quiet: bool) -> torch.device:
     simulator = _simulator()
+    ipython_errors.install()
     try:
         chosen = simulator.install(profile or simulator.DEFAULT)
     except (simulator.RealNpuPresent, simulator.ProfileError) as error:

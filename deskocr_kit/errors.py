@@ -11,6 +11,7 @@ No torch here: a broken torch is what this explains.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
-LIMIT = 600_000  # characters searched; of a longer log the first and the last half of this
+LIMIT = 600_000  # characters searched; of a longer log its ends, and what sounds like a fault in between
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
 _FRAME = re.compile(r"^[\s│┃|>]*|[\s│┃|]*$")  # borders of a rich traceback, quote marks of a mail or an issue
@@ -51,6 +52,15 @@ _ACL_RANGES = {
     "507": "an internal error of the runtime on the device",
     "561": "an internal or parameter error of an aclnn operator",
 }  # fmt: skip
+
+
+# What a line that matters says, in lower case. Plain words: a regular expression takes ten times as long.
+_FAULT = (
+    "err", "fail", "except", "fault", "abort", "denied", "invalid", "illegal", "support", "undefined symbol",
+    "out of memory", "timeout", "time out", "times out", "cannot", "could not", "insufficient", "busy",
+    "permission", "depends on", "please", "no module", "caution", "warn", "507", "561",
+)  # fmt: skip
+_PUNCTUATION = str.maketrans("：（），；！？。【】“”‘’\xa0", ":(),;!?.[]\"\"'' ", "\u200b")
 
 
 @dataclass(frozen=True)
@@ -128,12 +138,33 @@ def _shared_start(lines: list[str]) -> str:
     return first[:size]
 
 
+def _condensed(text: str) -> str:
+    """The two ends of a long log, a quarter of LIMIT each, and from between them the lines that sound like a
+    fault with the two that follow each; of lines that differ in figures only, the first."""
+    end = LIMIT // 4
+    kept, seen, room, follow = [], set(), LIMIT - 2 * end, 0
+    for match in re.finditer(r"[^\n]+", text[end:-end]):
+        line = match.group()[:2000]
+        lower = line.lower()
+        if any(word in lower for word in _FAULT):
+            shape = re.sub(r"[\d.]+", "0", line)
+            follow = 0 if shape in seen else 3
+            seen.add(shape)
+        if follow and room > 0:
+            follow -= 1
+            room -= len(line) + 1
+            kept.append(line)
+        elif room <= 0:
+            break
+    return "\n".join([text[:end], *kept, text[-end:]])
+
+
 def _readings(text: str) -> tuple[str, str]:
     """The text without colours, frames and log prefixes, its lines joined (a) by a blank, (b) by nothing."""
     if len(text) > LIMIT:
-        text = text[: LIMIT // 2] + "\n" + text[-LIMIT // 2 :]
+        text = _condensed(text)
     text = _ANSI.sub("", text).replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
-    text = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0xA0: " ", 0x200B: None})
+    text = html.unescape(text).translate(_PUNCTUATION)  # from a web page, or retyped by a chat program
     lines = [_FRAME.sub("", line) for line in text.splitlines()]
     lines = [line for line in lines if line]
     shared = _shared_start(lines) if len(lines) > 1 else ""

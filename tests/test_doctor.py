@@ -228,3 +228,31 @@ def test_json_holds_what_a_script_needs(folder, capsys):
     assert {"group", "name", "status", "seen", "remedy"} == set(report["rows"][0])
     chip = report["facts"]["npus"][0]
     assert {"id", "chip", "name", "health", "hbm_used_mib", "hbm_total_mib", "processes"} <= set(chip)
+
+
+REFUSALS = {
+    "npu-smi.txt": "zsh: command not found: npu-smi",
+    "driver_version.info": "cat: /usr/local/Ascend/driver/version.info: No such file or directory",
+    "ascend_toolkit_install.info": "cat: latest/ascend_toolkit_install.info: 没有那个文件或目录",
+}
+
+
+def test_what_a_shell_refused_was_not_captured(folder):
+    """Files written by `cat x > y 2>&1` on a machine without x."""
+    files = {**GOOD, **REFUSALS}
+    report = examine_files(folder(base=files))
+    rows = {row.name: row for row in report.rows}
+    assert report.facts["npus"] == [] and report.facts["driver"]["version"] is None
+    assert rows["npu-smi"].status == "WARN" and "command not found" in rows["npu-smi"].seen
+    assert "No such file" in rows["driver"].seen and rows["CANN"].status == "SKIP"
+    denied = folder(base={**GOOD, "npu-smi.txt": "-bash: /usr/local/sbin/npu-smi: Permission denied"})
+    assert {row.name: row for row in examine_files(denied).rows}["npu-smi"].status == "FAIL"
+
+
+def test_utf16_without_its_mark(folder):
+    target = folder()
+    for name, coding in (("env.txt", "utf-16-le"), ("ascend_toolkit_install.info", "utf-16-be")):
+        text = (target / name).read_text(encoding="utf-8")
+        (target / name).write_bytes(text.replace("\n", "\r\n").encode(coding))
+    assert examine_files(target).facts["cann"]["version"] == "8.3.RC1"
+    assert examine_files(target).facts["env"]["ASCEND_OPP_PATH"].endswith("/opp")

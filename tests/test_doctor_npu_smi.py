@@ -303,3 +303,20 @@ def test_a_prompt_after_the_table_and_a_busy_310p():
         (5, 0, 2, 20000, 44280),
     ]
     assert [len(c.processes) for c in chips] == [0, 0, 1] and chips[2].processes[0].memory_mib == 18321
+
+
+def test_wide_addresses_controllers_and_more_columns():
+    """A PCIe domain of eight digits, the card's MCU among its chips, a process table with one more column."""
+    text = """\
+| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
+| Chip  Phy-ID              | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
+| 0     Ascend910           | OK            | 161.7       36                0    / 0             |
+| 0     0                   | 00010000:9D:00.0| 0         0    / 0          3148 / 65536         |
+| 0     Mcu                 | OK            | 30          43                                     |
+| 2     -                   | NA            | -           -                                      |
+| NPU     Chip              | Process id    | Process name             | Container  | Process memory(MB) |
+| 0       0                 | 12            | python                   | 0a1b2c     | 4000               |
+"""
+    (chip,) = parse(text).chips
+    assert (chip.bus_id, chip.phy_id, chip.hbm_used_mib) == ("00010000:9D:00.0", 0, 3148)
+    assert [(p.pid, p.name, p.memory_mib) for p in chip.processes] == [(12, "python", 4000)]

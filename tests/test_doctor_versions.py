@@ -146,3 +146,29 @@ def test_env_of_every_form():
         "export ASCEND_HOME_PATH='/usr/local/Ascend/cann-8.5.0'\r\nexport TASK_QUEUE_ENABLE=1\r\n",
     ):
         assert capture.parse_env(form) == want
+
+
+def test_env_with_quotes_names_alone_and_zeros():
+    given = 'declare -x A="a \\"b\\" \\$c"\ndeclare -x EMPTY\nexport LONE\ndeclare -rx B="2"\n'
+    assert capture.parse_env(given) == {"A": 'a "b" $c', "B": "2"}
+    assert capture.parse_env("export A='it'\\''s'\nexport B\n") == {"A": "it's"}
+    assert capture.parse_env("A=1\0B=two words\0") == {"A": "1", "B": "two words"}
+
+
+def test_pip_lists_between_notices_and_cut_off():
+    notice = "\n[notice] A new release of pip is available: 23.0 -> 25.3\n"
+    whole = '[{"name": "torch", "version": "2.6.0"}, {"name": "torch_npu", "version": "2.6.0.post5"}]'
+    want = {"torch": "2.6.0", "torch-npu": "2.6.0.post5"}
+    assert capture.parse_pip("WARNING: cache is off\n" + whole + notice) == want
+    assert capture.parse_pip(whole[:-20]) == {"torch": "2.6.0"}
+    assert capture.parse_pip("torch (2.6.0)\ntorch-npu (2.6.0.post5)\n") == want
+    assert capture.parse_pip("torch=2.6.0=py311_0\ntorch-npu=2.6.0.post5=pypi_0\n") == want
+
+
+def test_a_version_alone_and_a_new_name_of_its_folder():
+    assert versions.parse_version_cfg("8.0.RC3\n")["version"] == "8.0.RC3"
+    assert versions.parse_toolkit("9.1.0-beta.1\n")["version"] == "9.1.0-beta.1"
+    assert versions.parse_toolkit("version_dir=cann-9.1.0\n")["version"] == "9.1.0"
+    assert versions.parse_driver("24.1.rc2\r\n")["version"] == "24.1.rc2"
+    for junk in ("", "no version", "cat: 8.0: No such file", "1"):
+        assert versions.parse_toolkit(junk)["version"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import subprocess
@@ -43,6 +44,8 @@ SPOILT = {
     "rich frame": lambda t: "\n".join(f"│ {x:<60} │" for x in textwrap.wrap(t, 60)),
     "rich frame, cut": lambda t: "\n".join(f"│ {x:<30} │" for x in cut(t, 30)),
     "json": lambda t: json.dumps({"error": t}),
+    "web page": html.escape,
+    "full-width": lambda t: t.translate(str.maketrans(":(),", "：（），")),
     "windows": lambda t: "\r\n".join(t.splitlines()) + "\r\n",
     "after a long traceback": lambda t: (
         "".join(f'  File "/a/b{i}.py", line {i}\n    x = f({i})\n' for i in range(300)) + t
@@ -211,6 +214,22 @@ def test_a_log_of_megabytes_is_searched_in_seconds():
     started = time.monotonic()
     assert ids(noise + "\n" + ROWS["kernel_pkg"]["example"] + "\n" + noise[:1000]) == ["kernel_pkg"]
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_fault_in_the_middle_of_a_long_log_is_found(row, monkeypatch):
+    """Of a log beyond LIMIT only the ends and what sounds like a fault are searched: every row's must."""
+    monkeypatch.setattr(errors, "LIMIT", 8_000)
+    noise = "\n".join(f"2025-11-23 10:00:00 INFO step {i} loss 0.{i}" for i in range(300))
+    assert ids(noise + "\n" + ROWS[row]["example"] + "\n" + noise)[:1] == [row]
+
+
+def test_of_a_long_log_of_failures_little_is_kept():
+    line = "2025-11-23 10:00:00 ERROR step {} failed to read /data/{}.png"
+    log = "\n".join(line.format(i, i) for i in range(40_000)) + "\n"
+    log = log + ROWS["el0004"]["example"] + "\n" + log
+    assert len(errors._condensed(log)) <= errors.LIMIT + 2100
+    assert "el0004" in ids(log)
 
 
 def test_the_table_is_complete_and_self_contained():

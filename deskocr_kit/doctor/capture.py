@@ -193,7 +193,8 @@ _ENV_LINE = re.compile(
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """Output of `env` (also `-0`), `export -p` or `declare -x` -> dict. A line without `=` continues a value."""
+    """Output of `env`, `env -0`, `export -p` or `declare -x` -> dict. A line without `=`
+    continues a value."""
     out: dict[str, str] = {}
     last = None
     for line in text.replace("\r", "").replace("\0", "\n").splitlines():
