@@ -19,9 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
-    """x (b, c, H, W), weight (o, c, kh, kw) -> (b, o, H', W')."""
-    return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """x (b, c, H, W), weight (o, c / groups, kh, kw) -> (b, o, H', W')."""
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def place_images(embeds: Tensor, mask: Tensor, source: Tensor) -> Tensor:
@@ -66,7 +74,7 @@ def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) 
     for expert in ids.unique().tolist():
         token, slot = (ids == expert).nonzero(as_tuple=True)
         y = F.linear(swiglu(F.linear(x[token], gate_up[expert])), down[expert])
-        out = out.index_add(0, token, y.float() * weights[token, slot, None])
+        out = out.index_add(0, token, y.float() * weights[token, slot, None].float())
     return out.to(x.dtype)
 
 

@@ -216,7 +216,7 @@ def test_ngram_guard_is_model_ngrams(name):
 def test_cases():
     x, w = torch.zeros(1, 3, 32, 32), torch.zeros(4, 3, 16, 16)
     assert case_of("conv2d", (x, w, None, 16, 0)) == "kernel 16x16 stride 16 padding 0"
-    assert case_of("conv2d", (x, w), {"stride": (16, 16)}) == "kernel 16x16 stride 16x16 padding 0"
+    assert case_of("conv2d", (x, w), {"stride": (16, 16)}) == "kernel 16x16 stride 16 padding 0"
     q, k = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 9, 4)
     assert (
         case_of("attention", (q, k, k)) == "one query"

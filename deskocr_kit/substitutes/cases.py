@@ -10,10 +10,18 @@ from collections.abc import Callable
 ANY = "*"
 
 
-def _conv2d(x, weight, bias=None, stride=1, padding=0, *_, **__) -> str:
+def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> str:
     kernel = "x".join(map(str, weight.shape[-2:]))
-    stride, padding = ("x".join(map(str, n)) if isinstance(n, tuple) else n for n in (stride, padding))
-    return f"kernel {kernel} stride {stride} padding {padding}"
+    stride, padding, dilation = (_said(n) for n in (stride, padding, dilation))
+    more = (f" dilation {dilation}" if dilation != "1" else "") + (f" groups {groups}" if groups != 1 else "")
+    return f"kernel {kernel} stride {stride} padding {padding}{more}"
+
+
+def _said(number) -> str:
+    """2, (2,), [2, 2] are all "2": one kind of call, however it is written."""
+    if not isinstance(number, (tuple, list)):
+        return str(number)
+    return "x".join(map(str, number)) if len(set(number)) > 1 else str(number[0])
 
 
 def _attention(q, k, v, mask=None, causal=False) -> str:

@@ -13,7 +13,9 @@ tens of times slower than one with the windows as rows (`rows @ weight.T`); `des
 much here. patchify and pointwise hand over to im2row where they do not fit, so that each works everywhere.
 
 All: x (b, c, H, W) or (c, H, W), weight (o, c / groups, kh, kw), bias (o) or None -> (b, o, H', W').
-Numbers may be int or (vertical, horizontal). Raises Mismatch where dtypes or channels do not fit.
+Numbers may be int or (vertical, horizontal), the padding also "same" or "valid"; what is refused, and how, is
+in conv_call.py. The zeros of the padding are multiplied like all else: an infinite weight makes NaN at the
+border, as it does wherever torch's own convolution is a matrix product.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .mismatch import Mismatch, same_dtype
+from .conv_call import margins, output_size, pair, settle  # noqa: F401 (also known by this address)
+from .mismatch import Mismatch
 
 
 def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
@@ -32,11 +35,16 @@ def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
     the padding as dilation: it raises for padding 0, is silently right for 3x3 with padding 1 and stride 1,
     and gives the wrong number of windows for stride 2. Hence keywords, always.
     """
-    if x.dim() == 3:
-        return unfold_einsum(x[None], weight, bias, stride, padding, dilation, groups)[0]
-    _check("unfold_einsum", x, weight, bias, groups)
-    high, wide = output_size(x, weight, stride, padding, dilation)
-    columns = F.unfold(x, kernel_size=weight.shape[-2:], dilation=dilation, padding=padding, stride=stride)
+    x, call = settle("conv2d (unfold_einsum)", x, weight, bias, stride, padding, dilation, groups)
+    if x.numel() == 0:
+        return call.nothing(x, weight, bias)
+    if not (x.is_floating_point() or x.is_complex()):
+        raise Mismatch(
+            f"conv2d (unfold_einsum): F.unfold takes no {x.dtype}; use im2row, or cast to a float dtype"
+        )
+    columns = F.unfold(
+        x, kernel_size=weight.shape[-2:], dilation=call.dilation, padding=call.padding, stride=call.stride
+    )
     if groups == 1:
         out = torch.einsum("ok,bkl->bol", weight.flatten(1), columns)
     else:
@@ -44,42 +52,41 @@ def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
         out = torch.einsum("gok,bgkl->bgol", grouped, columns.unflatten(1, (groups, -1))).flatten(1, 2)
     if bias is not None:
         out = out + bias.to(out.dtype)[:, None]
-    return out.view(x.shape[0], weight.shape[0], high, wide)
+    return call.result(out.view(len(x), weight.shape[0], *call.size))
 
 
 def no_overlap(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
     """Whether patchify does the work itself."""
-    plain = _pair(padding) == (0, 0) and _pair(dilation) == (1, 1) and groups == 1
-    return plain and tuple(weight.shape[-2:]) == _pair(stride)
+    plain = not _padded(weight, stride, padding, dilation) and pair(dilation) == (1, 1) and groups == 1
+    return plain and tuple(weight.shape[-2:]) == pair(stride)
 
 
 def single_pixels(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
     """Whether pointwise does the work itself."""
-    return weight.shape[-2:] == (1, 1) and _pair(padding) == (0, 0) and groups == 1
+    return weight.shape[-2:] == (1, 1) and not _padded(weight, stride, padding, dilation) and groups == 1
 
 
 def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
     if not no_overlap(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
-    if x.dim() == 3:
-        return patchify(x[None], weight, bias, stride)[0]
-    _check("patchify", x, weight, bias, groups)
-    high, wide = output_size(x, weight, stride, padding, dilation)
-    b, c, (kh, kw) = x.shape[0], x.shape[1], weight.shape[-2:]
+    x, call = settle("conv2d (patchify)", x, weight, bias, stride, padding, dilation, groups)
+    if x.numel() == 0:
+        return call.nothing(x, weight, bias)
+    b, c, (high, wide), (kh, kw) = x.shape[0], x.shape[1], call.size, weight.shape[-2:]
     whole = x[:, :, : high * kh, : wide * kw]  # a convolution ignores what does not fill a window
     rows = whole.reshape(b, c, high, kh, wide, kw).permute(0, 2, 4, 1, 3, 5).reshape(-1, c * kh * kw)
-    return _from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide)
+    return call.result(_from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide))
 
 
 def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Kernel 1x1: a linear layer over each pixel's channels. No copy where the channels lie innermost."""
     if not single_pixels(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
-    if x.dim() == 3:
-        return pointwise(x[None], weight, bias, stride)[0]
-    _check("pointwise", x, weight, bias, groups)
-    sh, sw = _pair(stride)
+    x, call = settle("conv2d (pointwise)", x, weight, bias, stride, padding, dilation, groups)
+    if x.numel() == 0:
+        return call.nothing(x, weight, bias)
+    sh, sw = call.stride
     if (sh, sw) != (1, 1):
         x = x[:, :, ::sh, ::sw]
     b, c, high, wide = x.shape
@@ -88,21 +95,16 @@ def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -
         # Of one contiguous picture these rows are a transposed view: columns in disguise, a hundred times
         # slower in the CPU's fp16 product than the copy is.
         rows = rows.contiguous()
-    return _from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide)
+    return call.result(_from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide))
 
 
 def im2row(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Rows of whole pixels, one linear layer. Peak memory: kh * kw times the picture, as with any unfold."""
-    if x.dim() == 3:
-        return im2row(x[None], weight, bias, stride, padding, dilation, groups)[0]
-    _check("im2row", x, weight, bias, groups)
-    if groups > 1:
-        biases = [None] * groups if bias is None else bias.chunk(groups)
-        parts = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
-        return torch.cat([im2row(*each, stride, padding, dilation) for each in parts], 1)
-    high, wide = output_size(x, weight, stride, padding, dilation)
-    (kh, kw), (ph, pw) = weight.shape[-2:], _pair(padding)
-    (sh, sw), (dh, dw) = _pair(stride), _pair(dilation)
+    x, call = settle("conv2d (im2row)", x, weight, bias, stride, padding, dilation, groups)
+    if x.numel() == 0:
+        return call.nothing(x, weight, bias)
+    (high, wide), (kh, kw), (ph, pw) = call.size, weight.shape[-2:], call.padding
+    (sh, sw), (dh, dw) = call.stride, call.dilation
     pixels = x.permute(0, 2, 3, 1)
     if ph or pw:
         pixels = F.pad(pixels, (0, 0, pw, pw, ph, ph))
@@ -112,36 +114,23 @@ def im2row(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> T
     windows = pixels.as_strided(
         (b, high, wide, kh, kw, c), (row, sh * column, sw * pixel, dh * column, dw * pixel, 1)
     )
-    flat = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
-    return _from_rows(F.linear(windows.reshape(-1, kh * kw * c), flat, bias), b, high, wide)
+    if groups > 1:
+        grouped = weight.unflatten(0, (groups, -1))  # g o c kh kw
+        rows = torch.einsum("bhwijgc,gocij->bhwgo", windows.unflatten(-1, (groups, -1)), grouped).flatten(-2)
+        rows = rows if bias is None else rows + bias.to(rows.dtype)
+    else:
+        flat = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
+        rows = F.linear(windows.reshape(-1, kh * kw * c), flat, bias)
+    return call.result(_from_rows(rows, b, high, wide))
 
 
 patchify.fits, pointwise.fits = no_overlap, single_pixels  # elsewhere they are im2row: not timed as their own
 
 
-def output_size(x: Tensor, weight: Tensor, stride=1, padding=0, dilation=1) -> tuple[int, int]:
-    """(H', W'): how many windows fit. Raises Mismatch where none does."""
-    numbers = zip(x.shape[-2:], weight.shape[-2:], *map(_pair, (stride, padding, dilation)), strict=True)
-    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in numbers)
-    if min(size) < 1:
-        kernel = "x".join(map(str, weight.shape[-2:]))
-        raise Mismatch(f"a kernel of {kernel} does not fit a picture of {'x'.join(map(str, x.shape[-2:]))}")
-    return size
-
-
-def _pair(number) -> tuple[int, int]:
-    return (number, number) if isinstance(number, int) else tuple(number)
+def _padded(weight, stride, padding, dilation) -> bool:
+    return any(map(any, margins(weight, stride, padding, dilation)))
 
 
 def _from_rows(rows: Tensor, b: int, high: int, wide: int) -> Tensor:
     """(b * H' * W', o) -> (b, o, H', W'), channels innermost in memory as with torch.channels_last."""
     return rows.view(b, high, wide, rows.shape[-1]).permute(0, 3, 1, 2)
-
-
-def _check(who: str, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    same_dtype(who, x=x, weight=weight, bias=bias)
-    if x.dim() != 4 or x.shape[1] != weight.shape[1] * groups:
-        raise Mismatch(
-            f"{who}: weight {tuple(weight.shape)} with {groups} group(s) wants {weight.shape[1] * groups} "
-            f"channels, the picture is {tuple(x.shape)}"
-        )

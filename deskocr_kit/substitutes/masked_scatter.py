@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .mismatch import Mismatch, same_dtype
 
@@ -82,7 +83,7 @@ def take_in_order(mask: Tensor, pieces: Tensor, device: torch.device) -> Tensor:
     pieces (m, …) on `device` -> (places, …); places that are False get any piece. Counts in int32: int64
     sums run on an NPU's AI CPU, and 2**31 places is more than any page has. Never waits for the device.
     """
-    known = mask.device.type == "cpu"  # then counting is free, and an error can be raised
+    known = countable(mask)  # then counting is free, and an error can be raised
     flat = mask.reshape(-1).to(device)
     if known:
         _enough(int(mask.sum()), len(pieces))
@@ -97,6 +98,11 @@ def take_in_order(mask: Tensor, pieces: Tensor, device: torch.device) -> Tensor:
         short = (count >= len(pieces)).view(-1, *[1] * (pieces.dim() - 1))
         picked = picked.masked_fill(short, torch.nan)
     return picked
+
+
+def countable(mask: Tensor) -> bool:
+    """Whether the places can be counted without a wait: the mask lies on the host, and has numbers at all."""
+    return mask.device.type == "cpu" and not isinstance(mask, FakeTensor)
 
 
 def _enough(places: int, pieces: int) -> None:

@@ -20,3 +20,11 @@ def same_dtype(who: str, **tensors: Tensor | None) -> None:
         return
     listed = ", ".join(f"{name} {str(each.dtype).removeprefix('torch.')}" for name, each in given.items())
     raise Mismatch(f"{who}: one dtype is needed, got {listed}; cast before the call")
+
+
+def same_device(who: str, **tensors: Tensor | None) -> None:
+    """Raise Mismatch unless all tensors lie on one device."""
+    given = {name: each for name, each in tensors.items() if each is not None}
+    if len({each.device for each in given.values()}) > 1:
+        listed = ", ".join(f"{name} on {each.device}" for name, each in given.items())
+        raise Mismatch(f"{who}: one device is needed, got {listed}; move them together before the call")

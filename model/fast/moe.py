@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..slots import swiglu
 
@@ -31,13 +32,14 @@ def by_number_of_tokens(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, w
 
 def in_place(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """One token after the other, each chosen expert's weights read where they lie. Waits, so for the CPU."""
+    if nothing(x, ids, weights):
+        return torch.zeros_like(x)
     rows = [
         F.linear(swiglu(F.linear(row[None], gate_up[expert])), down[expert])
         for row, chosen in zip(x, ids.tolist(), strict=True)
         for expert in chosen
     ]
-    y = torch.cat(rows) if rows else x
-    return weighted_sum(y.view(*ids.shape, x.shape[-1]), weights).to(x.dtype)
+    return weighted_sum(torch.cat(rows).view(*ids.shape, x.shape[-1]), weights).to(x.dtype)
 
 
 def gathered(
@@ -48,9 +50,11 @@ def gathered(
     Memory: the weights of n * top experts. With more pairs than there are experts that would be more than all
     weights together (38 GB for a page at the official sizes): then `grouped` does it.
     """
-    n, top = ids.shape
     if not few(x, gate_up, down, ids):
         return grouped(x, gate_up, down, ids, weights)
+    if nothing(x, ids, weights):
+        return torch.zeros_like(x)
+    n, top = ids.shape
     chosen = ids.reshape(-1)
     rows = x[:, None].expand(n, top, x.shape[-1]).reshape(n * top, 1, -1)
     hidden = swiglu(torch.bmm(rows, gate_up.index_select(0, chosen).transpose(1, 2)))
@@ -71,29 +75,69 @@ def grouped(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tens
 
     One wait for all experts, for the sizes of the slices.
     """
+    if nothing(x, ids, weights):
+        return torch.zeros_like(x)
     order, sizes = sort_by_expert(ids, gate_up.shape[0])
     rows = x.index_select(0, order // ids.shape[1])
-    slices = rows.split(sizes.tolist())
+    slices = rows.split(_every_pair(sizes.tolist(), ids, gate_up))
     y = [
         F.linear(swiglu(F.linear(part, gate_up[expert])), down[expert])
         for expert, part in enumerate(slices)
         if len(part)
     ]
-    return unsort(torch.cat(y) if y else rows, order, weights).to(x.dtype)
+    return unsort(torch.cat(y), order, weights).to(x.dtype)
 
 
 def grouped_mm(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """The same by torch's grouped product: one operator for all experts, no wait. Needs torch >= 2.8.
 
-    On a CUDA card it takes what torch's operator takes (bf16 everywhere; more in newer versions).
+    On a CUDA card it takes what torch's operator takes (bf16 everywhere; more in newer versions). Rows must
+    be multiples of 16 bytes; else `grouped` does it.
     """
     if not hasattr(torch, "_grouped_mm"):
         raise NotImplementedError(f"torch {torch.__version__} has no torch._grouped_mm; it came with 2.8")
+    if not aligned(x, gate_up, down, ids):
+        return grouped(x, gate_up, down, ids, weights)
+    if nothing(x, ids, weights):
+        return torch.zeros_like(x)
     order, sizes = sort_by_expert(ids, gate_up.shape[0])
+    if ids.device.type == "cpu" and not isinstance(ids, FakeTensor):  # else one would have to wait
+        _every_pair(sizes.tolist(), ids, gate_up)
     ends = sizes.cumsum(0, dtype=torch.int32)
     rows = x.index_select(0, order // ids.shape[1])
     hidden = swiglu(torch._grouped_mm(rows, gate_up.transpose(1, 2), offs=ends))
     return unsort(torch._grouped_mm(hidden, down.transpose(1, 2), offs=ends), order, weights).to(x.dtype)
+
+
+def aligned(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, *_) -> bool:
+    """Whether grouped_mm does the work itself."""
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return False
+    strides = (n for t in (gate_up, down) for n in (*t.stride(), *t.shape[1:]))
+    return min(gate_up.numel(), down.numel()) > 0 and all(
+        n == 1 or n * x.element_size() % 16 == 0 for n in strides
+    )
+
+
+grouped_mm.fits = aligned
+
+
+def nothing(x: Tensor, ids: Tensor, weights: Tensor) -> bool:
+    """Whether there is no pair of token and expert. Raises ValueError unless there is a row of ids and of
+    weights for every token."""
+    if x.dim() != 2 or ids.shape != weights.shape or len(ids) != len(x) or ids.is_floating_point():
+        raise ValueError(
+            "moe: x (n, d), whole numbers ids (n, top) and weights (n, top) are wanted, got "
+            f"{tuple(x.shape)}, {tuple(ids.shape)} {ids.dtype} and {tuple(weights.shape)}"
+        )
+    return ids.numel() == 0
+
+
+def _every_pair(sizes: list[int], ids: Tensor, gate_up: Tensor) -> list[int]:
+    """`sizes`, if each id was counted. Raises IndexError if one names no expert."""
+    if sum(sizes) != ids.numel():
+        raise IndexError(f"moe: an id is not one of the {len(gate_up)} experts, 0 to {len(gate_up) - 1}")
+    return sizes
 
 
 def sort_by_expert(ids: Tensor, experts: int) -> tuple[Tensor, Tensor]:
@@ -117,4 +161,4 @@ def unsort(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
 
 def weighted_sum(y: Tensor, weights: Tensor) -> Tensor:
     """(n, top, d), (n, top) fp32 -> (n, d) in fp32 (or wider): the product promotes y, in one operator."""
-    return (y * weights[..., None]).sum(1)
+    return (y * weights[..., None].to(torch.promote_types(y.dtype, torch.float32))).sum(1)

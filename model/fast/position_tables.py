@@ -1,7 +1,8 @@
 """Position tables resized once per size, on the host and in fp32, instead of at every forward.
 
 Antialiased bicubic and 1-D linear interpolation depend on the picture's size alone. Both functions take a
-table and a side; the result is kept until the table changes (its version counter), or goes away.
+table and a side; the result is kept until the table or the result changes (their version counters, which
+`table.data.mul_(…)` passes by), or the table goes away.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..slots import relative_table, resize_grid
 
-_kept: dict[tuple, tuple[weakref.ref, Tensor]] = {}
+_kept: dict[tuple, tuple[weakref.ref, Tensor, int]] = {}  # the table's storage, the result, its version
 
 
 def grid_once(table: Tensor, side: int) -> Tensor:
@@ -28,21 +30,21 @@ def relative_once(table: Tensor, side: int) -> Tensor:
 
 
 def _once(resize: Callable[[Tensor, int], Tensor], table: Tensor, side: int) -> Tensor:
-    if (torch.is_grad_enabled() and table.requires_grad) or torch.is_inference(table):
-        return resize(
-            table, side
-        )  # a gradient has to flow; an inference tensor does not tell when it changes
+    learns = torch.is_grad_enabled() and table.requires_grad  # a gradient has to flow
+    if learns or torch.is_inference(table) or table.is_meta or isinstance(table, FakeTensor):
+        return resize(table, side)  # inference tensors do not tell when they change; the last have no numbers
     storage = table.untyped_storage()
     key = (
         resize.__name__, side, storage._cdata, table.storage_offset(), table.shape, table.stride(),
         table.dtype, table._version,
     )  # fmt: skip
     found = _kept.get(key)
-    if found is not None and found[0]() is storage:
+    if found is not None and found[0]() is storage and found[1]._version == found[2]:
         return found[1]
     fits = resize is relative_table and len(table) == 2 * side - 1  # only indexed: it can stay where it is
-    result = resize(table.detach() if fits else table.detach().cpu(), side).to(table.device).detach()
-    for old in [k for k, (alive, _) in _kept.items() if alive() is None or k[:-1] == key[:-1]]:
+    with torch.inference_mode(False), torch.no_grad():  # made once, for whoever comes: training too
+        result = resize(table.detach() if fits else table.detach().cpu(), side).to(table.device)
+    for old in [k for k, (alive, *_) in _kept.items() if alive() is None or k[:-1] == key[:-1]]:
         del _kept[old]
-    _kept[key] = (weakref.ref(storage), result)
+    _kept[key] = (weakref.ref(storage), result, result._version)
     return result

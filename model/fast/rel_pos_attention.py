@@ -58,6 +58,8 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Te
 
     The scores are accumulated and rounded once, to the dtype of q.
     """
+    if 0 in (q.numel(), v.numel()):
+        return reference(q, k, v, rel_h, rel_w)
     b, h, n, d = q.shape
     s = rel_h.shape[0]
     rows, columns = (below_zero(part).reshape(b * h, s, s, s) for part in bias_parts(q, rel_h, rel_w))
@@ -75,6 +77,8 @@ def folded_products(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tenso
 
     Best where 2s is small beside the head.
     """
+    if 0 in (q.numel(), v.numel()):
+        return reference(q, k, v, rel_h, rel_w)
     d = q.shape[-1]
     q, k = fold(q, k, rel_h, rel_w)
     return in_pieces(lambda heads, some, q, k: torch.bmm(q * d**-0.5, k), q, k, v)
@@ -105,24 +109,26 @@ def in_pieces(scores: Callable, q: Tensor, k: Tensor, v: Tensor, unit: int = 1) 
 def fold(q: Tensor, k: Tensor, rel_h: Tensor, rel_w: Tensor, multiple: int = 1) -> tuple[Tensor, Tensor]:
     """Queries and keys with 2s more columns whose product is the bias, for any attention without a bias.
 
-    The query gets its scores against every key row and column (times sqrt(k), which the attention's scale
-    takes away again); the key says in one-hot which row and column it is. The width is filled with zeros to
-    a multiple of `multiple`.
+    The query gets its scores against every key row and column; the key says which row and column it is, by
+    sqrt(k) there and 0 elsewhere, which the attention's scale takes away again. (The other way round the
+    scores of the query would leave fp16 sooner.) The width is filled with zeros to a multiple of `multiple`.
     """
     b, h, n, d = q.shape
     s = rel_h.shape[0]
     rows, columns = map(below_zero, bias_parts(q, rel_h, rel_w))
-    eye = torch.eye(s, dtype=k.dtype, device=k.device)
+    eye = torch.eye(s, dtype=k.dtype, device=k.device) * d**0.5
     where = torch.cat((eye[:, None].expand(s, s, s), eye[None].expand(s, s, s)), -1).view(n, 2 * s)
     fill = -(d + 2 * s) % multiple
-    wide_q = torch.cat((q, rows.reshape(b, h, n, s) * d**0.5, columns.reshape(b, h, n, s) * d**0.5), -1)
+    wide_q = torch.cat((q, rows.reshape(b, h, n, s), columns.reshape(b, h, n, s)), -1)
     wide_k = torch.cat((k, where.expand(b, h, n, 2 * s)), -1)
     return (F.pad(wide_q, (0, fill)), F.pad(wide_k, (0, fill))) if fill else (wide_q, wide_k)
 
 
 def folded(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """The bias as more columns of queries and keys, so that fused attention takes it."""
-    d = q.shape[-1]
+    if 0 in (q.numel(), v.numel()):
+        return reference(q, k, v, rel_h, rel_w)
+    d, width = q.shape[-1], v.shape[-1]
     q, k = fold(q, k, rel_h, rel_w)
-    v = F.pad(v, (0, q.shape[-1] - d))
-    return F.scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :d]
+    v = F.pad(v, (0, q.shape[-1] - width))
+    return F.scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :width]
