@@ -5,9 +5,9 @@
     print(adapted)                           # what was exchanged, and what was left alone, with the reason
 
 Everything is undone when the block ends (or by `adapted.undo()`): the module and torch are as before, bit by
-bit. Weights and their names are never touched.
+bit, also where several blocks are open and end in another order. Weights and their names are never touched.
 
-    nn.Conv2d        each instance of the module gets the plan's conv2d (state_dict and class stay)
+    nn.Conv1d, 2d, 3d, ConvTranspose1d, 2d: each instance runs by the plan's conv2d (state_dict, class stay)
     masked_scatter_  and masked_scatter: while the block is open, for tensors on the module's device only
     .cuda(…)         of tensors and modules, and .to("cuda…"): go to the module's device, unless it is CUDA
 
@@ -16,7 +16,6 @@ The last two are changes to torch itself: they hold for every thread of the proc
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,15 +23,15 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
+from .adapt_layers import exchange_convolutions
+from .exchange import Exchange, lock
 from .plan import Plan
 from .substitutes import choose
 from .substitutes.masked_scatter import out_of_place
 
 SLOTS = ("conv2d", "masked_scatter_")
-_one_at_a_time = threading.RLock()
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Adapted:
 
     def undo(self) -> None:
         """Put everything back; a second call does nothing."""
-        with _one_at_a_time:
+        with lock:
             while self._undo:
                 self._undo.pop()()
 
@@ -86,10 +85,13 @@ def adapt(
     first = next(module.parameters(), torch.empty(0))
     adapted = Adapted(module, torch.device(device) if device is not None else first.device)
     functions, names = _functions(plan, first.dtype)
-    with _one_at_a_time:
+    with lock:
         try:
             if "conv2d" in functions:
-                _exchange_convolutions(adapted, functions["conv2d"], names["conv2d"])
+                adapted.exchanged, adapted.left, exchanges = exchange_convolutions(
+                    module, functions["conv2d"], names["conv2d"]
+                )
+                adapted._undo += [each.undo for each in exchanges]
             if "masked_scatter_" in functions:
                 _patch_scatter(adapted, functions["masked_scatter_"])
             if adapted.device.type != "cuda":
@@ -113,67 +115,10 @@ def _functions(plan, dtype: torch.dtype) -> tuple[dict[str, Callable], dict[str,
     return functions, names
 
 
-# ---------------------------------------------------------------------- convolutions
-def _exchange_convolutions(adapted: Adapted, function: Callable, name: str) -> None:
-    takes = inspect.signature(function).parameters
-    general = {"dilation", "groups"} <= takes.keys() or any(p.kind is p.VAR_KEYWORD for p in takes.values())
-    for path, layer in adapted.module.named_modules():
-        if not isinstance(layer, nn.Conv2d):
-            continue
-        why = _why_not(layer, general)
-        if why:
-            adapted.left[path] = why
-            continue
-        before = layer.__dict__.get("_conv_forward")
-        layer._conv_forward = _conv_forward(layer, function)
-        adapted._undo.append(lambda layer=layer, before=before: _restore(layer, "_conv_forward", before))
-        adapted.exchanged[path] = f"{name}, {layer.extra_repr()}"
-
-
-def _why_not(layer: nn.Conv2d, general: bool) -> str:
-    special = [f"groups={layer.groups}"] if layer.groups != 1 else []
-    special += [f"dilation={layer.dilation}"] if layer.dilation != (1, 1) else []
-    if special and not general:
-        return f"{' and '.join(special)} is more than this implementation takes"
-    if type(layer).forward is not nn.Conv2d.forward:
-        return f"{type(layer).__name__} has a forward of its own"
-    if type(layer)._conv_forward is not nn.Conv2d._conv_forward:
-        return f"{type(layer).__name__} has a _conv_forward of its own"
-    return ""
-
-
-def _conv_forward(layer: nn.Conv2d, function: Callable) -> Callable:
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = layer.padding
-        if layer.padding_mode != "zeros" or padding == "same":
-            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-            x, padding = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode), 0
-        if padding == "valid":
-            padding = 0
-        more = {}
-        if layer.groups != 1 or layer.dilation != (1, 1):
-            more = {"dilation": layer.dilation, "groups": layer.groups}
-        out = function(x, weight, bias, layer.stride, padding, **more)
-        # A convolution of a contiguous picture is contiguous, and foreign code may call .view on it.
-        return out.contiguous() if x.is_contiguous() else out
-
-    return forward
-
-
-def _restore(owner, name: str, before) -> None:
-    """Give an attribute back what it had in `__dict__`; None: it had nothing there."""
-    if before is None:
-        delattr(owner, name)
-    else:
-        setattr(owner, name, before)
-
-
 # ---------------------------------------------------------------------- functions of torch
 def _patch(adapted: Adapted, owner, name: str, make: Callable[[Callable], Callable]) -> None:
     """Replace owner.name by make(what was there)."""
-    before, inherited = owner.__dict__.get(name), getattr(owner, name)
-    setattr(owner, name, make(inherited))
-    adapted._undo.append(lambda: _restore(owner, name, before))
+    adapted._undo.append(Exchange(owner, name, make).undo)
     adapted.patched.append(f"{owner.__name__}.{name}")
 
 

@@ -1,6 +1,7 @@
 """Probes of a model that is not ours: the calls that it makes itself, with their own activations.
 
-Only what `adapt` can exchange is asked: plain Conv2d layers, and masked_scatter in its three spellings.
+Only what `adapt` can exchange is asked: convolutions, as the pictures that it makes of them, and
+masked_scatter in its three spellings.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..adapt import adapt
 from ..census.recorder import call_site
 from .probe import Probe, Sizes
 from .probes_vision import conv2d, masked_scatter
@@ -49,23 +52,21 @@ def probes_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Pro
     """One real probe per kind of convolution and per line with a masked_scatter, and the hard cases of the
     slots that occur. Raises ValueError if neither occurs."""
     seen: dict[tuple, tuple[str, tuple]] = {}
+    path = [""]
 
-    def note(path: str):
-        def hook(layer, args):
-            x = args[0]
-            key = (tuple(x.shape), tuple(layer.weight.shape), layer.stride, layer.padding)
-            call = (x, layer.weight, layer.bias, layer.stride, layer.padding)
-            seen.setdefault(key, (path, tuple(t.detach().cpu() if torch.is_tensor(t) else t for t in call)))
+    def conv2d_(x, weight, bias, stride, padding, dilation=(1, 1), groups=1):
+        key = (tuple(x.shape), tuple(weight.shape), *map(tuple, (stride, padding, dilation)), groups)
+        call = [t if t is None else t.detach().cpu() for t in (x, weight, bias)] + [*key[2:4]]
+        special = groups != 1 or tuple(dilation) != (1, 1)
+        seen.setdefault(key, (path[0], tuple(call + [*key[4:]] * special)))
+        return F.conv2d(x, weight, bias, *key[2:])
 
-        return hook
+    def note(name: str):
+        return lambda layer, args: path.__setitem__(0, name)
 
-    hooks = [
-        layer.register_forward_pre_hook(note(path))
-        for path, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d) and plain(layer)
-    ]
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in module.named_modules()]
     try:
-        with _Scatters() as scatters:
+        with _Scatters() as scatters, adapt(module, {"conv2d": conv2d_}):
             run(module)
     finally:
         for hook in hooks:
@@ -77,19 +78,9 @@ def probes_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Pro
     ]
     if not found:
         raise ValueError(
-            f"{type(module).__name__} has no plain Conv2d and no masked_scatter: nothing to exchange"
+            f"{type(module).__name__} has no convolution and no masked_scatter that fits: nothing to exchange"
         )
     return found + [probe for probe in _hard() if probe.slot in {each.slot for each in found}]
-
-
-def plain(layer: nn.Conv2d) -> bool:
-    """What every candidate takes; others `adapt` exchanges where it can, or leaves and names."""
-    return (
-        layer.groups == 1
-        and layer.dilation == (1, 1)
-        and layer.padding_mode == "zeros"
-        and not isinstance(layer.padding, str)
-    )
 
 
 def _as_is(call: tuple):

@@ -8,6 +8,7 @@ import torch
 from deskocr_kit import guest as tiny_llava
 from deskocr_kit import simulator
 from deskocr_kit.adapt import adapt
+from tests.guests import GUESTS, numbers
 
 NPU = torch.device("npu:0")
 
@@ -101,3 +102,24 @@ def test_substitutes_that_promise_not_to_wait(slot):
             out = function(*on_device)
         assert (seen.syncs, seen.fallbacks, seen.ai_cpu) == (0, 0, 0), (name, seen)
         torch.testing.assert_close(out.cpu(), candidates(slot)["reference"](*args), atol=1e-4, rtol=1e-4)
+
+
+GUESTS_HERE = ("whisper", "qwen2-vl", "convnext", "sam")  # one, two, three dimensions, depthwise, transposed
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", GUESTS_HERE)
+@torch.no_grad()
+def test_towers_where_convolution_is_believed_to_be_missing(name):
+    model, given = GUESTS[name].build(), GUESTS[name].given()
+    want = numbers(model(**given))
+    model.to(NPU)
+    given = {key: each.to(NPU) for key, each in given.items()}
+    with simulator.using("as-believed"):
+        with pytest.raises(NotImplementedError, match="aten::convolution"):
+            model(**given)
+        with adapt(model, {"conv2d": "im2row"}), simulator.record() as seen:
+            ours = numbers(model(**given))
+        assert seen.refused == 0
+    for a, b in zip(ours, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
