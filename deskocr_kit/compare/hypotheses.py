@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from model import slots
+
 from .metrics import tensors, worst
 
 
@@ -62,6 +64,27 @@ def _attention(scale=None, mask=lambda m: m, causal=lambda c: c):
     def attempt(q, k, v, given=None, is_causal=False):
         given, is_causal = mask(given) if given is not None else None, causal(is_causal)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=given, is_causal=is_causal, scale=scale)
+
+    return attempt
+
+
+def _off_by(steps: int):
+    """A causal mask that ends `steps` keys after the query."""
+
+    def attempt(q, k, v, given=None, is_causal=False):
+        if not is_causal:
+            raise ValueError("this mistake needs a causal mask")
+        seen = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril(steps)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+    return attempt
+
+
+def _resized(mode="bicubic", antialias=True, corners=False):
+    def attempt(table, side):
+        picture = table.permute(0, 3, 1, 2)
+        resized = F.interpolate(picture, (side, side), mode=mode, antialias=antialias, align_corners=corners)
+        return resized.permute(0, 2, 3, 1)
 
     return attempt
 
@@ -127,6 +150,11 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
         "mask polarity: True taken for «may not look»": _attention(mask=lambda m: ~m),
         "mask ignored": lambda q, k, v, mask=None, causal=False: F.scaled_dot_product_attention(q, k, v),
         "causal mask where there is none": _attention(causal=lambda c: True),
+        "causal mask off by one: a query sees the token after it": _off_by(1),
+        "causal mask off by one: a query does not see itself": _off_by(-1),
+        "queries and keys exchanged": lambda q, k, v, mask=None, causal=False: F.scaled_dot_product_attention(
+            k, q, v, attn_mask=mask, is_causal=causal
+        ),
     },
     "rel_pos_attention": {
         "bias missing": lambda *a: _rel_pos(*a, bias=False),
@@ -134,6 +162,7 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
         "rows and columns of the bias exchanged": lambda *a: _rel_pos(*a, swap=True),
     },
     "rms_norm": {
+        "eps missing": lambda x, w, eps: w * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)),
         "mean subtracted: a layer norm": lambda x, w, eps: F.layer_norm(x, x.shape[-1:], w, None, eps),
         "weight missing": lambda x, w, eps: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps),
         "1 added to the weight": lambda x, w, eps: (
@@ -145,7 +174,31 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
         "gate and up exchanged": _swiglu_swapped,
         "gate and up taken interleaved": _swiglu_interleaved,
     },
-    "moe": {},
+    "moe": {
+        "gate and up exchanged": lambda x, gate_up, *rest: slots.moe(
+            x, gate_up.roll(gate_up.shape[1] // 2, 1), *rest
+        ),
+        "weights of the experts ignored": lambda x, gu, down, ids, w: slots.moe(x, gu, down, ids, w * 0 + 1),
+        "weights renormalised": lambda x, gu, down, ids, w: slots.moe(
+            x, gu, down, ids, w / w.sum(-1, keepdim=True)
+        ),
+        "the last expert of each token is missing": lambda x, gu, down, ids, w: slots.moe(
+            x, gu, down, ids[:, :-1], w[:, :-1]
+        ),
+        "only the first expert of each token": lambda x, gu, down, ids, w: slots.moe(
+            x, gu, down, ids[:, :1], w[:, :1]
+        ),
+    },
+    "resize_grid": {
+        "antialias missing": _resized(antialias=False),
+        "corners aligned": _resized(corners=True),
+        "bilinear in place of bicubic": _resized(mode="bilinear"),
+        "rows and columns exchanged": lambda table, side: slots.resize_grid(table, side).transpose(1, 2),
+    },
+    "relative_table": {
+        "query and key exchanged": lambda table, side: slots.relative_table(table, side).transpose(0, 1),
+        "table backwards": lambda table, side: slots.relative_table(table.flip(0), side),
+    },
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn as nn
@@ -188,13 +188,20 @@ def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Diver
         came = arrived.get(call.key)
         given = Closeness(problem="is never called") if came is None else _inputs(came, call)
         if not given.ok(limit):
-            return between_blocks(judge, run, names, call, given, rung.budget)
+            found = between_blocks(judge, run, names, call, given, rung.budget, came)
+            return _with_weights(found, weights, names)
     if weights:
         fault = weights[0]
         return Divergence(fault.name.rpartition(".")[0], "weights", "", fault.what, "weights")
     if not outcome.ok(limit):
-        return between_blocks(judge, run, names, None, outcome, limit)
+        return _with_weights(between_blocks(judge, run, names, None, outcome, limit), weights, names)
     return None
+
+
+def _with_weights(found: Divergence, weights: list[WeightFault], names: list[str]) -> Divergence:
+    """Say which wrong weights lie outside all blocks: image_newline, say."""
+    loose = [str(fault) for fault in weights if not any(fault.concerns(name) for name in names)]
+    return replace(found, what="; ".join([*loose[:3], found.what]))
 
 
 def _formulas(judge, run) -> Divergence | None:

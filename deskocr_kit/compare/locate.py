@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .hypotheses import guess
 from .metrics import BUDGET, Closeness, place, tensors, worst
-from .operators import OperatorFault, first_operator
+from .operators import OperatorFault, first_operator, raising
 from .router import compare_decisions, decisions, routers
 from .trace import Call, keep, to, traced, where
 from .weights import WeightFault
@@ -54,6 +55,7 @@ def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) 
         words = _wrong_convolution(function, args, kwargs, close.problem)
     if not words and not close.finite:
         words = overflow(call, dtype)
+    words = words or narrowed(function, original, call, device)
     operator = None if words else side_by_side(original, function, call, device)
     detail = words or (f"{operator.what}; {close}" if operator else str(close))
     name = getattr(function, "__qualname__", type(function).__name__)
@@ -102,29 +104,37 @@ def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[
     device, dtype = where(mine, judge.candidate)
     twin = mine if dtype == torch.float32 else copy.deepcopy(mine).float()  # so that rounding hides nothing
     operator = side_by_side(theirs, twin, call, device)
+    if close.problem.startswith("raises"):
+        operator = _raises(mine, call, device, dtype) or operator
     name = operator.operator if operator else "several"
     words = [str(f) for f in weights if f.concerns(call.module)][:3]
     words += settings(mine, theirs)
     words += _routing(twin, theirs, call, device)
+    words += _not_called(twin, theirs, call, device)
     if not words and not close.finite:
         words = [overflow(call, dtype)]
         name = _first_overflow(judge, call) or name
-    if not words and operator:
-        words = [operator.what]
+    if operator and (not words or operator.what.startswith("raises")):
+        words = [operator.what, *words]
+    if words == [operator.what if operator else ""] and _unchanged(twin, call, device):
+        words = [f"returns its input unchanged; {operator.what}"]
     token = _token(close, call)
     return Divergence(
         call.module, name, token, "; ".join(words) or str(close), "block", operator.site if operator else ""
     )
 
 
-def between_blocks(judge, run, names, call: Call | None, given: Closeness, budget: float) -> Divergence:
-    """All blocks are right, but one gets something else: the code around them."""
+def between_blocks(
+    judge, run, names, call: Call | None, given: Closeness, budget: float, came: Call | None = None
+) -> Divergence:
+    """All blocks are right, but one gets something else: the code around them. came: the candidate's call."""
     skipped = tuple([m.get_submodule(n) for n in names] for m in (judge.reference, judge.candidate))
     operator = first_operator(
         lambda: run(judge.reference), lambda: run(judge.candidate), max(budget, 1e-3), skipped
     )
     target = f"the input of {call.name}" if call is not None else "the output"
     what = f"{target} differs, though every block is right by itself ({given})"
+    what = f"{moved}; {what}" if (moved := _one_position_off(came, call)) else what
     shape = tuple(next(tensors((call.args, call.kwargs)), torch.empty(0)).shape) if call is not None else ()
     token = (operator.token if operator else "") or place(given.first, shape)
     if operator is None:
@@ -134,6 +144,78 @@ def between_blocks(judge, run, names, call: Call | None, given: Closeness, budge
 
 
 # ---------------------------------------------------------------------- words
+def narrowed(function, original, call: Call, device) -> str:
+    """The first operator of `function`, run in fp32, that computes in half precision where the original has
+    none: a softmax in fp16, say. Its error is that of rounding, which no formula explains."""
+    narrow: list[list[str]] = []
+    for each, where_ in ((original, "cpu"), (function, device)):
+        found: list[str] = []
+        narrow.append(found)
+        args, kwargs = (keep(to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
+        with _Narrow(found), contextlib.suppress(Exception):
+            each(*args, **kwargs)
+    theirs, ours = narrow
+    return f"computed in half precision: {ours[0]}" if ours and not theirs else ""
+
+
+class _Narrow(TorchDispatchMode):
+    """Lists the operators that compute in fp16 or bf16; a cast by itself computes nothing."""
+
+    def __init__(self, found: list[str]):
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        halves = [t for t in tensors(output) if t.dtype in (torch.float16, torch.bfloat16)]
+        name = function._schema.name
+        if halves and not function.is_view and "copy" not in name and "empty" not in name:
+            self.found.append(f"{name} in {str(halves[0].dtype).removeprefix('torch.')}")
+        return output
+
+
+def _raises(function, call: Call, device, dtype) -> OperatorFault | None:
+    args, kwargs = (keep(to(given, device, dtype)) for given in (call.args, call.kwargs))
+    return raising(functools.partial(function, *args, **kwargs))
+
+
+def _unchanged(module, call: Call, device) -> bool:
+    output, _ = _run(module, call, device, torch.float32)
+    first = next(tensors(call.args), None)
+    same = isinstance(output, torch.Tensor) and first is not None and output.shape == first.shape
+    return same and torch.equal(output.detach().cpu().float(), first.detach().cpu().float())
+
+
+def _one_position_off(came: Call | None, call: Call | None) -> str:
+    """Whether an input is the reference's, moved by one place along its positions."""
+    if came is None or call is None:
+        return ""
+    pairs = zip(tensors((came.args, came.kwargs)), tensors((call.args, call.kwargs)), strict=False)
+    for ours, theirs in pairs:
+        if ours.shape != theirs.shape or ours.dim() < 2 or ours.shape[-2] < 3 or not ours.is_floating_point():
+            continue
+        a, b = ours.detach().cpu().float(), theirs.detach().cpu().float()
+        for word, mine, right in (
+            ("early", a[..., :-1, :], b[..., 1:, :]),
+            ("late", a[..., 1:, :], b[..., :-1, :]),
+        ):
+            if not worst(a, b).ok(1e-3) and worst(mine, right).ok(1e-3):
+                return f"an input comes one position too {word}"
+    return ""
+
+
+def _not_called(twin: nn.Module, theirs: nn.Module, call: Call, device) -> list[str]:
+    """Children that the reference's module calls and the candidate's does not."""
+    called = []
+    for module, where_ in ((theirs, "cpu"), (twin, device)):
+        with traced(module, None, "none") as calls:
+            _run(module, call, where_, torch.float32)
+        called.append({each.module for each in calls})
+    there, here = called
+    lost = [name for name in sorted(there - here) if name and name.rpartition(".")[0] not in there - here]
+    return [f"{name} is never called" for name in lost] if here else []
+
+
 def settings(mine: nn.Module, theirs: nn.Module) -> list[str]:
     """Plain attributes (numbers, flags, texts) in which two modules differ."""
     plain = (bool, int, float, str, tuple)
@@ -157,11 +239,12 @@ def overflow(call: Call, dtype: torch.dtype) -> str:
 
 def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
     """The first operator that differs, both run in fp32, each where it lives."""
-    return first_operator(
-        lambda: _run(theirs, call, "cpu", torch.float32, catch=False),
-        lambda: _run(ours, call, device, torch.float32, catch=False),
-        BUDGET[torch.float32],
-    )
+    runs = []
+    for function, where_ in ((theirs, "cpu"), (ours, device)):
+        # Moved before the walk: the copies to a device are no operators of the function.
+        args, kwargs = (keep(to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
+        runs.append(functools.partial(function, *args, **kwargs))
+    return first_operator(*runs, BUDGET[torch.float32])
 
 
 def _routing(twin, theirs, call: Call, device) -> list[str]:
@@ -224,12 +307,10 @@ def _token(close: Closeness, call: Call) -> str:
     return place(close.first, tuple(first.shape)) if first is not None else ""
 
 
-def _run(function, call: Call, device, dtype, catch: bool = True) -> tuple[object, str]:
+def _run(function, call: Call, device, dtype) -> tuple[object, str]:
     """(output, "") of a function on a call's inputs, or (None, what it raised)."""
     args, kwargs = keep(to(call.args, device, dtype)), keep(to(call.kwargs, device, dtype))
     try:
         return function(*args, **kwargs), ""
     except Exception as error:
-        if not catch:
-            raise
         return None, f"raises {type(error).__name__}: {str(error).splitlines()[0]}"

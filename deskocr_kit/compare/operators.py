@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class _Step:
     options: str
     site: str
     output: object
+    raised: str = ""  # what it raised in place of a result
 
 
 class _Walk(TorchDispatchMode):
@@ -39,6 +41,7 @@ class _Walk(TorchDispatchMode):
         super().__init__()
         self.steps: list[_Step] = []
         self._depth, self._skipped, self._hooks = 0, list(skipped), []
+        self.raised: _Step | None = None
 
     def __enter__(self):
         for module in self._skipped:
@@ -55,8 +58,13 @@ class _Walk(TorchDispatchMode):
         self._depth += by
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        output = function(*args, **(kwargs or {}))
         name = function._schema.name
+        try:
+            output = function(*args, **(kwargs or {}))
+        except Exception as error:
+            if self.raised is None:  # the innermost operator that raised, not what called it
+                self.raised = _Step(name, _options(args, kwargs or {}), call_site(), None, _first_line(error))
+            raise
         if not self._depth and name not in SILENT and not all(_is_view(r) for r in function._schema.returns):
             self.steps.append(_Step(name, _options(args, kwargs or {}), call_site(), keep(output)))
         return output
@@ -83,11 +91,13 @@ def first_operator(
             except Exception as error:
                 if run is reference:
                     raise
-                text = (str(error).splitlines() or [""])[0]
-                walk.steps.append(_Step("raises", f"{type(error).__name__}: {text}", _raised_at(error), None))
+                code = _Step("raises", "", _raised_at(error), None, _first_line(error))  # no operator did
+                walk.steps.append(walk.raised or code)
         runs.append(walk.steps)
     theirs, ours = runs
     for a, b in zip(ours, theirs, strict=False):
+        if a.raised:
+            return OperatorFault(a.operator, a.site, f"raises {a.raised}")
         if a.operator != b.operator:
             what = f"{_said(a)} where the reference has {_said(b)}"
             return OperatorFault(a.operator, a.site, what)
@@ -104,8 +114,22 @@ def first_operator(
             longer[min(len(ours), len(theirs))],
             "only the candidate" if longer is ours else "only the reference",
         )
+        if extra.raised:
+            return OperatorFault(extra.operator, extra.site, f"raises {extra.raised}")
         return OperatorFault(extra.operator, extra.site, f"{who} goes on to {_said(extra)}")
     return None
+
+
+def raising(run: Callable[[], object]) -> OperatorFault | None:
+    """The operator that raises while `run()` runs; None if none does."""
+    with _Walk() as walk, contextlib.suppress(Exception):
+        run()
+    step = walk.raised
+    return OperatorFault(step.operator, step.site, f"raises {step.raised}") if step else None
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _raised_at(error: BaseException) -> str:

@@ -27,9 +27,12 @@ class RouterRow:
     ratio: tuple[float, float]
     sums: tuple[float, float]
     first: int | None
+    experts: tuple[int, int] | None = None  # per token (candidate, reference), where they differ
 
     @property
     def verdict(self) -> str:
+        if self.experts is not None:
+            return f"{self.experts[0]} experts per token, expected {self.experts[1]}"
         off = max(abs(self.ratio[0] - 1), abs(self.ratio[1] - 1))
         if off > 0.05 and abs(self.sums[0] - 1) < 1e-2 < abs(self.sums[1] - 1):
             return f"weights are renormalised: they sum to 1, the reference's to {self.sums[1]:.3f}"
@@ -94,6 +97,12 @@ def replay(model: nn.Module, chosen: Decisions) -> Iterator[None]:
         yield
 
 
+def _counted(name: str, ours, theirs, weights_a, weights_b) -> RouterRow:
+    """A row for routers that choose another number of experts, or were asked about other tokens."""
+    sums = (weights_a.sum(-1).mean().item(), weights_b.sum(-1).mean().item())
+    return RouterRow(name, 0.0, (1.0, 1.0), sums, 0, (ours.shape[-1], theirs.shape[-1]))
+
+
 def compare_decisions(ours: Decisions, theirs: Decisions) -> list[RouterRow]:
     """Layer by layer, over all calls."""
     rows = []
@@ -102,6 +111,9 @@ def compare_decisions(ours: Decisions, theirs: Decisions) -> list[RouterRow]:
             continue
         ids_a, weights_a = (torch.cat(t) for t in zip(*ours[name], strict=True))
         ids_b, weights_b = (torch.cat(t) for t in zip(*calls, strict=True))
+        if ids_a.shape != ids_b.shape:
+            rows.append(_counted(name, ids_a, ids_b, weights_a, weights_b))
+            continue
         (ids_a, order_a), (ids_b, order_b) = ids_a.sort(-1), ids_b.sort(-1)  # topk promises no order
         weights_a, weights_b = weights_a.gather(-1, order_a), weights_b.gather(-1, order_b)
         same = (ids_a == ids_b).all(-1)

@@ -44,6 +44,7 @@ def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFa
     for name in theirs:
         if name in ours and (fault := _compare(name, ours[name].detach(), theirs[name].detach())):
             wrong.append(fault)
+    wrong = _pairs(wrong, ours, theirs)
     swaps = _exchanged(reference, candidate, {f.name for f in wrong}) if len(wrong) > 1 else []
     told = [prefix for pair in swaps for prefix in pair[:2]]
     faults += [
@@ -70,13 +71,65 @@ def _compare(name: str, ours: Tensor, theirs: Tensor) -> WeightFault | None:
         return WeightFault(name, f"one wrong bit (bit {bit}) at {list(index)}: {shown}", index, bit)
     if a.dim() == 2 and a.shape[0] == a.shape[1] and torch.equal(x, y.T):
         return WeightFault(name, "transposed", index)
+    if moved := _moved(x, y):
+        return WeightFault(name, moved, index)
     return WeightFault(
         name, f"{len(at)} of {a.numel()} values differ, the first at {list(index)}: {shown}", index
     )
 
 
+def _moved(x: Tensor, y: Tensor) -> str:
+    """ "rows 0:8 hold what belongs in 8:16, …": the reference's own slices at other places, along one axis.
+
+    Halves of a stacked matrix (gate and up), heads (q and k), experts, a table turned round. "" if not so.
+    """
+    for axis in range(min(x.dim(), 2)):
+        a, b = (t.movedim(axis, 0).reshape(t.shape[axis], -1) for t in (x, y))
+        wrong = (a != b).any(1).nonzero().flatten().tolist()
+        places: dict[bytes, int] = {}
+        for i in range(len(b)):
+            places.setdefault(b[i].numpy().tobytes(), i)
+        source = [places.get(a[i].numpy().tobytes()) for i in wrong]
+        if len(wrong) < 2 or None in source or len(set(source)) < len(source):
+            continue
+        word = "rows" if axis == 0 else f"places of axis {axis}"
+        if len(wrong) >= len(b) - 1 and source == wrong[::-1]:  # of an odd number the middle one stays
+            return f"{word} in reverse order"
+        runs: list[list[int]] = []  # first place, first source, length
+        for place, origin in zip(wrong, source, strict=True):
+            if runs and (place, origin) == (sum(runs[-1][::2]), sum(runs[-1][1:])):
+                runs[-1][2] += 1
+            else:
+                runs.append([place, origin, 1])
+        told = [f"{_span(p, n)} hold what belongs in {_span(o, n)}" for p, o, n in runs[:2]]
+        return f"{word} at the wrong place: {', '.join(told)}" + (", …" if len(runs) > 2 else "")
+    return ""
+
+
+def _span(first: int, length: int) -> str:
+    return str(first) if length == 1 else f"{first}:{first + length}"
+
+
 def _number(value: Tensor) -> str:
     return f"{float(value):.6g}"
+
+
+def _pairs(wrong: list[WeightFault], ours: dict, theirs: dict) -> list[WeightFault]:
+    """Two tensors of one module, each with the other's values, are one fault: rel_pos_h for rel_pos_w."""
+    found, told = [], set()
+    for i, first in enumerate(wrong):
+        for second in wrong[i + 1 :]:
+            a, b = first.name, second.name
+            beside = a.rpartition(".")[0] == b.rpartition(".")[0] and ours[a].shape == theirs[b].shape
+            if beside and _same(ours[a], theirs[b]) and _same(ours[b], theirs[a]):
+                what = f"exchanged with {b.rpartition('.')[2]}: each holds the values of the other"
+                found.append(WeightFault(a, what, first.index, other=b))
+                told |= {a, b}
+    return found + [fault for fault in wrong if fault.name not in told]
+
+
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    return torch.equal(ours.detach().cpu(), theirs.detach().cpu().to(ours.dtype))
 
 
 def _exchanged(reference: nn.Module, candidate: nn.Module, wrong: set[str]) -> list[tuple[str, str]]:

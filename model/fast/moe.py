@@ -161,4 +161,6 @@ def unsort(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
 
 def weighted_sum(y: Tensor, weights: Tensor) -> Tensor:
     """(n, top, d), (n, top) fp32 -> (n, d) in fp32 (or wider): the product promotes y, in one operator."""
-    return (y * weights[..., None].to(torch.promote_types(y.dtype, torch.float32))).sum(1)
+    if weights.dtype in (torch.float16, torch.bfloat16):
+        weights = weights.float()
+    return (y * weights[..., None]).sum(1)
