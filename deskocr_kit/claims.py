@@ -87,6 +87,9 @@ class Ledger(list):
             "",
             f"{len(self)} claims: {count[HOLDS]} hold, {count[FAILS]} fail, {count[NEEDS]} need a device.",
             "",
+            "«Holds» and «fails» are about what was run or read, see the last column: a simulated device "
+            "decides nothing about an NPU, and «published software» is no run on a card.",
+            "",
             "| outcome | claim | evidence | check | run on |",
             "|---|---|---|---|---|",
         ]

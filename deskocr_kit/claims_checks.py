@@ -72,7 +72,7 @@ def _missing(operator: str, call: tuple, try_it: Callable[[torch.device], float]
 
 
 def _why(verdict) -> str:
-    return f", but {verdict}: {verdict.why}" if verdict.why else ""
+    return f" ({verdict}: {verdict.why})" if verdict.why else ""
 
 
 def convolutions(seed: int = 0):
