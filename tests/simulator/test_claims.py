@@ -6,9 +6,11 @@ import dataclasses
 import warnings
 
 import pytest
+import torch
 
-from deskocr_kit import claims_checks, simulator
-from deskocr_kit.claims import FAILS, HOLDS, run
+from deskocr_kit import claims_checks, claims_reading, simulator
+from deskocr_kit.claims import FAILS, HOLDS, claims, run
+from deskocr_kit.reader import Reader
 
 TRIED = {"aten::convolution": "conv2d-missing", "aten::masked_scatter_": "masked-scatter-missing"}
 
@@ -37,3 +39,20 @@ def test_a_simulated_device_decides_nothing_about_npus():
     missing, substitute, speed = (row.outcome for row in ledger)
     assert "as published" in missing.evidence and missing.device.startswith("no device")
     assert "simulated" in substitute.device and speed.word == "needs a device"
+
+
+def test_what_only_a_device_can_decide_really_runs(monkeypatch):
+    """Those checks with a stand-in that claims to decide: nano, one page, four tokens."""
+    reader = Reader.load("nano", torch.device("npu:0"), "fp16")
+    reader.settings["max_new_tokens"] = 4
+    page = claims_reading._pages()[0]
+    monkeypatch.setattr(claims_reading.Setting, "decides", property(lambda self: True))
+    monkeypatch.setattr(claims_reading, "_reader", lambda here: reader)
+    monkeypatch.setattr(claims_reading, "_pages", lambda: [page])
+    monkeypatch.setattr(claims_reading, "REPEATS", 1)
+    monkeypatch.setattr(claims_reading.devices, "describe", lambda device: {"cann": "8.5.0"})
+    here = claims_reading.Setting(torch.device("npu:0"), "a stand-in", True, "nano")
+    facts = {claim.id: claim.facts for claim in claims()}
+    for name in ("fallback-cost", "cann-8.4", "load-time", "speed", "success"):
+        found = claims_checks.CHECKS[name](facts[name], here)
+        assert found.word in (HOLDS, FAILS) and found.device == "a stand-in", (name, found)
