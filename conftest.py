@@ -15,6 +15,10 @@ for name, value in {
     "TRANSFORMERS_VERBOSITY": "error",
 }.items():
     os.environ.setdefault(name, value)
+if os.environ["DESKOCR_DEVICE"].startswith(
+    ("cpu", "npu-sim")
+):  # a torch_npu that loads itself would be in the way
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 LEFT_OUT: list[str] = []
 
 

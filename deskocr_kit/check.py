@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-GREEN = "#1a7f37"  # 5.1:1 on white; the word PASS carries the meaning, the colour repeats it
+from .table import GREEN, head_row
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Verdict:
     measured: str = ""
 
     def __repr__(self) -> str:
-        left = f"PASS  {self.name:<28} {self.shown}".rstrip()
+        left = f"PASS  {self.name:<28}  {self.shown}".rstrip()
         return f"{left}  ≈ {self.measured}" if self.measured else left
 
     def _repr_html_(self) -> str:
         left, _, right = repr(self).partition("≈")
         right = f'<span style="opacity:.7">≈{escape(right)}</span>' if right else ""
-        return f'<pre><b style="color:{GREEN}">{escape(left)}</b>{right}</pre>'
+        return f'<pre style="margin:0"><b style="color:{GREEN}">{escape(left)}</b>{right}</pre>'
 
 
 VERDICTS: list[Verdict] = []  # of this process, for the table that ends a notebook
@@ -59,7 +59,7 @@ def check_below(name: str, value: float, bound: float, shown: Any = "", unit: st
     """`value` <= `bound`; the bound is part of the contract, the value is measured."""
     if not value <= bound:  # so that NaN fails
         raise AssertionError(f"FAIL  {name}: {value:.4g}{unit} exceeds {bound:g}{unit}")
-    return passed(name, f"{shown} below {bound:g}{unit}".strip(), f"{value:.4g}{unit}")
+    return passed(name, f"{shown} at most {bound:g}{unit}".strip(), f"{value:.4g}{unit}")
 
 
 def check_close(name: str, ours, expected, budget: float) -> Verdict:
@@ -95,14 +95,13 @@ class VerdictTable:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td style="color:{GREEN}"><b>PASS</b></td>'
+            f'<tr><td style="text-align:left;color:{GREEN}"><b>PASS</b></td>'
             f'<td style="text-align:left">{escape(v.name)}</td>'
             f'<td style="text-align:left">{escape(v.shown)}</td>'
             f'<td style="text-align:left;opacity:.7">{escape(v.measured and "≈ " + v.measured)}</td></tr>'
             for v in self.verdicts
         )
-        head = "<tr><th>verdict</th><th>claim</th><th>contract</th><th>measured</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        return f"<table>{head_row(('verdict', 'claim', 'contract', 'measured'))}<tbody>{rows}</tbody></table>"
 
 
 def verdicts() -> VerdictTable:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from .table import head_row
+
 DATA = Path(__file__).resolve().parent / "data" / "claims.json"
 HOLDS, FAILS, NEEDS = "holds", "fails", "needs a device"
 MARK = {HOLDS: "✔", FAILS: "✘", NEEDS: "…"}
@@ -65,7 +67,7 @@ class Ledger(list):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td><b>{MARK[r.outcome.word]} {escape(r.outcome.word)}</b></td>"
+            f'<tr><td style="text-align:left"><b>{MARK[r.outcome.word]} {escape(r.outcome.word)}</b></td>'
             + "".join(
                 f'<td style="text-align:left">{escape(text)}</td>'
                 for text in (r.claim.claim, r.outcome.evidence, r.claim.tests)
@@ -73,8 +75,7 @@ class Ledger(list):
             + "</tr>"
             for r in self
         )
-        head = "<tr><th>outcome</th><th>claim</th><th>evidence</th><th>check</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        return f"<table>{head_row(('outcome', 'claim', 'evidence', 'check'))}<tbody>{rows}</tbody></table>"
 
     def markdown(self, command: str) -> str:
         """The whole of reports/claims.md. command: the one that made it."""

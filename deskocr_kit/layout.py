@@ -64,9 +64,8 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
     from matplotlib.patches import Rectangle
 
     across, down = max(map(len, rows)), len(rows)
-    figure = Figure(
-        figsize=(min(9.5, 3.8 + 0.26 * across), min(7.5, 0.9 + 0.26 * down)), layout="constrained"
-    )
+    side = min(0.26, 5.7 / across, 6.6 / down)  # inches of one token
+    figure = Figure(figsize=(3.8 + side * across, 0.9 + side * down), layout="constrained")
     axes = figure.subplots()
     small = max(across, down) > 30
     for y, row in enumerate(rows):

@@ -14,6 +14,9 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+ALONE = {
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"
+}  # beside a torch_npu that loads itself nothing can be simulated
 SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -26,7 +29,8 @@ def execute(path: Path, timeout: float = 600) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, 4)
-    for name, value in {**QUIET, "DESKOCR_DEVICE": "cpu"}.items():
+    os.environ.setdefault("DESKOCR_DEVICE", "cpu")
+    for name, value in _environment(os.environ["DESKOCR_DEVICE"]).items():
         os.environ.setdefault(name, value)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     NotebookClient(
@@ -47,18 +51,18 @@ def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: flo
 
     if out.resolve() == path.parent.resolve():
         raise ValueError(f"{out} holds the stored notebooks; choose another folder for the executed copies")
-    known = set(papermill.inspect_notebook(str(path)))
+    known = parameters_of(path)
     if unknown := sorted(set(parameters) - known):
         raise ValueError(
             f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )
     out.mkdir(parents=True, exist_ok=True)
     copy = out / path.name
-    before = {name: os.environ.get(name) for name in (*QUIET, "DESKOCR_DEVICE")}
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    before = {name: os.environ.get(name) for name in (*QUIET, *ALONE, "DESKOCR_DEVICE")}
     if "device" in parameters:
         os.environ["DESKOCR_DEVICE"] = parameters["device"]
+    for name, value in _environment(os.environ.get("DESKOCR_DEVICE", "cpu")).items():
+        os.environ.setdefault(name, value)
     try:
         papermill.execute_notebook(
             str(path), str(copy), parameters, kernel_name="python3", cwd=str(path.parent),
@@ -72,6 +76,18 @@ def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: flo
             page = copy.with_suffix(".html")
             page.write_text(to_html(copy), encoding="utf-8")
     return [copy, page]
+
+
+def parameters_of(path: Path) -> set[str]:
+    """The names in a notebook's parameters cell."""
+    import papermill
+
+    return set(papermill.inspect_notebook(str(path)))
+
+
+def _environment(device: str) -> dict[str, str]:
+    """What a kernel gets for a device, where nobody has set it."""
+    return {**QUIET, **(ALONE if device.startswith(("cpu", "npu-sim")) else {})}
 
 
 def _say_how(copy: Path, parameters: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from deskocr_kit.check import VerdictTable, check, check_below, check_close, che
 
 def test_true_claims_give_a_line_with_contract_left_and_measurement_right():
     verdict = check_below("cer", 0.013, 0.05, "6 pages", "")
-    assert repr(verdict).startswith("PASS  cer") and repr(verdict).endswith("6 pages below 0.05  ≈ 0.013")
+    assert repr(verdict).startswith("PASS  cer") and repr(verdict).endswith("6 pages at most 0.05  ≈ 0.013")
     assert "PASS" in verdict._repr_html_()
 
 

@@ -8,6 +8,7 @@ these tests fail and say so: whoever asks for `-m browser` wants to know.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -70,7 +71,8 @@ def lab(tmp_path_factory):
         port = free.getsockname()[1]
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
-        "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
+        "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True",
+        f"--ServerApp.root_dir={folder}",
     ]  # fmt: skip
     address, log = f"http://127.0.0.1:{port}", (folder / "log").open("wb")
     own = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTERLAB_SETTINGS_DIR": str(folder)}
@@ -86,7 +88,10 @@ def lab(tmp_path_factory):
         yield address
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            server.kill()
         log.close()
 
 
@@ -113,9 +118,16 @@ def test_a_notebook_is_whole_to_look_at(path, lab, browser):
     page.wait_for_timeout(1500)
     seen = _look(page, path)
     page.close()
+    _stop_kernels(lab)
     assert seen["cells"] == len(code_cells(path))
     assert not seen["broken"] and not seen["silent"] and not seen["page"]
     assert not seen["wide"], "wider than the pane"
+
+
+def _stop_kernels(lab: str) -> None:
+    """JupyterLab starts a kernel for each notebook that is opened, and keeps it."""
+    for kernel in json.loads(urllib.request.urlopen(f"{lab}/api/kernels").read()):
+        urllib.request.urlopen(urllib.request.Request(f"{lab}/api/kernels/{kernel['id']}", method="DELETE"))
 
 
 def _look(page, path: Path) -> dict:

@@ -56,6 +56,18 @@ def test_a_failing_copy_is_written_and_the_command_says_so(tmp_path, monkeypatch
     assert not read(stored).cells[-1].outputs
 
 
+def test_an_option_reaches_the_notebooks_that_have_it(tmp_path, monkeypatch):
+    stored = small_notebook(tmp_path / "notebooks", "print(pages)")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    command = ["notebooks", "run", "--device", "cpu", "--out", "out", "--checkpoint", "x", "--pages", "mine"]
+    done = CliRunner().invoke(app, command)
+    assert done.exception is None, done.output  # it has no checkpoint: that option is not for it
+    assert read(tmp_path / "out" / stored.name).cells[-1].outputs[0].text.strip() == str(tmp_path / "mine")
+    done = CliRunner().invoke(app, ["notebooks", "run", "--checkpoint", "x"])
+    assert "need --out" in str(done.exception)
+
+
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     stored = small_notebook(tmp_path / "notebooks")
     with pytest.raises(ValueError, match="no parameter pagse; it has device, pages"):

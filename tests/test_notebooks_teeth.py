@@ -1,15 +1,21 @@
-"""What strict nbval compares, it compares: a wrong digit is noticed, in exactly the cells where it stands."""
+"""What strict nbval compares, it compares: a wrong digit is noticed, in exactly the cells where it stands.
+
+Twice: every digit of every stored output against nbval's own comparison, without a kernel (quick); and one
+digit of each output in a real run (slow, the first solution always).
+"""
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pytest
-from nbval.plugin import get_sanitize_patterns
+from nbval.plugin import IPyNbCell, get_sanitize_patterns, nocolors
 
 from tests.stored import MEASURED, NOTEBOOKS, ROOT, SOLUTIONS, code_cells, read, tags, texts
 
@@ -35,6 +41,47 @@ def corrupt_all(notebook) -> set[int]:
                 place[key] = wrong
                 hit.add(number)
     return hit
+
+
+def same_to_nbval(stored: list, new: list) -> bool:
+    """Whether strict nbval takes `new` outputs for the stored ones."""
+    skipped = ("metadata", "image/png", "image/jpeg")  # of what IPyNbFile.setup skips, what we have
+    rules = dict(get_sanitize_patterns(RULES.read_text("ascii")))
+    cell = SimpleNamespace(
+        parent=SimpleNamespace(skip_compare=skipped, sanitize_patterns=rules),
+        colors=nocolors,
+        format_output_compare=lambda *shown: None,
+    )
+    cell.sanitize = lambda text: IPyNbCell.sanitize(cell, text)
+    return IPyNbCell.compare_outputs(cell, new, stored)
+
+
+def every_digit_changed(text: str):
+    """(the text with one digit changed, whether it stands left of ≈), digit by digit."""
+    spans = [match.span() for match in MEASURED.finditer(text)]
+    for digit in re.finditer(r"\d", text):
+        at = digit.start()
+        left = not any(start <= at < end for start, end in spans)
+        yield text[:at] + str((int(digit[0]) + 1) % 10) + text[at + 1 :], left
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_digit_left_of_the_mark_is_compared_and_none_right_of_it(path):
+    tried = 0
+    for cell in code_cells(path):
+        if "nbval-ignore-output" in tags(cell):
+            continue
+        for number, output in enumerate(cell.outputs):
+            stream = output.output_type == "stream"
+            for key in ["text"] if stream else [kind for kind in output.data if kind.startswith("text/")]:
+                for text, left in every_digit_changed((output if stream else output.data)[key]):
+                    new = copy.deepcopy(output)
+                    (new if stream else new.data)[key] = text
+                    outputs = [*cell.outputs[:number], new, *cell.outputs[number + 1 :]]
+                    where = f"cell [{cell.execution_count}], {key}: {text[:200]}"
+                    assert same_to_nbval(cell.outputs, outputs) != left, where
+                    tried += 1
+    assert tried > 10
 
 
 def failing_cells(notebook, folder) -> tuple[set[int], str]:

@@ -22,7 +22,7 @@ def draw(census: Census):
     from matplotlib.figure import Figure
 
     phases = census.phases() or [""]
-    figure = Figure(figsize=(5.2 * len(phases), 5.4), layout="constrained")
+    figure = Figure(figsize=(max(5.2, 3.7 * len(phases)), 4.8), layout="constrained")
     seen: dict[str, object] = {}
     for axis, phase in zip(figure.subplots(1, len(phases), squeeze=False)[0], phases, strict=True):
         rows = sorted((r for r in census.rows() if r["calls"][phase]), key=lambda r: -r["calls"][phase])
@@ -38,10 +38,11 @@ def draw(census: Census):
         axis.set_yticks(range(len(shown)), [r["operator"] for r in shown], fontsize=8)
         axis.invert_yaxis()
         axis.margins(x=0.15)
-        axis.set_xlabel("calls")
+        axis.set_xlabel("calls", fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
         axis.set_title(
             f"{phase or 'forward'}: {census.launches(phase)} launches, {census.syncs(phase)} syncs",
-            fontsize=10,
+            fontsize=9,
         )
         axis.spines[["top", "right"]].set_visible(False)
     if seen:

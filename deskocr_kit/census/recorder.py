@@ -288,6 +288,8 @@ def call_site() -> str:
         file = frame.f_code.co_filename
         if not passed_over(file):
             short = "/".join(file.replace("\\", "/").split("/")[-2:])
+            if short.startswith("ipykernel_"):  # its numbers are a process's and a hash: other ones each time
+                return f"a cell of this notebook, line {frame.f_lineno}"
             return f"{short}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return "?"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 
+from ..table import AMBER, GREEN, RED, head_row
 from .recorder import Call
 from .verdicts import CANN, MEANING, Verdict, judge, nearest
 
@@ -152,12 +153,12 @@ class Census:
     def _repr_html_(self) -> str:
         phases = self.phases()
         colour = {
-            "CPU fallback": "#b3261e",
-            "AI CPU": "#8a5a00",
-            "slow kernel": "#6b5900",
-            "kernel": "#1a7f37",
+            "CPU fallback": RED,
+            "AI CPU": AMBER,
+            "slow kernel": AMBER,
+            "kernel": GREEN,
         }
-        head = "".join(f"<th>{escape(p or 'calls')}</th>" for p in phases)
+        calls = [p or "calls" for p in phases]
         rows = "".join(
             f'<tr><td style="color:{colour.get(r["verdict"], "inherit")};text-align:left">'
             f'<b>{escape(r["verdict"])}</b></td><td style="text-align:left">{escape(r["operator"])}</td>'
@@ -167,8 +168,8 @@ class Census:
             for r in self.rows()
         )
         return (
-            f"<p>{escape(self.title())}</p><table><thead><tr><th>verdict</th><th>operator</th>{head}"
-            f"<th>line</th><th>why</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<p>{escape(self.title())}</p><table>"
+            f"{head_row(('verdict', 'operator', *calls, 'line', 'why'), calls)}<tbody>{rows}</tbody></table>"
             f"<p>{'<br>'.join(map(escape, self.totals()))}</p>"
         )
 

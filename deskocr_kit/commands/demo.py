@@ -10,14 +10,19 @@ import typer
 from .ocr import Device, Dtype, Model, note
 
 
-def sample_pages() -> list[tuple[Path, str]]:
-    """(picture, true text) of each sample page."""
+def sample_pages(folder: str | Path = "") -> list[tuple[Path, str]]:
+    """(picture, true text) of each NAME.png beside a NAME.txt in `folder`; of nano's own pages for "".
+
+    Raises FileNotFoundError where there is no such pair.
+    """
     from deskocr_kit.checkpoints import named
 
-    folder = named()["nano"] / "pages"
-    return [
-        (path, path.with_suffix(".txt").read_text(encoding="utf-8")) for path in sorted(folder.glob("*.png"))
-    ]
+    place = Path(folder) if folder else named()["nano"] / "pages"
+    texts = {path: path.with_suffix(".txt") for path in sorted(place.glob("*.png"))}
+    pairs = [(path, text.read_text(encoding="utf-8")) for path, text in texts.items() if text.is_file()]
+    if not pairs:
+        raise FileNotFoundError(f"{place}: no NAME.png with its true text in NAME.txt beside it")
+    return pairs
 
 
 def demo(

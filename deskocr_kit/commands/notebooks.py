@@ -21,6 +21,13 @@ def run(
     paths: Paths = None,
     device: Annotated[str, typer.Option(help="cpu, npu, npu-sim, cuda; needs --out.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write executed copies and HTML here.")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="nano, deepseek-ocr, or a folder, where a notebook has it; needs --out.")
+    ] = "",
+    pages: Annotated[
+        Path | None,
+        typer.Option(help="A folder of NAME.png beside NAME.txt, where a notebook has it; needs --out."),
+    ] = None,
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="More parameters.")
     ] = None,
@@ -32,8 +39,15 @@ def run(
     from deskocr_kit.notebooks import execute, find
     from deskocr_kit.progress import bar
 
-    if out is None and (device or parameter):
-        raise ValueError("--device and --parameter need --out FOLDER: stored notebooks are made on the CPU")
+    if out is None and (device or checkpoint or pages or parameter):
+        raise ValueError(
+            "--device, --checkpoint, --pages and --parameter need --out FOLDER: stored notebooks are made on "
+            "the CPU with nano"
+        )
+    if wrong := [each for each in parameter or [] if "=" not in each]:
+        raise ValueError(f"-p {wrong[0]}: write NAME=VALUE")
+    given = dict(each.split("=", 1) for each in parameter or [])
+    offered = {"checkpoint": _from_here(checkpoint), "pages": str(pages.resolve()) if pages else ""}
     chosen = list(find(paths))
     failed = []
     with bar(total=len(chosen), unit="notebook") as progress:
@@ -41,7 +55,7 @@ def run(
             if out is None:
                 execute(path)
                 progress.print(f"stored {path}")
-            elif problem := _copy(path, out, device, parameter or []):
+            elif problem := _copy(path, out, {"device": device or "auto", **given}, offered):
                 failed.append(path.name)
                 progress.print(f"FAILED {path}: {problem}")
             else:
@@ -51,18 +65,21 @@ def run(
         raise RuntimeError(f"{len(failed)} of {len(chosen)} notebooks failed: {', '.join(failed)}")
 
 
-def _copy(path: Path, out: Path, device: str, parameter: list[str]) -> str:
-    """Run a copy; what went wrong in a cell, "" if nothing did."""
+def _from_here(checkpoint: str) -> str:
+    """A folder as an absolute path, since a notebook runs in its own folder; a name as it is."""
+    return str(Path(checkpoint).resolve()) if checkpoint and Path(checkpoint).is_dir() else checkpoint
+
+
+def _copy(path: Path, out: Path, parameters: dict[str, str], offered: dict[str, str]) -> str:
+    """Run a copy; what went wrong in a cell, "" if nothing did. `offered`: for notebooks that have it."""
     from papermill.exceptions import PapermillExecutionError
 
-    from deskocr_kit.notebooks import execute_copy
+    from deskocr_kit.notebooks import execute_copy, parameters_of
 
-    wrong = [each for each in parameter if "=" not in each]
-    if wrong:
-        raise ValueError(f"-p {wrong[0]}: write NAME=VALUE")
-    parameters = dict(each.split("=", 1) for each in parameter)
+    known = parameters_of(path)
+    also = {name: value for name, value in offered.items() if value and name in known}
     try:
-        execute_copy(path, out, {"device": device or "auto", **parameters})
+        execute_copy(path, out, {**parameters, **also})
     except PapermillExecutionError as error:
         return f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-GREEN, RED = "#1a7f37", "#b3261e"  # repeated by the words ok and WRONG
+from ..table import GREEN, RED, head_row
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int = 2) -> str:
@@ -30,12 +30,11 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int
     def cell(i: int, text: str) -> str:
         colour = {"ok": GREEN, "WRONG": RED, "OVERFLOW": RED}.get(text)
         style = f";color:{colour};font-weight:bold" if colour else ""
-        mark = "≈ " if i >= measured else ""
+        mark = "≈ " if i >= measured and text else ""
         return f'<td style="text-align:left{style}">{mark}{escape(text)}</td>'
 
     body = "".join("<tr>" + "".join(cell(*each) for each in enumerate(row)) + "</tr>" for row in rows)
-    top = "".join(f"<th>{escape(h)}</th>" for h in head)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table>{head_row(head)}<tbody>{body}</tbody></table>"
 
 
 HEAD = ("verdict", "block", "isolated", "budget", "same dtype, CPU", "cumulative", "within")

@@ -11,13 +11,15 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from deskocr_kit.table import AMBER, GREEN, GREY, RED
+
 if TYPE_CHECKING:
     from deskocr_kit.doctor.capture import Capture
 
 LIVE = "this machine"
 STATUSES = ("OK", "WARN", "FAIL", "SKIP")
 # Dark and light notebooks both: text keeps the page's colour, only the word's left edge is coloured.
-_EDGE = {"OK": "#2e7d32", "WARN": "#b26a00", "FAIL": "#c62828", "SKIP": "#757575"}
+_EDGE = {"OK": GREEN, "WARN": AMBER, "FAIL": RED, "SKIP": GREY}
 _RICH = {"OK": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "dim"}
 
 

@@ -18,17 +18,21 @@ def _addresses(side: int) -> torch.Tensor:
 def columns(side: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1, picked=(0, 12)) -> Drawing:
     """The picture with two of its windows, and the matrix of F.unfold with their columns."""
     matrix = F.unfold(_addresses(side), (kernel, kernel), padding=padding, stride=stride)[0].int()
-    marked = {}
-    for (hatch, colour), column in zip(MARKS, picked, strict=True):
-        for address in matrix[:, column].tolist():
-            marked.setdefault(address, (hatch, colour))
+    numbers = torch.arange(1.0, (side + 2 * padding) ** 2 + 1).view(
+        1, 1, side + 2 * padding, -1
+    )  # padding too
+    places = F.unfold(numbers, (kernel, kernel), stride=stride)[0].int()
+    first, second = (set(places[:, column].tolist()) for column in picked)
     rows, count = matrix.shape
     figure, (left, right) = blank(9.6, 3.4, 2, (side + 2 * padding, count))
     for y in range(-padding, side + padding):
         for x in range(-padding, side + padding):
             inside = 0 <= x < side and 0 <= y < side
             address = y * side + x + 1 if inside else 0
-            hatch, colour = marked.get(address, ("", "white")) if inside else ("", PALE)
+            number = (y + padding) * (side + 2 * padding) + x + padding + 1
+            plain = "white" if inside else PALE
+            colour = BLUE if number in first else ORANGE if number in second else plain
+            hatch = MARKS[1][0] if number in second else ""
             cell(left, x + padding, y + padding, address, colour, hatch)
     frame(left, side + 2 * padding, side + 2 * padding, f"picture {side}x{side}, 0 = padding")
     for y in range(rows):

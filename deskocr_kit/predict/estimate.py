@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 
+from ..table import head_row
 from .chips import Chip, Quantity, find, table
 from .work import PLANS, Phase, Work, work_of
 
@@ -183,13 +184,13 @@ class Prediction:
         ]
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(text)}</th>" for text in self.HEAD)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows()
+            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
+            for row in self.rows()
         )
         notes = "".join(f"<li>{escape(text)}</li>" for text in (*self.assumptions(), *self._others()))
         return (
-            f"<p><b>{escape(self.title())}</b></p><table><thead><tr>{head}</tr></thead>"
+            f"<p><b>{escape(self.title())}</b></p><table>{head_row(self.HEAD)}"
             f"<tbody>{body}</tbody></table><p>assumed, and others' figures:</p><ul>{notes}</ul>"
         )
 

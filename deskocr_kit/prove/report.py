@@ -8,14 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..check import GREEN
 from ..plan import Plan
+from ..table import GREEN, GREY, RED, head_row
 from .runner import CANNOT, NEEDS_NPU, PASS, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RED, GREY = "#b3261e", "#6e7781"
+_WRAP = {"call": "overflow-wrap:anywhere"}  # in a narrow pane: numbers never break at their hyphen
 
 
 @dataclass
@@ -105,19 +105,19 @@ class Report:
 
     def _repr_html_(self) -> str:
         names = self.columns()
-        head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = []
         for line in self.table():
             colour = GREEN if line["verdict"] == PASS else GREY if line["verdict"] == CANNOT else RED
             cells = "".join(
                 f'<td style="text-align:left;color:{colour}"><b>{escape(_shown(line[name]))}</b></td>'
                 if name == "verdict"
-                else f'<td style="text-align:left">{escape(_shown(line[name]))}</td>'
+                else f'<td style="text-align:left;{_WRAP.get(name, "white-space:nowrap")}">'
+                f"{escape(_shown(line[name]))}</td>"
                 for name in names
             )
             body.append(f'<tr title="{escape(line["why"])}">{cells}</tr>')
         return (
-            f"<p>{escape(self.heading())}</p><table><thead><tr>{head}</tr></thead>"
+            f"<p>{escape(self.heading())}</p><table>{head_row(names)}"
             f"<tbody>{''.join(body)}</tbody></table><p><b>{escape(self.summary())}</b></p>"
         )
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from html import escape
 from typing import Any
 
-BLUE = "#0550ae"  # 7.6:1 on white; the word OPEN carries the meaning, the colour repeats it
+from ..table import BLUE
 
 
 def run(function: Callable, *args) -> Any:
