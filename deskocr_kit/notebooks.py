@@ -13,6 +13,7 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 of this environment, not one of the user's folder
 }
 ALONE = {
     "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"
@@ -23,10 +24,14 @@ SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 def execute(path: Path, timeout: float = 600) -> None:
     """Run one notebook top to bottom, in its folder's environment, and store it in place.
 
-    Raises nbclient's CellExecutionError for a cell that fails; the file is left as it was.
+    Raises nbclient's CellExecutionError for a cell that fails; the file is left as it was. Raises
+    PermissionError, before anything runs, where the file cannot be written.
     """
     import nbformat
     from nbclient import NotebookClient
+
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise PermissionError(f"{path} cannot be written; --out FOLDER makes an executed copy elsewhere")
 
     notebook = nbformat.read(path, 4)
     os.environ.setdefault("DESKOCR_DEVICE", "cpu")
@@ -37,7 +42,9 @@ def execute(path: Path, timeout: float = 600) -> None:
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     ).execute()
     strip(notebook)
-    nbformat.write(notebook, path)
+    fresh = path.with_suffix(".new")
+    nbformat.write(notebook, fresh)
+    fresh.replace(path)  # at once: an interrupted write leaves the stored one whole
 
 
 def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: float = 3600) -> list[Path]:

@@ -89,10 +89,18 @@ def test_a_page_holds_no_script_of_an_output(tmp_path):
     assert "alert(1)" not in to_html(stored) and "<b>x</b>" in to_html(stored)
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path, monkeypatch):
+    stored = small_notebook(tmp_path / "notebooks", "1 / 0")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="--out FOLDER"):
+        execute(stored)
+
+
 def test_stored_again_it_is_the_same_file(tmp_path):
     stored = small_notebook(tmp_path / "notebooks", "print(sorted({'b', 'a'}))")
     execute(stored)
     first = stored.read_bytes()
+    assert {path.name for path in stored.parent.iterdir()} == {stored.name, "dot.png"}
     execute(stored)
     assert stored.read_bytes() == first
 

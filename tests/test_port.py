@@ -63,6 +63,50 @@ def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
     assert "patchify" not in report.plan.names("float32")["conv2d"].values()
 
 
+def speech():
+    """A tiny Whisper: two Conv1d before a transformer."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    sizes = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in
+             (("layers", 1), ("attention_heads", 2), ("ffn_dim", 48))}  # fmt: skip
+    config = WhisperConfig(
+        d_model=32, vocab_size=100, num_mel_bins=8, max_source_positions=20, max_target_positions=20,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, **sizes,
+    )  # fmt: skip
+    return WhisperForConditionalGeneration(config), {
+        "input_features": torch.randn(1, 8, 40),
+        "decoder_input_ids": torch.tensor([[1, 5, 9]]),
+    }
+
+
+def picture():
+    """A tiny SigLIP tower: its patch embedding says padding="valid"."""
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    config = SiglipVisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, image_size=32,
+        patch_size=8,
+    )  # fmt: skip
+    return SiglipVisionModel(config), {"pixel_values": torch.randn(1, 3, 32, 32)}
+
+
+@pytest.mark.parametrize(("build", "convolutions"), [(speech, 2), (picture, 1)])
+def test_other_peoples_convolutions(build, convolutions):
+    torch.manual_seed(0)
+    other, given = build()
+    other.eval()
+    run = lambda m: m(**given)[0]  # noqa: E731
+    proof = prove_module(other, run, "cpu", ["fp32"], repeats=1)
+    assert proof.faults() == [] and len({r.probe for r in proof.rows if r.real}) == convolutions
+    with torch.no_grad():
+        before = run(other)
+        for name in ("unfold_einsum", "im2row"):
+            with adapt(other, {"conv2d": name}) as adapted:
+                assert len(adapted.exchanged) == convolutions and not adapted.left
+                assert (run(other) - before).norm() < 1e-5 * before.norm()
+        assert torch.equal(run(other), before)
+
+
 def test_nothing_to_exchange(given):
     with pytest.raises(ValueError, match="nothing to exchange"):
         prove_module(nn.Linear(2, 2), lambda m: m(torch.ones(1, 2)), "cpu", ["fp32"])
