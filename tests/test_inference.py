@@ -10,7 +10,7 @@ from PIL import Image
 from deskocr_kit.metrics import cer
 from deskocr_kit.reader import Reader, load_tokenizer
 from model.inference import TextStream, compression, defaults, read_page
-from model.nano.train import encode
+from model.nano.batches import encode
 from model.processing import ImageError
 from model.safetensors_io import CheckpointError
 from tests.nano import bound

@@ -15,19 +15,11 @@ from deskocr_kit.reader import Reader
 from model.boxes import parse_boxes, to_pixels_box
 from model.loading import check_folder
 from model.nano import render, sample_pages, tokenizer
+from model.nano.batches import answer, encode, make_batch, place_labels
 from model.nano.muon import Muon, orthogonal
-from model.nano.train import (
-    Recipe,
-    Trainee,
-    answer,
-    encode,
-    make_batch,
-    make_optimisers,
-    nano_config,
-    place_labels,
-    rate_at,
-    style_at,
-)  # fmt: skip
+from model.nano.recipe import Recipe, nano_config, rate_at, style_at
+from model.nano.train import make_optimisers
+from model.nano.trainee import Trainee
 from tests.nano import FOLDER as NANO
 from tests.nano import RECORDS
 

@@ -16,7 +16,7 @@ from deskocr_kit.prove.probes import Sizes, probes
 from deskocr_kit.prove.runner import CANNOT, OVER, PASS, SILENT, WRONG, Row, budgets
 from deskocr_kit.substitutes import SLOTS, candidates
 from model import DeepseekOCRConfig
-from model.nano.train import nano_config
+from model.nano.recipe import nano_config
 
 CPU = torch.device("cpu")
 NANO = probes(Sizes.of(nano_config()))

@@ -14,7 +14,8 @@ import torch
 
 from ..loading import write_json
 from . import tokenizer
-from .train import HERE, Trainee
+from .train import HERE
+from .trainee import Trainee
 
 # A page in the domain has at most 7 lines; with boxes, that is about 500 tokens. Rows of equal characters are
 # legitimate text for a reader of single characters, so there is no n-gram guard.

@@ -10,7 +10,7 @@ from deskocr_kit.plan import auto
 from deskocr_kit.prove import prove
 from deskocr_kit.prove.runner import CANNOT, PASS
 from model import DeepseekOCRForCausalLM
-from model.nano.train import nano_config
+from model.nano.recipe import nano_config
 
 SLOTS = ["conv2d", "place_images", "masked_scatter_"]
 
