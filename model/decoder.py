@@ -59,6 +59,15 @@ class KVCache:
         keys[:, :, self.filled : end], values[:, :, self.filled : end] = k, v
         return keys[:, :, :end], values[:, :, :end]
 
+    def put(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
+        """`update` for one position whose keys and values lie together: kv (2, b, h, 1, k), one copy."""
+        end = self.filled + 1
+        if end > self.length:
+            raise ValueError(f"KV cache: {end} positions do not fit the {self.length} it was allocated for")
+        self.data[layer, :, :, :, self.filled : end] = kv
+        keys, values = self.data[layer]
+        return keys[:, :, :end], values[:, :, :end]
+
     def advance(self, n: int) -> None:
         self.filled += n
 
@@ -124,13 +133,14 @@ class MoE(nn.Module):
         self.top, self.renormalise, self.scale = c.experts_per_token, c.renormalise, c.expert_scale
         self.slots = slots
 
-    def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def route(self, x: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (n, d) -> expert ids (n, top) and their weights (n, top) fp32: softmax over all, not
-        renormalised.
+        renormalised. gate: the router's weights in fp32, from who keeps them.
         """
         # Outside any autocast: the original's «fp32» router silently ran in bf16 under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            scores = F.linear(x.float(), self.gate.weight.float()).softmax(dim=-1)
+            gate = self.gate.weight.float() if gate is None else gate
+            scores = F.linear(x.float(), gate).softmax(dim=-1)
         weights, ids = scores.topk(self.top, dim=-1)
         if self.renormalise:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)

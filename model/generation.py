@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .decoder import KVCache
+from .fast.step import Step, possible
 from .health import explain_nonfinite
 from .modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
 from .ngram import DeviceGuard, by_token
@@ -32,7 +33,7 @@ def decode(
     model: DeepseekOCRForCausalLM, token: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
 ) -> Tensor:
     """One more token per sample: token and positions (b, 1), mask (b, 1, 1, filled + 1) or None -> (b,
-    vocab).
+    vocab). Through the modules, hooks and all; `generate` takes fast.step where it may.
     """
     return model.decode_embeds(model.model.embed_tokens(token), positions, mask, False, cache, last=1)[:, -1]
 
@@ -40,8 +41,8 @@ def decode(
 class Choice:
     """What may be said next, and what was: tokens, end, guard and NaN test, all on the device.
 
-    `said` (b, length) int64 holds the prompt and behind it the tokens as they are chosen; `sound` (length)
-    whether the logits of each were finite. Both are read by `look`, the only place where the host waits.
+    `said` (b, length) int64 holds the prompt and behind it the tokens as they are chosen; `best` (b, length)
+    their logits, which are finite while all are. `look` reads both: the only place where the host waits.
     """
 
     def __init__(
@@ -51,34 +52,36 @@ class Choice:
         self.seen, self.may_end = self.at, self.at + early
         self.said = torch.full((b, self.at + new), pad, dtype=torch.long, device=device)
         self.said[:, : self.at] = input_ids.to(device)
-        self.sound = torch.ones(self.at + new, dtype=torch.long, device=device)
-        self.done = torch.zeros(b, dtype=torch.bool, device=device)
+        self.best = None  # (b, length): the logits of the tokens chosen
+        self.done = torch.zeros(b, 1, dtype=torch.bool, device=device)
         self.ends = torch.tensor(sorted(ends), dtype=torch.long).to(device)[None] if ends else None
         self.never, self.pad = by_token(vocab, False, never, True, device) if never else None, pad
         self.too_early = by_token(vocab, False, {*never, *ends}, True, device) if early else None
         self.guard = DeviceGuard(self.said, self.at, *guard, vocab)
 
     def pick(self, logits: Tensor) -> Tensor:
-        """Greedy choice from logits (b, vocab) fp32 -> (b, 1); samples that have ended get the padding."""
+        """Greedy choice from logits (b, vocab) -> (b, 1); samples that have ended get the padding."""
+        if self.best is None:
+            self.best = logits.new_zeros(self.said.shape)
         logits = self.guard.apply(logits)
         forbidden = self.too_early if self.at < self.may_end else self.never
         if forbidden is not None:
             logits = logits.masked_fill(forbidden, -torch.inf)
-        value, token = logits.max(dim=-1)
-        token.masked_fill_(self.done, self.pad)
-        self.said[:, self.at] = token
-        self.sound[self.at] = torch.isfinite(value).all()
+        token = self.said[:, self.at : self.at + 1]
+        torch.max(logits, dim=-1, keepdim=True, out=(self.best[:, self.at : self.at + 1], token))
         if self.ends is not None:
-            self.done = self.done | (token[:, None] == self.ends).any(1)
+            token.masked_fill_(self.done, self.pad)
+            self.done |= (token == self.ends).any(1, keepdim=True)
         self.at += 1
         self.guard.append()
-        return token[:, None]
+        return token
 
     def look(self) -> list[list[int]]:
         """Wait: for each step since the last look, the tokens of every sample, then 1 if it was sound."""
         since = slice(self.seen, self.at)
         self.seen = self.at
-        return torch.cat((self.said[:, since], self.sound[None, since])).T.tolist()
+        sound = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
+        return torch.cat((self.said[:, since], sound)).T.tolist()
 
 
 @contextlib.contextmanager
@@ -172,13 +175,14 @@ def generate(
         visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=device)
         visible[:, 0, 0, :n] = attention_mask.bool().to(device)
     logits = prefill(model, embeds, positions, mask, cache)
-    position = positions[:, -1:]
+    position = None if mask is None else positions[:, -1:]
+    step_on = Step(model, cache, b) if possible(model) else None
 
     new: list[list[int]] = []
     done = [False] * b
     with one_row_products(model, b):
         for step in range(max_new_tokens):
-            token = choice.pick(logits)
+            token = choice.pick(logits.to(model.dtype))
             if (step + 1) % look_every == 0 or step + 1 == max_new_tokens:
                 for *tokens, sound in choice.look():
                     if not sound:
@@ -196,9 +200,13 @@ def generate(
                 if all(done):
                     break
             if step + 1 < max_new_tokens:
-                position = position + 1
+                position = None if position is None else position + 1
                 seen = None if visible is None else visible[..., : cache.filled + 1]
-                logits = decode(model, token, position, seen, cache)
+                if step_on is not None:
+                    logits = step_on(token, position, seen)
+                else:
+                    at = token.new_full((b, 1), cache.filled) if position is None else position
+                    logits = decode(model, token, at, seen, cache)
     return torch.cat((input_ids.cpu(), torch.tensor(new).T), dim=1)
 
 

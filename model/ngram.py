@@ -107,12 +107,13 @@ class DeviceGuard:
         if self.off:
             return
         self.penalty = by_token(vocab, -torch.inf, whitelist, 0.0, ids.device)
-        same, run = None, torch.zeros(ids.shape, dtype=torch.int32, device=ids.device)
+        self.nothing = torch.zeros((), device=ids.device)
+        same, run = None, torch.zeros(len(ids), ids.shape[1] + 1, dtype=torch.int32, device=ids.device)
         for back in range(min(size - 1, filled)):
             equal = ids[:, : filled - back] == ids[:, filled - 1 - back, None]
             same = equal if same is None else same[:, 1:] & equal
-            run[:, back:filled] += same.to(torch.int32)
-        self.run = run
+            run[:, back + 1 : filled + 1] += same.to(torch.int32)
+        self.run, self.next = run, torch.zeros_like(run)  # run[:, 0] stays 0: nothing stands before the first
 
     def append(self) -> None:
         """The column `filled` of ids has been written."""
@@ -120,18 +121,21 @@ class DeviceGuard:
         if self.off:
             return
         n = self.filled
-        longer = torch.nn.functional.pad(self.run[:, : n - 1], (1, 0)) + 1
-        self.run[:, :n] = longer * (self.ids[:, :n] == self.ids[:, n - 1 : n])
+        longer = torch.add(self.run[:, :n], 1, out=self.next[:, 1 : n + 1])
+        longer.mul_(self.ids[:, :n] == self.ids[:, n - 1 : n])
+        self.run, self.next = self.next, self.run
 
     def apply(self, logits: Tensor) -> Tensor:
-        """logits (b, vocab) fp32 -> the same, -inf where a token would complete an n-gram already said."""
+        """logits (b, vocab) -> the same, -inf where a token would complete an n-gram already said."""
         n, size = self.filled, self.size
         first = 0 if self.window is None else max(0, n - self.window)
         if self.off or n < size or first > n - size:
             return logits
         followers = self.ids[:, first + size - 1 : n]
+        if self.penalty.dtype != logits.dtype:
+            self.penalty, self.nothing = self.penalty.to(logits.dtype), self.nothing.to(logits.dtype)
         penalty = self.penalty[followers]
         if size > 1:
-            hit = self.run[:, first + size - 2 : n - 1] >= size - 1
-            penalty = penalty.masked_fill(~hit, 0.0)
+            hit = self.run[:, first + size - 1 : n] >= size - 1
+            penalty = torch.where(hit, penalty, self.nothing)
         return logits.scatter_add(1, followers, penalty)  # twice the same token: still -inf

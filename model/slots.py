@@ -5,6 +5,11 @@ A `Slots` object is shared by all modules of one model: `model.slots.conv2d = ot
 convolution. What a model starts with is in fast/: the functions here are what proofs compare with.
 Nothing here asks which device it runs on; whoever exchanges a function knows.
 
+An implementation may do part of its work once per reading instead of once per token, see fast/step.py:
+    rms_norm.prepared(weight, eps)   -> a function of x (n, d)
+    moe.prepared(mlp, batch)         -> a function of (onto, x, ids, weights) that adds the chosen and the
+                                        shared experts of a decoder.MoE to `onto` (b, d); None: as without it
+
 Letters used for shapes in all of `model/`:
     b batch   n tokens   d width   h heads   k head dim   e experts   s side of a square map   c channels
 """

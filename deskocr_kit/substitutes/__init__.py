@@ -47,7 +47,7 @@ def choose(slot: str, name: str) -> Callable:
 
 def _portable() -> dict[str, dict[str, Callable]]:
     from model import slots
-    from model.fast import moe, position_tables, rel_pos_attention
+    from model.fast import moe, norm, position_tables, rel_pos_attention
     from model.fast.rotary import rotary_in_place
 
     from . import attention, conv2d, masked_scatter, ngram_guard, place_images, pointwise
@@ -85,7 +85,11 @@ def _portable() -> dict[str, dict[str, Callable]]:
             "grouped": moe.grouped,
             "grouped_mm": moe.grouped_mm,
         },
-        "rms_norm": {"reference": slots.rms_norm, "fused_rms_norm": pointwise.fused_rms_norm},
+        "rms_norm": {
+            "reference": slots.rms_norm,
+            "by_length": norm.rms_norm,
+            "fused_rms_norm": pointwise.fused_rms_norm,
+        },
         "rotary": {
             "reference": slots.rotary,
             "rotary_halves": pointwise.rotary_halves,

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import slots
-from model.fast.moe import few, gathered, sort_by_expert, unsort
+from model.fast.moe import few, gathered, one_token, sort_by_expert, unsort
 from model.fast.rel_pos_attention import bias_parts, fold
 
 from .attention import drop_mask
@@ -126,6 +126,7 @@ def gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weigh
 
 
 gathered_swiglu.fits = few
+gathered_swiglu.prepared = lambda mlp, batch: one_token(mlp, batch, CANDIDATES["swiglu"]["npu_swiglu"])
 
 CANDIDATES = {
     slot: {name: self_checked(function, getattr(slots, slot), name) for name, function in found.items()}

@@ -3,11 +3,12 @@ references in slots.py, on any device.
 
     moe                chosen experts only, and no wait for the device while decoding
     rel_pos_attention  no (n, n) bias: 805 MB less for one view of 1024 pixels
-    rotary             three operators for five
+    rms_norm           six operators for eight, in place; two while decoding
+    rotary             three operators for five; one while decoding
     resize_grid, relative_table   resized once per size
 
 The references stay what proofs compare with: `model.use_plan(references())` runs them. Where the references
-are as good (convolution, norm, activations) they are the default.
+are as good (convolution, activations) they are the default. One token at a time goes through step.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict
 
 from ..slots import Slots
 from .moe import by_number_of_tokens
+from .norm import rms_norm
 from .position_tables import grid_once, relative_once
 from .rel_pos_attention import by_size_of_map
 from .rotary import rotary_in_place
@@ -24,6 +26,7 @@ from .rotary import rotary_in_place
 DEFAULTS: dict[str, Callable] = {
     "moe": by_number_of_tokens,
     "rel_pos_attention": by_size_of_map,
+    "rms_norm": rms_norm,
     "rotary": rotary_in_place,
     "resize_grid": grid_once,
     "relative_table": relative_once,
