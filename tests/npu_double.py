@@ -112,9 +112,14 @@ def npu_fusion_attention(
 
 
 def npu_fused_infer_attention_score(
-    q, k, v, *, num_heads=1, scale=1.0, input_layout="BSH", atten_mask=None, **rest
-):
+    q, k, v, *, num_heads=1, scale=1.0, input_layout="BSH", atten_mask=None, actual_seq_lengths_kv=None,
+    **rest,
+):  # fmt: skip
     assert input_layout == "BNSD" and num_heads == q.shape[1] and not rest
+    assert k.is_contiguous() and v.is_contiguous()
+    if actual_seq_lengths_kv is not None:
+        (length,) = set(actual_seq_lengths_kv)
+        k, v = k[:, :, :length], v[:, :, :length]
     keep = None
     if atten_mask is not None:
         keep = ~atten_mask

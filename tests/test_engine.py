@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from model.decoder import KVCache
-from model.fast import references
+from model.fast import norm, references, step
+from model.fast.moe import gathered
 from model.generation import decode, prefill
 from model.modeling_deepseekocr import padding
 from model.ngram import DeviceGuard, banned_tokens
+from model.slots import rms_norm
 from tests.golden import inputs, tensors
 
 VOCAB = 6
@@ -24,10 +26,10 @@ def plain(model, given: dict, new: int, size: int = 0, window=None, white=()) ->
     _, positions = padding(None, ids.shape, model.device)
     cache = KVCache(model.config.decoder, 1, ids.shape[1] + new, embeds.dtype, model.device)
     logits, said = prefill(model, embeds, positions, None, cache), ids[0].tolist()
-    for step in range(new):
+    for done in range(new):
         logits[0, sorted(banned_tokens(said, size, window, white))] = -torch.inf
         said.append(int(logits.argmax()))
-        if step + 1 < new:
+        if done + 1 < new:
             at = torch.tensor([[len(said) - 1]])
             logits = decode(model, torch.tensor([[said[-1]]]), at, None, cache)
     return said[ids.shape[1] :]
@@ -87,3 +89,82 @@ def test_defaults_and_references_give_the_same_tokens(golden_model):
         assert golden_model.generate(**given, max_new_tokens=12, eos_token_id=None).equal(ours)
     finally:
         golden_model.use_plan(before)
+
+
+# ---------------------------------------------------------------------- the step past the modules
+def off_the_cpu(monkeypatch, model):
+    """What other devices run, on this one: the rotation as a product, chosen and shared experts in two."""
+    monkeypatch.setattr(model.slots, "moe", gathered)
+    monkeypatch.setattr(step.Step, "launches_cost", lambda self: True)
+
+
+@pytest.mark.parametrize("case", ["crop2x1", "batch2"])
+def test_the_step_gives_the_tokens_of_the_original(golden_model, case, monkeypatch):
+    off_the_cpu(monkeypatch, golden_model)
+    given = inputs(case)
+    ids = golden_model.generate(**given, max_new_tokens=24)
+    assert ids[:, given["input_ids"].shape[1] :].tolist() == tensors(case)["gen24"].tolist()
+
+
+@pytest.mark.parametrize("device", [True, False])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_step_equals_the_modules(golden_model, device, padded, monkeypatch):
+    """Logits and cache after one step of one sample, and of two of which one is padded."""
+    if device:
+        off_the_cpu(monkeypatch, golden_model)
+    model, b = golden_model, 1 + padded
+    torch.manual_seed(3)
+    ids = torch.randint(3, 500, (b, 6))
+    attended = torch.ones(b, 6, dtype=torch.long)
+    attended[1:, :2] = 0
+    visible = (
+        torch.cat((attended, torch.ones(b, 1, dtype=torch.long)), 1).bool()[:, None, None] if padded else None
+    )
+    with torch.no_grad():
+        found = []
+        for through_modules in (True, False):
+            cache = KVCache(model.config.decoder, b, 8, torch.float32, model.device)
+            mask, positions = padding(attended, ids.shape, model.device)
+            prefill(model, model.embed(ids), positions, mask, cache)
+            at = positions[:, -1:] + 1
+            if through_modules:
+                logits = decode(model, ids[:, :1], at, visible, cache)
+            else:
+                assert step.possible(model)
+                logits = step.Step(model, cache, b)(ids[:, :1], at if padded else None, visible)
+            found.append((logits, cache.data.clone(), cache.filled))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+def test_listeners_and_exchanged_modules_are_not_gone_past(golden_model):
+    linear = golden_model.model.layers[1].self_attn.o_proj
+    assert step.possible(golden_model)
+    hook = linear.register_forward_hook(lambda *_: None)
+    assert not step.possible(golden_model)
+    hook.remove()
+    golden_model.model.layers[1].self_attn.o_proj = torch.nn.Sequential(linear)
+    assert not step.possible(golden_model)
+    golden_model.model.layers[1].self_attn.o_proj = linear
+    assert step.possible(golden_model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 60000.0])
+def test_both_norms_are_the_norm(dtype, size):
+    """Up to the end of fp16, and where eps matters; one rounding of the dtype, the doubled one less often."""
+    torch.manual_seed(0)
+    x = (torch.rand(3, 320) * 2 - 1).mul(size).to(dtype)
+    x[:, 0] = size
+    weight = torch.linspace(0.5, 1.5, 320).to(dtype)
+    exact = x.double() * torch.rsqrt(x.double().square().mean(-1, keepdim=True) + 1e-6) * weight.double()
+    bound = {torch.float32: 1e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[dtype]
+    for y in (norm.rms_norm(x, weight, 1e-6), norm.doubled(weight, 1e-6)(x), rms_norm(x, weight, 1e-6)):
+        assert y.dtype == dtype
+        assert ((y.double() - exact).abs() <= bound * exact.abs() + 1e-7).all()
+
+
+def test_the_norm_lets_gradients_through():
+    x, weight = torch.randn(2, 8, requires_grad=True), torch.ones(8, requires_grad=True)
+    norm.rms_norm(x, weight, 1e-6).sum().backward()
+    assert x.grad is not None and weight.grad is not None

@@ -75,14 +75,27 @@ def infer_attention(
 ) -> Tensor:
     """The decoding kernel, for one query without a mask; everything else goes to fusion_attention.
 
-    A (1, 1, 1, keys) mask is silently ignored past 512 keys by this operator, so it never gets one.
+    A (1, 1, 1, keys) mask is silently ignored past 512 keys by this operator, so it never gets one. Keys and
+    values of a cache are handed over as they were allocated, with the length that counts: nothing is copied.
     """
     if q.shape[-2] != 1 or mask is not None or (causal and k.shape[-2] > 1):
         return fusion_attention(q, k, v, mask, causal)
     return operator("npu_fused_infer_attention_score")(
-        q.contiguous(), k.contiguous(), v.contiguous(),
+        q.contiguous(), allocated(k), allocated(v),
         num_heads=q.shape[1], scale=q.shape[-1] ** -0.5, input_layout="BNSD",
+        actual_seq_lengths_kv=[k.shape[2]] * len(k),
     )[0]  # fmt: skip
+
+
+def allocated(t: Tensor) -> Tensor:
+    """t (b, h, n, k), the filled part of a cache (b, h, length, k) -> all of it; else a contiguous copy."""
+    b, h, n, d = t.shape
+    length = t.stride(1) // d
+    whole = (h * length * d if b > 1 else t.stride(0), length * d, d, 1)
+    if t.stride() != whole or length < n:
+        return t.contiguous()
+    room = t.untyped_storage().nbytes() // t.element_size() - t.storage_offset()
+    return t.as_strided((b, h, length, d), whole) if b * h * length * d <= room else t.contiguous()
 
 
 def prompt_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:

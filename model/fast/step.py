@@ -62,9 +62,8 @@ class Step:
                 )
             )
         self.norm = norm(body.norm.weight, self.c.eps)
-        on_host = model.device.type == "cpu"  # where a launch costs little, and small products much
         self.turn = None
-        if self.slots.rotary is rotary_in_place and not on_host:
+        if self.slots.rotary is rotary_in_place and self.launches_cost():
             self.turn = Turn(self.c.head_dim, batch, model.dtype, model.device)
 
     def __call__(self, token: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -82,6 +81,10 @@ class Step:
             x = self.mix(layer.mlp, x, y, gate, mixture) if gate is not None else self.dense(layer.mlp, x, y)
         self.cache.advance(1)
         return self.model.lm_head(self.norm(x))
+
+    def launches_cost(self) -> bool:
+        """On the host they cost little, and small products much."""
+        return self.model.device.type != "cpu"
 
     def attend(self, i: int, module: Attention, x: Tensor, y: Tensor, rope, mask: Tensor | None) -> Tensor:
         b, d = x.shape
