@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .decoder import KVCache
+from .fast.recorded import Recorded
 from .fast.step import Step, possible
 from .health import explain_nonfinite
 from .modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
@@ -121,6 +122,7 @@ def generate(
     suppress_tokens: Iterable[int] = (),
     on_tokens: Callable[[list[int]], object] | None = None,
     look_every: int | None = None,
+    record: Callable | None = None,
 ) -> Tensor:
     """Greedy decoding.
 
@@ -135,13 +137,16 @@ def generate(
         on_tokens: called for each step with the new token of every sample, for streaming.
         look_every: the host waits for the device once in so many tokens; the result is the same for any. None
             takes 1 where tokens are streamed or the device is the CPU (waiting costs nothing there), else 16.
+        record: how to record the decode step and replay it, see fast/recorded.py; None (usually right) runs
+            it operator by operator. deskocr_kit.device.graphs gives one for CUDA and NPU graphs.
 
     Returns:
         (b, n + new) int64 on the CPU: the prompt as given, then the new tokens, the end token included.
 
     Raises:
         NonFiniteError: logits are NaN or Inf; names the first layer.
-        ValueError: see `forward`; also for an empty prompt or max_new_tokens < 1.
+        ValueError: see `forward`; also for an empty prompt or max_new_tokens < 1, and for `record` where a
+            module was exchanged (quantised) or is listened to.
     """
     b, n = input_ids.shape
     if n == 0 or max_new_tokens < 1:
@@ -176,7 +181,14 @@ def generate(
         visible[:, 0, 0, :n] = attention_mask.bool().to(device)
     logits = prefill(model, embeds, positions, mask, cache)
     position = None if mask is None else positions[:, -1:]
-    step_on = Step(model, cache, b) if possible(model) else None
+    step_on = None
+    if record is not None:
+        if not possible(model):
+            raise ValueError("record: a module was exchanged or has hooks, and a recording would go past it")
+        seen = torch.ones(b, 1, 1, length, dtype=torch.bool, device=device) if visible is None else visible
+        step_on = Recorded(model, cache, b, seen, positions[:, -1:] + 1, record)
+    elif possible(model):
+        step_on = Step(model, cache, b)
 
     new: list[list[int]] = []
     done = [False] * b

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from deskocr_kit.device import graphs
 from model.decoder import KVCache
 from model.fast import norm, references, step
 from model.fast.moe import gathered
@@ -168,3 +172,62 @@ def test_the_norm_lets_gradients_through():
     x, weight = torch.randn(2, 8, requires_grad=True), torch.ones(8, requires_grad=True)
     norm.rms_norm(x, weight, 1e-6).sum().backward()
     assert x.grad is not None and weight.grad is not None
+
+
+# ---------------------------------------------------------------------- recorded and replayed
+class Tape(TorchDispatchMode):
+    """A graph as a device would keep it: the operators of one run, repeated on the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, made))
+        return made
+
+    def replay(self):
+        for function, args, kwargs, before in self.calls:
+            returns = function._schema.returns
+            if any(r.alias_info is not None for r in returns) and not function._schema.is_mutable:
+                continue  # a view of memory that stays
+            now = function(*args, **kwargs)
+            pairs = zip(now, before, strict=True) if isinstance(now, (tuple, list)) else [(now, before)]
+            for new, old in pairs:
+                if new is not old:
+                    old.copy_(new)
+
+
+class Device:
+    """What torch.cuda and torch.npu offer for graphs."""
+
+    CUDAGraph, Stream, current_stream = Tape, Mock, Mock
+    stream = staticmethod(contextlib.nullcontext)
+    graph = staticmethod(lambda tape: tape)
+
+
+@pytest.mark.parametrize("case", ["crop2x1", "batch2"])
+def test_a_recorded_step_gives_the_same_tokens(golden_model, case, monkeypatch):
+    """Recorded at the first token, replayed for all: whatever the host put in would be the first token's."""
+    off_the_cpu(monkeypatch, golden_model)
+    monkeypatch.setattr(torch, "cuda", Device)
+    record, tapes = graphs("cuda:0"), []
+    given = inputs(case)
+    ids = golden_model.generate(**given, max_new_tokens=24, record=lambda run: tapes.append(1) or record(run))
+    assert ids[:, given["input_ids"].shape[1] :].tolist() == tensors(case)["gen24"].tolist()
+    assert len(tapes) == 1
+
+
+def test_no_recording_goes_past_a_listener(golden_model):
+    hook = golden_model.model.norm.register_forward_hook(lambda *_: None)
+    try:
+        with pytest.raises(ValueError, match="a recording would go past it"):
+            golden_model.generate(torch.tensor([[0, 5]]), max_new_tokens=2, record=lambda run: run)
+    finally:
+        hook.remove()
+
+
+def test_no_graphs_on_the_cpu():
+    with pytest.raises(NotImplementedError, match="cpu has no graphs"):
+        graphs("cpu")

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from deskocr_kit.census import census_ocr
+from deskocr_kit.census.recorder import Recorder
 from deskocr_kit.original import census_original
 from deskocr_kit.substitutes import npu
 from model import DeepseekOCRConfig
 from model.fast import DEFAULTS, references
+from model.ngram import DeviceGuard
 from tests import npu_double
 
 # Rotation stays a product: it leaves keys and values side by side, npu_rotary_mul would cost a copy more.
@@ -81,6 +83,18 @@ def test_the_expert_loop_is_gone(counted):
     )
     assert loop == 5 * (layers * (c.experts_per_token + 1) + c.dense_layers)
     assert mixing == 5 * layers  # and the two of swiglu
+
+
+def test_the_guard_costs_seven_operators_whatever_its_window():
+    """It runs on the device; the original's reads the whole sequence back to the host instead."""
+    ids = torch.zeros(1, 64, dtype=torch.long, device="meta")
+    guard, logits = DeviceGuard(ids, 40, 20, 50, (), 100), torch.zeros(1, 100, device="meta")
+    recorder = Recorder()
+    with recorder:
+        guard.apply(logits)
+        guard.append()
+    assert sum(n for call, n in recorder.counts.items() if call.kind == "launch") == 7
+    assert not any(call.waits or call.kind == "h2d" for call in recorder.counts)
 
 
 def test_nothing_goes_up(counted):

@@ -62,6 +62,7 @@ class Step:
                 )
             )
         self.norm = norm(body.norm.weight, self.c.eps)
+        self.put, self.update = cache.put, cache.update
         self.turn = None
         if self.slots.rotary is rotary_in_place and self.launches_cost():
             self.turn = Turn(self.c.head_dim, batch, model.dtype, model.device)
@@ -71,6 +72,11 @@ class Step:
 
         positions (b, 1), or None where each sample is as long as the cache is filled.
         """
+        logits = self.run(token, positions, mask)
+        self.cache.advance(1)
+        return logits
+
+    def run(self, token: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
         at = self.cache.filled if positions is None else positions[:, 0]
         cos, sin = (table[at].view(-1, self.c.head_dim) for table in (self.cache.cos, self.cache.sin))
         rope = self.turn(cos, sin) if self.turn else (cos[:, None, None], sin[:, None, None])
@@ -79,7 +85,6 @@ class Step:
             x = self.attend(i, layer.self_attn, x, before(x), rope, mask)
             y = between(x)
             x = self.mix(layer.mlp, x, y, gate, mixture) if gate is not None else self.dense(layer.mlp, x, y)
-        self.cache.advance(1)
         return self.model.lm_head(self.norm(x))
 
     def launches_cost(self) -> bool:
@@ -93,11 +98,11 @@ class Step:
         if self.turn:
             turned = torch.bmm(qkv.view(3 * b, h, -1), rope).view(b, 3, h, 1, -1)
             q = turned[:, 0]
-            k, v = self.cache.put(i, turned[:, 1:].transpose(0, 1))
+            k, v = self.put(i, turned[:, 1:].transpose(0, 1))
         else:
             qk, v = qkv.view(b, 3 * h, 1, -1).split((2 * h, h), dim=1)
             q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)
-            k, v = self.cache.update(i, k, v)
+            k, v = self.update(i, k, v)
         seen = self.slots.attention(q, k, v, mask, False)
         return torch.addmm(x, seen.reshape(b, d), module.o_proj.weight.T)
 
