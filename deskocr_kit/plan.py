@@ -87,16 +87,21 @@ class Plan:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
-                raise PlanError(f"{path}: plan format {stored['format']}, this kit reads {FORMAT}")
+                raise PlanError(
+                    f"{path}: plan format {stored['format']}, this kit reads {FORMAT}; update the kit, or "
+                    "write a new plan with `deskocr prove`"
+                )
             plan = cls(dict(stored["fingerprint"]), dict(stored["choices"]), dict(stored["about"]), path)
-            for dtype in plan.choices:
-                plan.names(dtype)  # its shape
+            chosen = [cases for dtype in plan.choices for cases in plan.names(dtype).values()]
+            names = [name for cases in chosen for name in cases.values()]
+            if not all(isinstance(each, str) for each in (*names, *plan.fingerprint.values())):
+                raise ValueError("a name is no text")
             return plan
         except OSError as error:
             raise PlanError(f"{path}: {error.strerror or error}") from error
         except PlanError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
 
     def save(self, path: str | Path) -> Path:
@@ -145,7 +150,7 @@ class Plan:
         return made
 
     def __repr__(self) -> str:
-        lines = [f"plan for {self.fingerprint['name']} ({self.fingerprint['device']})"]
+        lines = [f"plan for {self.fingerprint.get('name')} ({self.fingerprint.get('device')})"]
         for dtype in self.choices:
             lines.append(dtype)
             for slot, cases in self.names(dtype).items():
@@ -169,20 +174,27 @@ def find() -> list[Path]:
 def auto(model: DeepseekOCRForCausalLM, path: Path | None = None) -> dict[str, Callable]:
     """{slot: function} for a loaded model: the plan at `path`, or the first that fits. Says what it does.
 
-    Only the model's own slots are given. A plan that does not fit is never used; {} then.
+    Only the model's own slots are given. A plan that does not fit is never used; {} then. A file that
+    cannot be read is passed over and named; the one at `path` raises PlanError.
     """
     here = fingerprint(model.device, model.config)
     dtype = str(model.dtype).removeprefix("torch.")
     refused = []
     for place in [path] if path else find():
-        plan = Plan.load(place)
-        different = plan.differences(here)
-        if dtype not in plan.choices:
-            different.append(f"dtype: {dtype} here, {' and '.join(plan.choices) or 'none'} in the plan")
-        if not different:
-            functions = {slot: f for slot, f in plan.functions(dtype).items() if hasattr(model.slots, slot)}
-            _say(f"plan: {place}, {len(functions)} slots for {dtype}")
-            return functions
+        try:
+            plan = Plan.load(place)
+            different = plan.differences(here)
+            if dtype not in plan.choices:
+                different.append(f"dtype: {dtype} here, {' and '.join(plan.choices) or 'none'} in the plan")
+            if not different:
+                found = {slot: f for slot, f in plan.functions(dtype).items() if hasattr(model.slots, slot)}
+                _say(f"plan: {place}, {len(found)} slots for {dtype}")
+                return found
+        except PlanError as error:
+            if path:
+                raise
+            _say(f"plan: passed over: {error}")
+            continue
         refused.append((len(different), place, different))
     if refused:
         _, place, different = min(refused, key=lambda each: each[0])

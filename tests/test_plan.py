@@ -129,3 +129,80 @@ def test_the_model_finds_the_maker_by_itself_and_does_not_import_the_kit():
 def test_json_is_readable(plan, tmp_path):
     stored = json.loads(plan.save(tmp_path / "plan.json").read_text())
     assert stored["format"] == 1 and set(stored) == {"format", "about", "fingerprint", "choices"}
+
+
+# ---------------------------------------------------------------------- what may go wrong with a file
+ANYWHERE = {"float32": {"place_images": {"*": {"use": "cumsum_where"}}}}
+
+
+def stored(plan, **changed) -> str:
+    fresh = {"format": 1, "fingerprint": plan.fingerprint, "choices": ANYWHERE, "about": {}}
+    return json.dumps({**fresh, **changed})
+
+
+def broken_plans(plan) -> dict[str, bytes]:
+    slot = {"float32": {"conv3d": {"*": {"use": "im2row"}}}}
+    name = {"float32": {"conv2d": {"*": {"use": "of_tomorrow"}}}}
+    return {
+        "empty": b"", "cut off": stored(plan).encode()[:-9], "not text": b"\xff\xfe\x00{", "a list": b"[1]",
+        "a number": b"3", "deep": b"[" * 100_000, "null": b"null",
+        "of tomorrow": stored(plan, format=2).encode(), "of text": stored(plan, format="1").encode(),
+        "no fingerprint": json.dumps({"format": 1, "choices": {}, "about": {}}).encode(),
+        "a fingerprint of numbers": stored(plan, fingerprint={**plan.fingerprint, "torch": 2}).encode(),
+        "choices of lists": stored(plan, choices={"float32": ["conv2d"]}).encode(),
+        "a choice of a list": stored(plan, choices={"float32": {"conv2d": {"*": {"use": ["x"]}}}}).encode(),
+        "no use": stored(plan, choices={"float32": {"conv2d": {"*": {}}}}).encode(),
+        "an unknown slot": stored(plan, choices=slot).encode(),
+        "an unknown candidate": stored(plan, choices=name).encode(),
+    }  # fmt: skip
+
+
+def test_a_broken_plan_is_named_and_never_stops_auto(plan, tmp_path, monkeypatch, capsys, golden_model):
+    """The next file is asked; a file that was named by its path raises instead."""
+    good = tmp_path / "good" / "plan.json"
+    plan.save(good)
+    for what, content in broken_plans(plan).items():
+        bad = tmp_path / "bad" / "plan.json"
+        bad.parent.mkdir(exist_ok=True)
+        bad.write_bytes(content)
+        monkeypatch.setattr("deskocr_kit.plan.find", lambda bad=bad: [bad, good])
+        assert "place_images" in auto(golden_model), what
+        said = capsys.readouterr().err
+        assert f"passed over: {bad}" in said and f"plan: {good}" in said, (what, said)
+        with pytest.raises(PlanError, match=r"bad/plan\.json"):
+            auto(golden_model, bad)
+    monkeypatch.setattr("deskocr_kit.plan.find", lambda: [bad])
+    assert auto(golden_model) == {}
+    assert "defaults are used" in capsys.readouterr().err
+
+
+def test_a_plan_that_is_named_but_absent(tmp_path, monkeypatch, capsys, golden_model):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "absent.json"))
+    assert auto(golden_model) == {}
+    said = capsys.readouterr().err
+    assert "absent.json: No such file" in said and "deskocr prove --device cpu" in said
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert auto(golden_model) == {} and "directory" in capsys.readouterr().err
+    with pytest.raises(PlanError, match="No such file"):
+        DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, plan=tmp_path / "absent.json")
+
+
+def test_changed_code_is_another_plan(plan, tmp_path, monkeypatch, capsys, golden_model):
+    path = plan.save(tmp_path / "plan.json")
+    monkeypatch.setattr("deskocr_kit.plan.code_digest", lambda: "0123456789ab")
+    assert auto(golden_model, path) == {}
+    assert "substitutes: 0123456789ab here" in capsys.readouterr().err
+
+
+def test_of_several_the_nearest_is_told(plan, tmp_path, monkeypatch, capsys, golden_model):
+    far = dataclasses.replace(plan, fingerprint=dict.fromkeys(plan.fingerprint, "x")).save(
+        tmp_path / "far.json"
+    )
+    near = dataclasses.replace(plan, fingerprint={**plan.fingerprint, "torch": "2.6.0"}).save(
+        tmp_path / "near.json"
+    )
+    monkeypatch.setattr("deskocr_kit.plan.find", lambda: [far, near])
+    assert auto(golden_model) == {}
+    said = capsys.readouterr().err
+    assert "near.json does not fit" in said and "far.json" not in said
+    assert f"torch: {torch.__version__} here, 2.6.0 in the plan" in said

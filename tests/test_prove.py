@@ -169,6 +169,66 @@ def test_on_the_simulated_npu_counts_decide_and_times_do_not():
     assert used([measured("reference", 1.0), measured("same", 0.1)], simulated=True) == {"*": "reference"}
 
 
+def test_never_slower_than_the_reference_in_any_call():
+    """Twice as fast in sum, but slower in the small one: not for a kind of call that has both."""
+    rows = [
+        measured("reference", 10.0, "prefill"), measured("reference", 0.1, "decode"),
+        measured("split", 4.0, "prefill"), measured("split", 0.2, "decode"),
+        measured("even", 8.0, "prefill"), measured("even", 0.1, "decode"),
+    ]  # fmt: skip
+    assert used(rows) == {"*": "even"}
+    rows[3] = measured("split", 0.2, "decode", spread=1.5)  # a measurement that says nothing
+    assert used(rows) == {"*": "even"}, "then the next best, whose gain is one"
+
+
+def test_a_planted_slow_candidate_is_never_chosen(monkeypatch):
+    """Measured for real: a sound candidate that does everything three times."""
+
+    def slow(x):
+        for _ in range(20):
+            y = F.gelu(x)
+        return y
+
+    monkeypatch.setattr(runner, "candidates", lambda name: {"slow": slow, **candidates(name)})
+    rows = slot_rows("gelu", real=True)
+    assert {row.verdict for row in rows if row.candidate == "slow"} == {PASS}
+    chosen = choose(rows, "float32", simulated=False)["gelu"]
+    assert "slow" not in {each["use"] for each in chosen.values()}
+    times = {row.candidate: row.seconds for row in rows if row.real and row.seconds}
+    use = chosen["*"]["use"]
+    assert times[use] <= times["reference"]
+
+
+def test_ties():
+    near = choose([measured("reference", 1.0), measured("near", 0.98)], "float32", False)["conv2d"]["*"]
+    assert (near["use"], near["because"]) == ("reference", "nothing is faster by more than the noise")
+    assert used([measured("reference", 1.0), measured("same", 1.0)]) == {"*": "reference"}
+    assert used([measured("same", 1.0), measured("reference", 1.0)]) == {"*": "reference"}
+    assert used([measured("first", 1.0), measured("second", 1.0)]) == {"*": "first"}
+    same = [measured("same", 1.0, launches=2), measured("reference", 1.0, launches=2)]
+    assert used(same, simulated=True) == {"*": "reference"}
+
+
+def test_the_plan_says_what_decided():
+    """Waits count before launches, launches before bytes: why `grouped`, why `swiglu_in_place`."""
+    grouped = [
+        measured("reference", 1, syncs=10, launches=92), measured("grouped", 1, syncs=1, launches=47),
+        measured("grouped_mm", 1, syncs=2, launches=33),
+    ]  # fmt: skip
+    chosen = choose(grouped, "float32", True)["conv2d"]["*"]
+    assert (chosen["use"], chosen["because"]) == ("grouped", "fewer waits than grouped_mm (1, not 2)")
+    swiglu = [
+        measured("reference", 1, launches=2, extra_bytes=96),
+        measured("in_place", 1, launches=2, extra_bytes=64),
+    ]  # fmt: skip
+    chosen = choose(swiglu, "float32", True)["conv2d"]["*"]
+    assert chosen["because"] == "fewer bytes held than reference (64, not 96)"
+    alone = choose([measured("reference", 1)], "float32", True)["conv2d"]["*"]
+    assert alone["because"] == "the only one that passes"
+    same = choose([measured("reference", 1), measured("b", 1)], "float32", True)["conv2d"]["*"]
+    assert same["because"] == "costs what b costs"
+
+
 # ---------------------------------------------------------------------- counting, reporting
 def test_counting_without_a_simulator():
     x, mask = torch.randn(100, 64), torch.arange(100) % 2 == 0

@@ -1,18 +1,24 @@
 """From what was measured to a plan: per slot and kind of call, the best candidate that never failed.
 
 On a real device the fastest wins, if it is so by more than the noise seen: otherwise the reference stays.
+Nor may it be slower than the reference, by more than the noise, in any one call of the kind.
 Times on the simulated NPU say nothing about an NPU, so there the counts decide: no operator on the host, no
-wait, no AI-CPU kernel, fewest launches, least memory; in this order.
+wait, no AI-CPU kernel, fewest launches, least memory; in this order. The reference stays where all are equal.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from ..substitutes import ANY
 from .runner import PASS, Row
 
 NOISE = 0.05  # a gain below this share, or below the spread of the samples, is not a gain
+COSTS = {
+    "fallbacks": "operators on the host", "syncs": "waits", "ai_cpu": "AI-CPU kernels",
+    "launches": "launches", "extra_bytes": "bytes held",
+}  # fmt: skip
 
 
 def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, dict]]:
@@ -34,26 +40,29 @@ def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, 
                 real[row.case][row.candidate].append(row)
                 if row.case != ANY:
                     real[ANY][row.candidate].append(row)
-        plan[slot] = {case: _best(_complete(found), simulated) for case, found in sorted(real.items())}
+        mixed = len(real) > 1  # then "*" is a guess at calls that nobody measured: the sum of all kinds
+        plan[slot] = {
+            case: _best(_complete(found), simulated, not (mixed and case == ANY))
+            for case, found in sorted(real.items())
+        }
         if not plan[slot]:
             plan[slot] = {ANY: {"use": sound[0], "because": "the first that passes; nothing was timed"}}
     return plan
 
 
-def _best(found: dict[str, list[Row]], simulated: bool) -> dict:
-    name = min(found, key=lambda each: _cost(found[each], simulated))
-    if "reference" in found and name != "reference":
-        ours, reference = found[name], found["reference"]
-        gain = 1 - sum(r.seconds for r in ours) / sum(r.seconds for r in reference)
-        noise = max(NOISE, *(row.spread or 0.0 for row in (*ours, *reference)))
-        if not simulated and gain <= noise:
-            name = "reference"
-        if simulated and _cost(ours, True)[:5] == _cost(reference, True)[:5]:
-            name = "reference"
+def _best(found: dict[str, list[Row]], simulated: bool, each_call: bool = True) -> dict:
+    """each_call: nothing that is slower than the reference in one of the calls."""
+    if each_call and not simulated and "reference" in found:
+        found = {name: rows for name, rows in found.items() if not _slower(rows, found["reference"])}
+    names = sorted(found, key=lambda each: (_cost(found[each], simulated), each != "reference"))
+    name = names[0]
+    if "reference" in found and not simulated:  # the fastest whose gain is more than noise
+        reference = found["reference"]
+        name = next(each for each in names if each == "reference" or _gains(found[each], reference))
     rows = found[name]
     evidence = {
         "use": name,
-        "because": "fewest waits and launches that passes" if simulated else "fastest that passes",
+        "because": _decided_by(found, name) if simulated else _quickest(found, name),
         "worst error": max(row.error for row in rows),
         "budget": rows[0].budget,
         "launches": sum(row.launches for row in rows),
@@ -69,6 +78,41 @@ def _best(found: dict[str, list[Row]], simulated: bool) -> dict:
     return evidence
 
 
+def _noise(rows: Iterable[Row]) -> float:
+    return max(NOISE, *(row.spread or 0.0 for row in rows))
+
+
+def _gains(ours: list[Row], reference: list[Row]) -> bool:
+    gain = 1 - sum(row.seconds for row in ours) / sum(row.seconds for row in reference)
+    return gain > _noise((*ours, *reference))
+
+
+def _slower(ours: list[Row], reference: list[Row]) -> bool:
+    """Whether one of the calls takes longer than the reference does, by more than the noise."""
+    base = {row.probe: row for row in reference}
+    pairs = [(row, base[row.probe]) for row in ours if row.probe in base]
+    return any(a.seconds > b.seconds * (1 + _noise((a, b))) for a, b in pairs)
+
+
+def _quickest(found: dict[str, list[Row]], name: str) -> str:
+    if name == "reference" and min(found, key=lambda each: _cost(found[each], False)) != name:
+        return "nothing is faster by more than the noise"
+    return "fastest that passes"
+
+
+def _decided_by(found: dict[str, list[Row]], name: str) -> str:
+    """What tells the choice from the next best: "fewer waits than grouped_mm (1, not 2)"."""
+    others = [each for each in found if each != name]
+    if not others:
+        return "the only one that passes"
+    ours = _cost(found[name], True)
+    second = min(others, key=lambda each: _cost(found[each], True))
+    for word, a, b in zip(COSTS.values(), ours, _cost(found[second], True), strict=True):
+        if a != b:
+            return f"fewer {word} than {second} ({a}, not {b})"
+    return f"costs what {second} costs"
+
+
 def _complete(found: dict[str, list[Row]]) -> dict[str, list[Row]]:
     """Those that were measured on every probe of the case: a sum over fewer would win unfairly."""
     most = max(map(len, found.values()))
@@ -78,5 +122,4 @@ def _complete(found: dict[str, list[Row]]) -> dict[str, list[Row]]:
 def _cost(rows: list[Row], simulated: bool) -> tuple:
     if not simulated:
         return (sum(row.seconds for row in rows),)
-    names = ("fallbacks", "syncs", "ai_cpu", "launches", "extra_bytes")
-    return tuple(sum(getattr(row, name) for row in rows) for name in names)
+    return tuple(sum(getattr(row, name) for row in rows) for name in COSTS)

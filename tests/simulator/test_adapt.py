@@ -123,3 +123,17 @@ def test_towers_where_convolution_is_believed_to_be_missing(name):
         assert seen.refused == 0
     for a, b in zip(ours, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_ladder_names_the_operator_that_the_device_refuses():
+    """Not the copy that brought the inputs to the device."""
+    from deskocr_kit.compare import climb
+
+    reference, given = tiny_llava.build(), tiny_llava.inputs()
+    candidate = tiny_llava.build().to(NPU)
+    run = lambda model: model(**{name: each.to(model.device) for name, each in given.items()})  # noqa: E731
+    with simulator.using("as-believed"):
+        first = climb(reference, candidate, run).first
+    assert "patch_embedding" in first.module and first.operator == "aten::convolution", first
+    assert "raises NotImplementedError" in first.what, first
