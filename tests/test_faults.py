@@ -107,7 +107,8 @@ def test_swapped_matrices_inside_a_layer(golden_model, planted, given):
     width = attention.shape[1]
     attention[: 2 * width] = attention[: 2 * width].roll(width, 0)  # q and k
     first = climbed(golden_model, planted, given).first
-    assert first.module == "model.layers.1.self_attn.qkv_proj" and "values differ" in first.what
+    assert first.module == "model.layers.1.self_attn.qkv_proj"
+    assert f"rows at the wrong place: 0:{width} hold what belongs in {width}:{2 * width}" in first.what, first
 
 
 # ---------------------------------------------------------------------- slots

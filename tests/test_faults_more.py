@@ -204,6 +204,39 @@ def test_final_norm_never_called(golden_model, planted, given):
     assert ladder.first.module == "model.norm", ladder.first
 
 
+def test_a_layer_that_is_skipped(golden_model, planted, given):
+    planted.model.vision_model.layers[1].forward = lambda x: x
+    first = climb(golden_model, planted, given).first
+    assert first.module == "model.vision_model.layers.1" and "never called" in first.what, first
+
+
+def test_another_number_of_heads(golden_model, planted, given):
+    attention = planted.model.vision_model.layers[0].self_attn
+    heads = attention.heads
+    attention.heads = heads * 2
+    first = climb(golden_model, planted, given).first
+    assert f"heads is {heads * 2}, expected {heads}" in first.what, first
+
+
+def test_class_token_kept(golden_model, planted, given, monkeypatch):
+    """The last patch dropped in place of the class token, before the projector."""
+    from model import modeling_deepseekocr as code
+
+    fuse, run = code.fuse, golden_model.forward
+
+    def wrong(**inputs):
+        kept = lambda clip, sam_map: torch.cat((clip[:, :-1], sam_map.flatten(2).mT), -1)  # noqa: E731
+        monkeypatch.setattr(code, "fuse", kept)
+        try:
+            return run.__func__(planted, **inputs)
+        finally:
+            monkeypatch.setattr(code, "fuse", fuse)
+
+    planted.forward = wrong
+    first = climb(golden_model, planted, given).first
+    assert first.rung == "between blocks" and "the input of model.projector" in first.what, first
+
+
 def test_image_newline_missing(golden_model, planted, given):
     planted.model.image_newline.data.zero_()
     first = climb(golden_model, planted, given).first

@@ -119,6 +119,7 @@ def elementwise(s: Sizes) -> list[Probe]:
         Probe("gelu", "where tanh differs most", lambda g: (torch.linspace(-3, 3, 4001),)),
         Probe("quick_gelu", "CLIP", one(1, seen, clip.hidden), True),
         Probe("quick_gelu", "far out", one(500, scale=20.0)),
+        Probe("quick_gelu", "near the end of fp16", lambda g: (torch.tensor([6e4, 5e4, -6e4, 1.0]),)),
     ]
 
 
@@ -138,4 +139,5 @@ def ngram_guard(s: Sizes) -> list[Probe]:
         probe("size 1", said(2, 9, 5), size=1),
         probe("size 1 with a window", said(2, 9, 5), size=1, window=4),
         probe("shorter than the size", said(1, 3, 5), size=5),
+        probe("ids beyond the vocabulary", lambda g: (torch.tensor([[3, 99, 3, -1, 3]]), 64), size=2),
     ]

@@ -43,6 +43,8 @@ def conv2d(s: Sizes) -> list[Probe]:
         layer("patches that do not fill the picture", 3, 8, 45, 14, 14, 0, bias=True, real=False),
         layer("1x1 with stride", 6, 4, 9, 1, 2, 0, real=False),
         layer("no picture at all", 3, 4, 16, 3, 1, 1, real=False, b=0),
+        layer("a tuple of one, padding in words", 3, 4, 9, 3, (1,), "same", real=False),
+        layer("a stride in a list of one", 3, 4, 9, 2, [2], "valid", real=False),
         Probe("conv2d", "slices, tuples, a transposed picture", odd),
         Probe(
             "conv2d", "dtypes that differ", raises=True,
