@@ -25,7 +25,7 @@ test: $(READY) lint  ## everything CI runs: lint, tests, notebooks compared with
 	$(BIN)/python -m pytest -q --durations=10
 	DESKOCR_DEVICE=npu-sim $(BIN)/python -m pytest -q notebooks  # the same stored notebooks on the simulated NPU
 
-test-slow: $(READY)  ## what takes minutes or downloads: long operator samples, the real torch-npu wheel
+test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
 	$(BIN)/python -m pytest -q -m slow --ignore=tests/test_full_size.py
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
