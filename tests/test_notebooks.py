@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deskocr_kit.notebooks import parameters_of
 from tests.stored import MEASURED, NOTEBOOKS, ROOT, SOLUTIONS, code_cells, markdown, read, tags, texts
 
 EVERY = [*NOTEBOOKS, *SOLUTIONS]
@@ -134,3 +135,9 @@ def test_the_verdict_table_is_last(path):
 def test_one_cell_of_parameters(path):
     found = [cell for cell in code_cells(path) if "parameters" in tags(cell)]
     assert len(found) == 1 and re.search(r"^device\b.*=.*DESKOCR_DEVICE", found[0].source, re.M)
+    assigned = {
+        name.strip()
+        for names in re.findall(r"^([\w, ]+) =", found[0].source, re.M)
+        for name in names.split(",")
+    }
+    assert parameters_of(path) == assigned, "papermill knows `name = value`, one a line"
