@@ -31,6 +31,7 @@ from . import (
     failures,
     guard,
     kernels,
+    linear,
     memory,
     names,
     patches,
@@ -175,6 +176,7 @@ def _register_kernels() -> None:
             kernels.register(library, name, body)
     for name in names.ONE_KERNEL:
         composite.register(library, name, composite.body_of(name))
+    linear.register(library)
     library.impl("_has_compatible_shallow_copy_type", special.compatible_shallow_copy, "AutogradPrivateUse1")
     for name in ("_copy_from", "_copy_from_and_resize"):
         # else resolving a conjugate view would clone, which copies, which resolves … until the stack

@@ -114,3 +114,35 @@ def test_bf16_is_native():
     torch.manual_seed(0)
     a = torch.randn(32, 32, dtype=torch.bfloat16)
     assert torch.equal((a.npu() @ a.npu()).cpu(), a @ a)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6), (2, 2, 3, 6), (0, 6)])
+def test_linear_in_one_step_is_linear_in_parts(shape, bias, dtype):
+    """What a recording sees taken apart is computed in one step without it: the same bits."""
+    torch.manual_seed(0)
+    given = [torch.randn(shape), torch.randn(5, 6)] + ([torch.randn(5)] if bias else [])
+    given = [x.to(NPU, dtype) for x in given]
+    strided = [given[0].transpose(0, -1).contiguous().transpose(0, -1), *given[1:]]
+    for arguments in (given, strided):
+        whole = F.linear(*arguments)
+        with simulator.record() as seen:
+            parts = F.linear(*arguments)
+        assert seen.launches and torch.equal(whole.cpu(), parts.cpu())
+        if dtype is torch.float32:
+            assert torch.equal(whole.cpu(), F.linear(*(x.cpu() for x in arguments)))
+
+
+def test_linear_still_asks_the_profile_and_knows_gradients():
+    layer, x = torch.nn.Linear(6, 5).to(NPU), torch.randn(2, 6, device=NPU)
+    layer(x).sum().backward()
+    assert layer.weight.grad.shape == (5, 6)
+    with torch.inference_mode():
+        assert layer(x).shape == (2, 5)
+    for part in ("aten::addmm", "aten::linear"):
+        lacking = {"name": "no " + part, "block": {part: "not-implemented"}}
+        with simulator.using(lacking), torch.no_grad(), pytest.raises(NotImplementedError, match=part):
+            layer(x)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="same device"):
+        layer(x.cpu())

@@ -1,0 +1,67 @@
+"""`linear` in one step where nobody looks.
+
+PyTorch takes it apart above the backend: a transpose, a product, and often two views. Each of them is a call
+into Python here, and after a large product has swept the caches such a call costs three to ten times what it
+costs in a loop. That was a third of what the simulation of a decoder cost. So where nothing is recorded, no
+gradient wanted and no part of it touched by the profile, the CPU's own `linear` does the whole: the same
+arithmetic, bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from . import counters, kernels, state
+from .alias import to_cpu, to_npu
+from .rounding import rounded_call
+
+NAME = "aten::linear"
+#: What it consists of, in one case or another.
+PARTS = (
+    NAME,
+    "aten::matmul",
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "aten::add.Tensor",
+    "aten::add_.Tensor",
+)
+_KINDS = (torch.Tensor, torch.nn.Parameter)  # not FakeTensor and other subclasses, which have their own ways
+
+
+def register(library) -> None:
+    """On the autograd key only, where PyTorch would take it apart. The table knows nothing of it, unless a
+    profile names it."""
+    op = kernels.operator(NAME)
+    below, modes = torch._C._AutoDispatchBelowAutograd, torch._C._len_torch_dispatch_stack
+    call, table, plain, active = torch.nn.functional.linear, kernels.table, kernels.plain, counters.active
+
+    def linear(input, weight, bias=None):
+        given = (input, weight) if bias is None else (input, weight, bias)
+        wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in given)
+        if wants_gradient or active or modes() or not _simple(given):
+            return apart(wants_gradient, input, weight, bias)
+        if any(table.get(part) is not plain.get(part) for part in PARTS):
+            return apart(wants_gradient, input, weight, bias)
+        cpu = [to_cpu(x) for x in given]
+        rounds = state.round_half and input.dtype is torch.float16
+        result = rounded_call(call, cpu, {}, ()) if rounds else call(*cpu)
+        return to_npu(result, input.get_device())
+
+    def apart(wants_gradient, *args):
+        if wants_gradient or NAME not in table:
+            return op.decompose(*args)
+        with below():
+            return op(*args) if modes() else table[NAME](*args)
+
+    library.impl("linear", linear, "AutogradPrivateUse1")
+
+
+def _simple(given: tuple) -> bool:
+    """Plain tensors of one device and dtype; with a bias only where PyTorch adds it inside the product (else
+    fp16 would be rounded once instead of twice)."""
+    first = given[0]
+    index, dtype = first.get_device(), first.dtype
+    if any(type(x) not in _KINDS or x.get_device() != index or x.dtype is not dtype for x in given):
+        return False
+    return len(given) == 2 or (first.dim() in (2, 3) and first.is_contiguous())
