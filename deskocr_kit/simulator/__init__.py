@@ -98,6 +98,7 @@ def install(
         patches.storages()
         patches.loading()
         patches.generators()
+        patches.streams()
         patches.accelerator(module)
         # From 2.13 on, a real torch_npu imported later aborts the process ("multiple backend fallbacks"):
         # whoever probes for it, as transformers does, is told that there is none.

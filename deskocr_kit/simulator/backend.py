@@ -7,6 +7,8 @@ the host; that time says nothing about a real NPU.
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 import time
 import types
 
@@ -120,6 +122,24 @@ def _memory_stats(device=None) -> dict:
     return {"allocated_bytes.all.current": ledger.now, "allocated_bytes.all.peak": ledger.peak}
 
 
+def _memory_summary(device=None, abbreviated: bool = False) -> str:
+    ledger = memory.ledgers[_index(device)]
+    figures = f"{ledger.now} bytes held, {ledger.peak} at most, {ledger.limit} allowed"
+    return f"simulated NPU {ledger.index}: {figures}"
+
+
+def _amp() -> types.ModuleType:
+    """torch.npu.amp: autocast and GradScaler without the name of the device, as older programs call them."""
+    amp = types.ModuleType("torch.npu.amp")
+
+    def autocast(enabled: bool = True, dtype=torch.float16, cache_enabled: bool = True):
+        return torch.amp.autocast("npu", dtype, enabled, cache_enabled)
+
+    amp.autocast, amp.GradScaler = autocast, functools.partial(torch.amp.GradScaler, "npu")
+    sys.modules["torch.npu.amp"] = amp
+    return amp
+
+
 def build() -> types.ModuleType:
     """A fresh module object for `torch.npu`."""
     module = types.ModuleType(
@@ -171,6 +191,7 @@ def build() -> types.ModuleType:
         "reset_max_memory_allocated": _reset_peak,
         "mem_get_info": _mem_get_info,
         "memory_stats": _memory_stats,
+        "memory_summary": _memory_summary,
         "set_per_process_memory_fraction": _set_fraction,
         # random numbers: the CPU's generator
         "manual_seed": torch.manual_seed,
@@ -180,9 +201,23 @@ def build() -> types.ModuleType:
         "initial_seed": torch.initial_seed,
         "get_rng_state": lambda device="npu": torch.get_rng_state(),
         "set_rng_state": lambda new_state, device="npu": torch.set_rng_state(new_state),
+        "get_rng_state_all": lambda: [torch.get_rng_state()],
+        "set_rng_state_all": lambda states: torch.set_rng_state(states[0]),
         # switches of torch_npu
         "set_compile_mode": _nothing,
+        "set_option": _nothing,
+        "is_jit_compile_false": lambda: True,
         "config": types.SimpleNamespace(allow_internal_format=False),
+        "matmul": types.SimpleNamespace(allow_hf32=False),
+        "conv": types.SimpleNamespace(allow_hf32=False),
+        "is_current_stream_capturing": lambda: False,
+        "can_device_access_peer": lambda device, peer: True,
+        # mixed precision
+        "amp": _amp(),
+        "is_autocast_enabled": lambda: torch.is_autocast_enabled("npu"),
+        "set_autocast_enabled": lambda enabled: torch.set_autocast_enabled("npu", enabled),
+        "get_autocast_dtype": lambda: torch.get_autocast_dtype("npu"),
+        "set_autocast_dtype": lambda dtype: torch.set_autocast_dtype("npu", dtype),
     }
     for name, value in contents.items():
         setattr(module, name, value)

@@ -8,6 +8,7 @@ taken apart.
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
 from . import counters, kernels, linear, state
 from .alias import to_cpu, to_npu
@@ -50,7 +51,9 @@ def register(library, name: str, body) -> None:
     table = kernels.table
 
     def above(*args, **kwargs):
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+        if forward_ad._current_level >= 0 or (
+            torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        ):
             return apart(*args, **kwargs)
         with below():
             # Through the dispatcher only where somebody listens there (dispatch modes, FakeTensor): it costs

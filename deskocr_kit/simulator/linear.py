@@ -10,6 +10,7 @@ arithmetic, bit for bit.
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
 from . import counters, kernels, state
 from .alias import to_cpu, to_npu
@@ -38,7 +39,7 @@ def register(library) -> None:
 
     def linear(input, weight, bias=None):
         given = (input, weight) if bias is None else (input, weight, bias)
-        wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in given)
+        wants_gradient = _differentiated(given)
         if wants_gradient or active or modes() or not _simple(given):
             return apart(wants_gradient, input, weight, bias)
         if any(table.get(part) is not plain.get(part) for part in PARTS):
@@ -55,6 +56,11 @@ def register(library) -> None:
             return op(*args) if modes() else table[NAME](*args)
 
     library.impl("linear", linear, "AutogradPrivateUse1")
+
+
+def _differentiated(given: tuple) -> bool:
+    """Backwards, or forwards inside a level of forward-mode differentiation."""
+    return (torch.is_grad_enabled() and any(x.requires_grad for x in given)) or forward_ad._current_level >= 0
 
 
 def _simple(given: tuple) -> bool:

@@ -57,6 +57,19 @@ def generators() -> None:
 
 
 def accelerator(module) -> None:
-    """torch.accelerator would ask C++ to wait for the device."""
-    if hasattr(torch, "accelerator"):
-        torch.accelerator.synchronize = module.synchronize
+    """torch.accelerator would ask C++ to wait for the device, and for the figures of its allocator."""
+    names = "synchronize empty_cache memory_allocated max_memory_allocated memory_reserved"
+    names += " max_memory_reserved reset_peak_memory_stats memory_stats"
+    for name in names.split():
+        if hasattr(getattr(torch, "accelerator", None), name):
+            setattr(torch.accelerator, name, getattr(module, name))
+
+
+def streams() -> None:
+    """`Tensor.record_stream` takes C++ streams only; with one stream there is nothing to record."""
+    original = torch.Tensor.record_stream
+
+    def record_stream(self, stream):
+        return None if self.device.type == "npu" else original(self, stream)
+
+    torch.Tensor.record_stream = record_stream

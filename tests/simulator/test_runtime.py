@@ -207,3 +207,30 @@ def test_events_and_streams_of_torch():
     stream = torch.Stream("npu")
     # Before 2.9 PyTorch asks C++ that nobody can provide from Python, and answers for the CPU.
     assert stream.device.type == ("npu" if hasattr(torch._C, "_acc") else "cpu")
+
+
+def test_names_of_older_programs():
+    """torch.npu.amp, streams, switches and memory figures as programs written for a card use them."""
+    layer, x = torch.nn.Linear(4, 4).to(NPU), torch.randn(2, 4, device=NPU)
+    with torch.npu.amp.autocast():
+        assert layer(x).dtype is torch.float16 and torch.npu.is_autocast_enabled()
+    scaler, before = torch.npu.amp.GradScaler(), layer.weight.detach().clone()
+    optimiser = torch.optim.SGD(layer.parameters(), 0.1)
+    scaler.scale(layer(x).sum()).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    assert not torch.equal(layer.weight.cpu(), before.cpu())
+    torch.npu.conv.allow_hf32 = torch.npu.matmul.allow_hf32 = False
+    assert torch.npu.is_jit_compile_false()
+    with torch.npu.stream(torch.npu.Stream()) as stream:
+        (x + 1).record_stream(stream)
+    assert "bytes held" in torch.npu.memory_summary()
+    if hasattr(torch.accelerator, "memory_allocated"):
+        assert torch.accelerator.memory_allocated() == torch.npu.memory_allocated() > 0
+
+
+def test_forward_mode_differentiation():
+    x, w = torch.randn(2, 4, device=NPU), torch.randn(3, 4, device=NPU)
+    for call in (lambda w: torch.nn.functional.linear(x, w), lambda w: x @ w.t()):
+        _, tangent = torch.func.jvp(call, (w,), (torch.ones_like(w),))
+        torch.testing.assert_close(tangent.cpu(), (x.cpu() @ torch.ones(4, 3)))
