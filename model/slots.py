@@ -72,7 +72,8 @@ def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) 
     """Sum over the chosen experts: x (n, d), gate_up (e, 2i, d), down (e, d, i), ids and weights (n, top) ->
     (n, d).
 
-    One expert after the other, as the original: simple, and one host synchronisation per call.
+    One expert after the other, as the original: simple. Waits for the set of experts, and for the rows of
+    each.
     Sums in fp32 and rounds once, as the original.
     """
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)

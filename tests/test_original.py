@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deskocr_kit.original import Original, census_original, generate
+from deskocr_kit.census.recorder import Recorder
+from deskocr_kit.original import Original, census_original, generate, pick
 from model import DeepseekOCRConfig
 from tests.golden import inputs, tensors
 
@@ -60,3 +61,17 @@ def test_what_is_counted():
     experts = mixtures * c.experts_per_token
     assert found["swiglu_mlp"] == 5 * (experts + mixtures + c.dense_layers)
     assert census.syncs("decode") == mixtures + 3  # the experts; the guard, the streamer, the end test
+
+
+def test_the_dry_count_is_that_of_a_real_run(golden_model):
+    ids = torch.randint(3, 500, (1, 9))
+    with torch.no_grad():
+        path = Original(golden_model, torch.ones(1, 8, dtype=torch.long))
+        path.forward(golden_model.model.embed_tokens(ids[:, :8]))
+        path.mask = torch.ones(1, 9, dtype=torch.long)
+        x, going, end = golden_model.model.embed_tokens(ids[:, 8:]), ids.new_ones(1), ids[0, :1]
+        with Recorder(golden_model) as recorder:
+            pick(path.forward(x), ids, going, end, pad=2, ngram=20)
+    real = sum(n for call, n in recorder.counts.items() if call.kind == "launch")
+    outside = 2 + 2 + 1  # the mask grown, the end test read, the token embedded
+    assert census_original(golden_model.config, dtype=torch.float32).launches() == real + outside

@@ -9,14 +9,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from deskocr_kit.census import census_ocr
 from deskocr_kit.cli import app
+from deskocr_kit.original import census_original
 from deskocr_kit.predict import Chip, Phase, Prediction, Quantity, Work, find, names, times, work_of
 from deskocr_kit.predict.checked import cpu_check
 from deskocr_kit.predict.chips import table
 from deskocr_kit.predict.estimate import NAMED, _place
 from deskocr_kit.predict.picture import draw
-from deskocr_kit.predict.work import PLANS, original
+from deskocr_kit.predict.work import PLANS
 from model import DeepseekOCRForCausalLM
 from tests.nano import FOLDER
 
@@ -123,8 +123,7 @@ def test_the_plans_start_fewer_operators_for_the_same_sums(nano):
         assert len({(work.phases[phase].flops, work.phases[phase].bytes) for work in works}) == 1
     waits = [work.phases["decode"].syncs for work in works]
     assert waits[0] > waits[1] >= waits[2]
-    real = census_ocr(nano, "tiny", plan=original())
-    assert real.launches("decode") == works[0].phases["decode"].launches
+    assert works[0].phases["decode"].launches == census_original(nano.config, dtype=torch.float32).launches()
 
 
 def test_longer_readings_read_more_of_the_cache(nano):
