@@ -12,8 +12,11 @@ from ..slots import rms_norm as reference
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x (..., d): six operators, rounded where the reference rounds. A gradient takes the reference."""
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    """x (..., d): six operators, rounded where the reference rounds. A gradient takes the reference, and so
+    does what is no vector of floating numbers with a weight for each.
+    """
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if learns or x.shape[-1:] != weight.shape or x.numel() == 0 or not x.is_floating_point():
         return reference(x, weight, eps)
     wide = torch.promote_types(x.dtype, torch.float32)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
