@@ -73,6 +73,15 @@ def test_values_are_asked_for_and_waits_are_seen():
     assert told.launches() == found.launches() and len(told.assumed) == 2
 
 
+def test_what_touches_no_tensor_is_no_launch():
+    class Asks(nn.Module):
+        def forward(self, x):
+            return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    found = census(Asks(), torch.zeros(2, dtype=torch.float16))
+    assert found.operators() == {"aten::_to_copy": 1} and found.launches() == 1
+
+
 def test_a_recurrent_layer_is_the_kernel_of_the_wheels_not_the_cpus():
     for made in (nn.LSTM(4, 4), nn.GRU(4, 4)):
         found = census(made, torch.zeros(3, 1, 4))

@@ -159,6 +159,8 @@ class Recorder(TorchDispatchMode):
         if name in READS:
             return "read" if self._on_device(given) else "host"
         places = {t.device.type for t in (*given, *made)}
+        if not places:
+            return "host"  # promote_types and the like: no tensor, no device
         if len(places) == 2 and "cpu" in places and name in ("aten::_to_copy", "aten::copy_"):
             return "d2h" if (made and made[0].device.type == "cpu") else "h2d"
         if self._device not in (None, "cpu") and places == {"cpu"}:

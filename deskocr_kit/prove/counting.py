@@ -50,7 +50,7 @@ class _Operators(TorchDispatchMode):
             self.known.add(tensor.untyped_storage()._cdata)
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.partition("::")[2]
-        if not func.is_view and name not in ALLOCATES:
+        if not func.is_view and name not in ALLOCATES and self._tensors((args, kwargs, result)):
             self.counts.launches += 1
         by_mask = name in BY_MASK and any(
             each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1]
