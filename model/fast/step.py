@@ -125,10 +125,10 @@ class Turn:
     """
 
     def __init__(self, width: int, batch: int, dtype: torch.dtype, device: torch.device):
-        eye, half = torch.eye(width, dtype=dtype), width // 2
+        eye, half = torch.eye(width, dtype=dtype, device=device), width // 2  # nothing to carry up
         swap = torch.cat((eye[half:], -eye[:half]))  # (left, right) @ swap = (-right, left)
         self.still, self.same, self.swap = (
-            torch.stack(parts).repeat(batch, 1, 1).to(device)
+            torch.stack(parts).repeat(batch, 1, 1)
             for parts in ((0 * eye, 0 * eye, eye), (eye, eye, 0 * eye), (swap, swap, 0 * eye))
         )
         self.batch = batch
