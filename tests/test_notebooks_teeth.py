@@ -90,6 +90,7 @@ def failing_cells(notebook, folder) -> tuple[set[int], str]:
     for each in (ROOT / "notebooks").iterdir():
         if each.is_dir() and not each.name.startswith("."):
             (folder / "notebooks" / each.name).symlink_to(each)
+    (folder / "reports").symlink_to(ROOT / "reports")
     nbformat.write(notebook, folder / "notebooks" / "copy.ipynb")
     command = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "--rootdir", ".",
