@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: help ocr test test-slow test-full browser solutions lab notebooks operators report lint clean
+.PHONY: help ocr test test-slow test-full race browser solutions lab notebooks operators report lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, off
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
 	$(BIN)/python -m tests.full_size
+
+race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
+	$(BIN)/python -m tests.full_size_race
 
 browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[browser]"

@@ -82,6 +82,10 @@ def contestants(folder: Path):
     return model, peer, (ours, theirs), (we_see, they_see)
 
 
+def rounded(figures: list[float]) -> list[float]:
+    return [round(figure, 2) for figure in figures]
+
+
 def race(folder: Path) -> Figures:
     """Medians of ROUNDS, in turn. Seconds by the clock, which is what reading from memory takes."""
     import torch
@@ -93,33 +97,33 @@ def race(folder: Path) -> Figures:
     torch.set_num_threads(1)
     figures, cpu = Figures(), torch.device("cpu")
     model, peer, (ours, theirs), (we_see, they_see) = contestants(folder)
-    tried = {}
-    for name in EXPERTS:
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError, AttributeError):
-            peer.set_experts_implementation(name)
-            tried[name] = statistics.median(decode_times(theirs))
-            figures.note(f"peer, {name}", 1 / tried[name], "tokens/s")
-    peer.set_experts_implementation(min(tried, key=tried.get))
     active = active_bytes(model)
-    gains, shares, rates = [], [], []
-    for _ in range(ROUNDS):
+    peers, rates, shares = {name: [] for name in EXPERTS}, [], []
+    for _ in range(ROUNDS):  # all in turn: what else the machine does then hits each of them alike
         read = read_bandwidth(cpu)
-        a, b = statistics.median(decode_times(ours)), statistics.median(decode_times(theirs))
-        gains.append(b / a)
-        shares.append(active / a / read)
-        rates.append(1 / a)
-    figures.note("decode", statistics.median(rates), "tokens/s", f"of {[round(rate, 1) for rate in rates]}")
-    figures.note("decode gain", statistics.median(gains), "x", f"of {[round(gain, 2) for gain in gains]}")
-    figures.note("share of read bandwidth", statistics.median(shares), "", f"{active:,} B a token; {shares}")
+        rates.append(1 / statistics.median(decode_times(ours)))
+        shares.append(active * rates[-1] / read)
+        for name, reached in peers.items():
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError, AttributeError):
+                peer.set_experts_implementation(name)
+                reached.append(1 / statistics.median(decode_times(theirs)))
+    for name, reached in peers.items():
+        figures.note(f"peer, {name}", statistics.median(reached), "tokens/s", f"of {rounded(reached)}")
+    best = max((reached for reached in peers.values() if reached), key=statistics.median)
+    gains = [a / b for a, b in zip(rates, best, strict=True)]
+    figures.note("decode", statistics.median(rates), "tokens/s", f"of {rounded(rates)}")
+    figures.note("decode gain", statistics.median(gains), "x", f"of {rounded(gains)}")
+    remark = f"{active:,} B a token; of {rounded(shares)}"
+    figures.note("share of read bandwidth", statistics.median(shares), "", remark)
     seen = []
-    for _ in range(ROUNDS - 1):
+    for _ in range(ROUNDS):
         seconds = []
         for see in (we_see, they_see):
             with kit.Timer(cpu) as timer:
                 see()
             seconds.append(timer.seconds)
         seen.append(seconds[1] / seconds[0])
-    figures.note("vision gain", statistics.median(seen), "x", f"of {[round(gain, 2) for gain in seen]}")
+    figures.note("vision gain", statistics.median(seen), "x", f"of {rounded(seen)}")
     return figures
 
 
