@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import itertools
 import statistics
 import tempfile
@@ -50,12 +51,14 @@ def contestants(folder: Path):
     from PIL import Image
 
     from deskocr_kit.peer import load_peer, peer_inputs
-    from model import DeepseekOCRForCausalLM
+    from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
     from model.processing import build_inputs
     from tests.recipes import synth_image
 
+    # transformers needs more than the weights while it loads, and gives it back: before ours is there
+    peer = load_peer(folder, DeepseekOCRConfig(), torch.bfloat16, "sdpa")
+    gc.collect()
     model = DeepseekOCRForCausalLM.from_pretrained(folder)
-    peer = load_peer(folder, model.config, model.dtype, "sdpa")
     peer.generation_config.eos_token_id = None
     ids = torch.tensor([TEXT])
     page = Image.fromarray(synth_image(1280, 1920, 1))
