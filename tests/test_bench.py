@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from deskocr_kit.bench import Spec, run
+from deskocr_kit.bench import Spec, frame, run
 from deskocr_kit.bench.compare import compare, load, original, verdict
 from deskocr_kit.bench.loops import loops
 from deskocr_kit.bench.pages import subjects
@@ -135,6 +135,18 @@ def test_counts_and_limits(result):
     share = limits["active_bytes_per_token"] * rate / limits["read_bytes_per_second"]
     assert limits["bandwidth_share"] == pytest.approx(share)
     assert limits["active_bytes_per_token"] < result["load"]["weight_bytes"]
+
+
+def test_a_row_for_each_reading(result):
+    table = frame(result)
+    assert len(table) == sum(len(page["runs"]) for page in result["pages"]) == 4
+    first = result["pages"][0]["runs"][1]
+    row = table[(table["name"] == result["pages"][0]["name"]) & (table["repeat"] == 1)].iloc[0]
+    assert row["vision"] == first["vision"] and row["ttft"] + row["tpot"] * (row["new_tokens"] - 1) == (
+        pytest.approx(first["e2e"])
+    )
+    untimed = {**result, "pages": [{**result["pages"][0], "runs": []}]}
+    assert len(frame(untimed)) == 1 and "ttft" not in frame(untimed)
 
 
 def test_the_stamp_repeats_it_and_tells_no_secrets(result):

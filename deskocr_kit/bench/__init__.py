@@ -8,10 +8,12 @@ child.py     the process            measure.py  the order of things
 timing.py    one page, by phase     counts.py   launches, waits, bytes: a run of its own, never timed
 limits.py    bandwidth, FLOP        stamp.py    what one needs to repeat it
 loops.py     repetition             summary.py  arithmetic: nothing here needs torch
+frame.py     as a pandas table
 compare.py   against another file   peer.py     against transformers, in the same run
 """
 
 from .child import run
+from .frame import frame
 from .spec import FORMAT, Spec
 
-__all__ = ["FORMAT", "Spec", "run"]
+__all__ = ["FORMAT", "Spec", "frame", "run"]

@@ -31,8 +31,8 @@ def relative_once(table: Tensor, side: int) -> Tensor:
 
 def _once(resize: Callable[[Tensor, int], Tensor], table: Tensor, side: int) -> Tensor:
     learns = torch.is_grad_enabled() and table.requires_grad  # a gradient has to flow
-    if learns or torch.is_inference(table) or table.is_meta or isinstance(table, FakeTensor):
-        return resize(table, side)  # inference tensors do not tell when they change; the last have no numbers
+    if learns or torch.is_inference(table) or isinstance(table, FakeTensor):
+        return resize(table, side)  # the first do not tell when they change, the last have no numbers
     storage = table.untyped_storage()
     key = (
         resize.__name__, side, storage._cdata, table.storage_offset(), table.shape, table.stride(),
@@ -43,7 +43,11 @@ def _once(resize: Callable[[Tensor, int], Tensor], table: Tensor, side: int) -> 
         return found[1]
     fits = resize is relative_table and len(table) == 2 * side - 1  # only indexed: it can stay where it is
     with torch.inference_mode(False), torch.no_grad():  # made once, for whoever comes: training too
-        result = resize(table.detach() if fits else table.detach().cpu(), side).to(table.device)
+        try:
+            here = table.detach() if fits else table.detach().cpu()
+        except NotImplementedError:  # a meta tensor, unless a dry census takes the copy for one of a device
+            return resize(table, side)
+        result = resize(here, side).to(table.device)
     for old in [k for k, (alive, *_) in _kept.items() if alive() is None or k[:-1] == key[:-1]]:
         del _kept[old]
     _kept[key] = (weakref.ref(storage), result, result._version)
