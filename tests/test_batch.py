@@ -175,7 +175,12 @@ def test_no_name_leads_out_of_the_folder_or_clashes_on_any_disk():
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path, kind):
     words = [sys.executable, "-m", "deskocr_kit", "batch", *map(str, SAMPLES), *copies(tmp_path)]
     words += ["--model", "nano", "--device", "cpu", "--out", str(tmp_path / "out"), "--max-tokens", "20"]
-    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def start():  # run in the background, a test's children ignore Ctrl-C; a SIGTERM must do even then
+        signal.signal(signal.SIGINT, signal.SIG_IGN if kind == signal.SIGTERM else signal.default_int_handler)
+
+    pipe = subprocess.PIPE
+    run = subprocess.Popen(words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=start)
     deadline = time.monotonic() + 240
     while not stamps(tmp_path / "out") and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

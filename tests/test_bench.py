@@ -184,12 +184,18 @@ def test_a_given_page_finds_its_truth_but_is_not_quoted(tmp_path):
 
 
 # ---------------------------------------------------------------------- interrupted
+def hears_ctrl_c():
+    """A child of a test run in the background would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_keeps_what_is_done(tmp_path):
     (tmp_path / FILE).write_text("an earlier result")
     command = [sys.executable, "-m", "deskocr_kit", "bench", "--device", "cpu", "--count", "200"]
     child = subprocess.Popen(
-        [*command, "--out", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+        [*command, "--out", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        env=dict(os.environ), preexec_fn=hears_ctrl_c,
+    )  # fmt: skip
     partial, deadline = tmp_path / PARTIAL, time.monotonic() + 300
     while time.monotonic() < deadline and child.poll() is None:
         if partial.exists() and json.loads(partial.read_text())["pages"]:

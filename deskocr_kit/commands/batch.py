@@ -39,7 +39,7 @@ def batch(
     reader = Reader.load(model, device, dtype)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     note(f"reading with {reader.name} on {reader.model.device}, {dtype_name}")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a scheduler's Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C, under nohup too
     with bar(total=count_pages(files), unit="page") as progress:
         summary = read_batch(
             files, reader, out, prompt=prompt, target=target, mode=mode, max_tokens=max_tokens,
