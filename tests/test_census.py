@@ -87,6 +87,21 @@ def test_a_recurrent_layer_is_the_kernel_of_the_wheels_not_the_cpus():
         assert entry.count == 1 and entry.verdict.word == "kernel" and not found.worst()
 
 
+def test_attention_of_torch_nn_goes_the_way_that_it_goes_on_a_device():
+    """In eval mode by one operator, which for the encoder's layer is not there on an NPU; else by SDPA."""
+    x, attention = torch.zeros(1, 3, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+    given = {"query": x, "key": x, "value": x, "need_weights": False}
+    found = census(attention.eval(), given)
+    assert found.operators() == {"aten::_native_multi_head_attention": 1} and not found.worst()
+    found = census(attention.train(), given)
+    assert found.operators()["aten::scaled_dot_product_attention"] == 1
+    assert not [name for name in found.operators() if name.endswith("_for_cpu")] and not found.worst()
+    layer = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    (entry,) = census(nn.Sequential(layer, nn.Linear(8, 8)), x).worst()
+    assert entry.call.operator == "aten::_transformer_encoder_layer_fwd"
+    assert entry.verdict.word == "CPU fallback" and entry.call.module == "0"
+
+
 def test_a_transformers_model():
     from transformers import CLIPVisionConfig, CLIPVisionModel
 

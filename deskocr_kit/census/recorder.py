@@ -46,6 +46,9 @@ ONE_CALL = {
 # Start nothing, though their schema does not say that they are views.
 SILENT = NO_LAUNCH | {"aten::_unsafe_view", "aten::lift_fresh", "aten::detach", "aten::alias"}
 READS = {"aten::_local_scalar_dense", "aten::item"}
+# In eval mode they hand all they do to one operator, `_native_multi_head_attention` or
+# `_transformer_encoder_layer_fwd`, but not where a function mode listens (torch.overrides).
+FAST_PATHS = (torch.nn.MultiheadAttention, torch.nn.TransformerEncoderLayer)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Recorder(TorchDispatchMode):
         self.phase: str | None = ""  # None: nothing is counted
         self.assume, self.composites = assume, composites
         self._names = {id(m): name for name, m in root.named_modules()} if root is not None else {}
-        self._path, self._inside = [""], 0
+        self._path, self._inside, self._deaf = [""], 0, []
         devices = {p.device.type for p in root.parameters()} if root is not None else set()
         self._device = devices.pop() if len(devices) == 1 else None
 
@@ -98,7 +101,8 @@ class Recorder(TorchDispatchMode):
             ):
                 self._stack.callback(handle.remove)
             self._stack.enter_context(patched_for_meta())
-            self._stack.enter_context(_Above(self))
+            above = self._stack.enter_context(_Above(self))
+            self._stack.enter_context(_seen_by(above, torch.nn.functional, "scaled_dot_product_attention"))
         self._inside += 1
         return super().__enter__()
 
@@ -111,9 +115,14 @@ class Recorder(TorchDispatchMode):
 
     def _enter_module(self, module, args):
         self._path.append(self._names.get(id(module), self._path[-1]))
+        if isinstance(module, FAST_PATHS):
+            self._deaf.append(torch._C.DisableTorchFunction())
+            self._deaf[-1].__enter__()
 
     def _leave_module(self, module, args, output):
         self._path.pop()
+        if isinstance(module, FAST_PATHS):
+            self._deaf.pop().__exit__(None, None, None)
 
     # ------------------------------------------------------------------ seeing
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -207,6 +216,18 @@ class _Above(TorchFunctionMode):
             name, getattr(getattr(torch.ops.aten, packet), overload or "default"), args, kwargs, output
         )
         return output
+
+
+@contextlib.contextmanager
+def _seen_by(above: _Above, owner, name: str):
+    """Calls of owner.name reach `above` also from functions that took its place, such as
+    `F.multi_head_attention_forward`: a function mode does not hear what runs inside of one."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *args, **kwargs: above.__torch_function__(original, (), args, kwargs))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 # ---------------------------------------------------------------------- small things

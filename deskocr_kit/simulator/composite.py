@@ -40,6 +40,13 @@ def attention(
     return to_npu(result, query.get_device())
 
 
+def wants_gradient(argument) -> bool:
+    """Of a tensor or of one in a list: a recurrent layer takes its weights so."""
+    if isinstance(argument, (list, tuple)):
+        return any(map(wants_gradient, argument))
+    return isinstance(argument, Tensor) and argument.requires_grad
+
+
 def register(library, name: str, body) -> None:
     """`body` for the composite operator `name`, on both keys."""
     op = operator(name)
@@ -51,9 +58,7 @@ def register(library, name: str, body) -> None:
     table = kernels.table
 
     def above(*args, **kwargs):
-        if forward_ad._current_level >= 0 or (
-            torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
-        ):
+        if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and any(map(wants_gradient, args))):
             return apart(*args, **kwargs)
         with below():
             # Through the dispatcher only where somebody listens there (dispatch modes, FakeTensor): it costs

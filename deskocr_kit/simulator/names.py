@@ -31,6 +31,7 @@ NO_LAUNCH = _aten("empty.memory_format empty_strided empty_like new_empty")
 ONE_KERNEL = _aten("""
     matmul softmax.int scaled_dot_product_attention one_hot argsort argsort.stable
     repeat_interleave.self_int repeat_interleave.self_Tensor isfinite isclose log_sigmoid
+    lstm.input lstm.data lstm_cell gru.input
 """)
 
 #: No CPU kernel of their own (the CPU composes them), but one kernel on a device.

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from deskocr_kit import simulator
+
 NPU = torch.device("npu:0")
 
 
@@ -146,3 +148,26 @@ def test_grad_mode():
         z = module(torch.ones(2, 4, device=NPU))
         z[0].add_(1)
         assert z.is_inference() and z.view(-1).cpu().shape == (8,)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LSTM(4, 3, 2, bidirectional=True), nn.LSTM(4, 3), nn.GRU(4, 3), nn.RNN(4, 3)]
+)
+def test_recurrent_layers_and_their_gradients(layer):
+    """torch_npu has one kernel for a whole LSTM or GRU; PyTorch alone would take it apart into cells."""
+    x, twin = torch.randn(5, 2, 4), copy.deepcopy(layer).to(NPU)
+    with torch.no_grad(), simulator.record() as seen:
+        torch.testing.assert_close(twin(x.to(NPU))[0].cpu(), layer(x)[0])
+    if not isinstance(layer, nn.RNN):
+        assert seen.by_operator("launch")[f"aten::{type(layer).__name__.lower()}.input"] == 1
+    twin(x.to(NPU))[0].sum().backward()
+    layer(x)[0].sum().backward()
+    for ours, theirs in zip(twin.parameters(), layer.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad.cpu(), theirs.grad)
+
+
+def test_a_cell_of_an_lstm():
+    cell, x = nn.LSTMCell(4, 3), torch.randn(2, 4)
+    with torch.no_grad():
+        for ours, theirs in zip(copy.deepcopy(cell).to(NPU)(x.to(NPU)), cell(x), strict=True):
+            torch.testing.assert_close(ours.cpu(), theirs)
