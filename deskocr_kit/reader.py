@@ -55,9 +55,15 @@ class Reader:
     load_seconds: float
 
     @classmethod
-    def load(cls, name: str | Path | None = None, device="auto", dtype: str = "auto") -> Reader:
+    def load(
+        cls,
+        name: str | Path | None = None,
+        device="auto",
+        dtype: str = "auto",
+        plan: str | Path | None = None,
+    ) -> Reader:
         """Load a checkpoint (see checkpoints.find_checkpoint) onto a device: a name (see device.pick), or a
-        torch.device that was picked already.
+        torch.device that was picked already. plan: as in from_pretrained.
 
         Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
         """
@@ -69,7 +75,7 @@ class Reader:
         start = time.perf_counter()
         folder = find_checkpoint(name)
         where = devices.pick(device) if isinstance(device, str) else device
-        model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where)
+        model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where, plan)
         tokenizer = load_tokenizer(folder)
         devices.synchronize(where)
         return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from deskocr_kit.prove.choice import choose
 from deskocr_kit.prove.counting import counted
 from deskocr_kit.prove.probes import Sizes, probes
 from deskocr_kit.prove.runner import CANNOT, OVER, PASS, SILENT, WRONG, Row, budgets
-from deskocr_kit.substitutes import SLOTS, candidates
+from deskocr_kit.substitutes import SLOTS, candidates, default
 from model import DeepseekOCRConfig
 from model.nano.recipe import nano_config
 
@@ -207,6 +208,23 @@ def test_ties():
     assert used([measured("first", 1.0), measured("second", 1.0)]) == {"*": "first"}
     same = [measured("same", 1.0, launches=2), measured("reference", 1.0, launches=2)]
     assert used(same, simulated=True) == {"*": "reference"}
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_what_the_network_runs_stays_unless_another_is_better(simulated):
+    assert default("rotary") == "rotary_in_place" and default("gelu") == "reference"
+    seconds = {"reference": 1.0, "rotary_in_place": 0.8, "rotary_halves": 0.79}
+    rows = [replace(measured(name, time, launches=3), slot="rotary") for name, time in seconds.items()]
+    assert choose(rows, "float32", simulated)["rotary"]["*"]["use"] == "rotary_in_place"
+    quick = [
+        replace(row, seconds=0.4, launches=2) if row.candidate == "rotary_halves" else row for row in rows
+    ]
+    assert choose(quick, "float32", simulated)["rotary"]["*"]["use"] == "rotary_halves"
+    slow = [
+        replace(row, seconds=1.2, launches=4) if row.candidate == "rotary_in_place" else row
+        for row in rows[:2]
+    ]
+    assert choose(slow, "float32", simulated)["rotary"]["*"]["use"] == "reference"
 
 
 def test_the_plan_says_what_decided():

@@ -280,7 +280,7 @@ def test_gradients_and_inference_mode(slot, name):
 
 
 #: As their descriptions say, and like the reference, these look which experts were chosen.
-LOOKING = {("moe", "in_place"), ("moe", "grouped")}
+LOOKING = {("moe", "in_place"), ("moe", "grouped"), ("moe", "by_number_of_tokens")}
 
 
 @pytest.mark.parametrize(("slot", "name"), [p for p in PAIRS if p[0] in LEARNING and p not in LOOKING])

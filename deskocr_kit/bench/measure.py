@@ -95,11 +95,7 @@ def load(spec: Spec, device, result: dict):
     torch.zeros(1, device=device).add_(1)  # the device's context is made: not part of loading
     before, peak = kit.memory(device).allocated, kit.reset_peak(device)
     start = time.perf_counter()
-    reader = Reader.load(spec.model, device, spec.dtype)
-    if spec.plan is not None:
-        from model import plans
-
-        reader.model.use_plan(plans.resolve(spec.plan, reader.model))
+    reader = Reader.load(spec.model, device, spec.dtype, spec.plan)
     kit.synchronize(device)
     seconds = time.perf_counter() - start
     top = kit.memory(device).peak

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .ocr import Device, Dtype, Mode, Model, Prompt, Tokens, check_names, note
+from .ocr import Device, Dtype, Mode, Model, Plan, Prompt, Tokens, check_names, note
 
 
 def batch(
@@ -21,6 +21,7 @@ def batch(
     target: Annotated[str | None, typer.Option(help="What the prompt «locate» shall find.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    plan: Plan = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pages decoded together.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     max_tokens: Tokens = None,
@@ -36,7 +37,7 @@ def batch(
 
     check_names(prompt, target, mode)
     files = expand_inputs(pages)
-    reader = Reader.load(model, device, dtype)
+    reader = Reader.load(model, device, dtype, plan)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     note(f"reading with {reader.name} on {reader.model.device}, {dtype_name}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C, under nohup too

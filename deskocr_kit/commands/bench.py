@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .ocr import Device, Dtype, Mode, Prompt, Tokens
+from .ocr import Device, Dtype, Mode, Plan, Prompt, Tokens
 
 UNLIMITED, ORIGINAL = "unlimited_ocr", "original"
 
@@ -21,7 +21,7 @@ def bench(
     model: Annotated[str, typer.Option(help="nano, deepseek-ocr, or a folder.")] = "nano",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    plan: Annotated[str | None, typer.Option(help="«auto», or a plan.json. Default: the references.")] = None,
+    plan: Plan = None,
     mode: Mode = None,
     prompt: Prompt = "free",
     max_tokens: Tokens = None,

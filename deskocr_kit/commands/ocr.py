@@ -19,6 +19,9 @@ Mode = Annotated[
 Prompt = Annotated[str, typer.Option(help="free, ocr, document, figure, describe, locate, or your own text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, npu, npu:1, npu-sim, cuda, mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
+Plan = Annotated[
+    str | None, typer.Option(help="«auto»: what `deskocr prove` chose here; or a plan.json. Default: none.")
+]
 Tokens = Annotated[
     int | None, typer.Option("--max-tokens", min=1, help="At most so many new tokens per page.")
 ]
@@ -32,6 +35,7 @@ def ocr(
     target: Annotated[str | None, typer.Option(help="What the prompt «locate» shall find.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    plan: Plan = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write text, boxes, crops here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes.")] = False,
@@ -51,7 +55,7 @@ def ocr(
     from model.results import write_results
 
     files = expand_inputs(pages)
-    reader = Reader.load(model, device, dtype)
+    reader = Reader.load(model, device, dtype, plan)
     check_names(prompt, target, mode)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     if kinds[weights]:

@@ -7,14 +7,14 @@ import shlex
 from pathlib import Path
 
 from .demo import sample_pages
-from .ocr import Device, Dtype, Model
+from .ocr import Device, Dtype, Model, Plan
 
 
-def shell(model: Model = None, device: Device = "auto", dtype: Dtype = "auto") -> None:
+def shell(model: Model = None, device: Device = "auto", dtype: Dtype = "auto", plan: Plan = None) -> None:
     """Read pages one after the other: test, all, a path, mode, prompt, help, quit."""
     from deskocr_kit.reader import Reader
 
-    Shell(Reader.load(model, device, dtype)).cmdloop()
+    Shell(Reader.load(model, device, dtype, plan)).cmdloop()
 
 
 class Shell(cmd.Cmd):

@@ -1,9 +1,10 @@
 """From what was measured to a plan: per slot and kind of call, the best candidate that never failed.
 
-On a real device the fastest wins, if it is so by more than the noise seen: otherwise the reference stays.
-Nor may it be slower than the reference, by more than the noise, in any one call of the kind.
+On a real device the fastest wins, if it is so by more than the noise seen: otherwise what the network runs by
+default stays, or the reference where that does not pass. Nor may it be slower than the reference, by more
+than the noise, in any one call of the kind.
 Times on the simulated NPU say nothing about an NPU, so there the counts decide: no operator on the host, no
-wait, no AI-CPU kernel, fewest launches, least memory; in this order. The reference stays where all are equal.
+wait, no AI-CPU kernel, fewest launches, least memory; in this order. The default stays where all are equal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ..substitutes import ANY
+from ..substitutes import ANY, default
 from .runner import PASS, Row
 
 NOISE = 0.05  # a gain below this share, or below the spread of the samples, is not a gain
@@ -42,7 +43,7 @@ def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, 
                     real[ANY][row.candidate].append(row)
         mixed = len(real) > 1  # then "*" is a guess at calls that nobody measured: the sum of all kinds
         plan[slot] = {
-            case: _best(_complete(found), simulated, not (mixed and case == ANY))
+            case: _best(_complete(found), simulated, default(slot), not (mixed and case == ANY))
             for case, found in sorted(real.items())
         }
         if not plan[slot]:
@@ -50,19 +51,21 @@ def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, 
     return plan
 
 
-def _best(found: dict[str, list[Row]], simulated: bool, each_call: bool = True) -> dict:
-    """each_call: nothing that is slower than the reference in one of the calls."""
+def _best(found: dict[str, list[Row]], simulated: bool, base: str, each_call: bool = True) -> dict:
+    """base: what stays unless another is better. each_call: nothing that is slower than the reference in one
+    of the calls.
+    """
     if each_call and not simulated and "reference" in found:
         found = {name: rows for name, rows in found.items() if not _slower(rows, found["reference"])}
-    names = sorted(found, key=lambda each: (_cost(found[each], simulated), each != "reference"))
+    base = base if base in found else "reference"
+    names = sorted(found, key=lambda each: (_cost(found[each], simulated), each != base))
     name = names[0]
-    if "reference" in found and not simulated:  # the fastest whose gain is more than noise
-        reference = found["reference"]
-        name = next(each for each in names if each == "reference" or _gains(found[each], reference))
+    if base in found and not simulated:  # the fastest whose gain is more than noise
+        name = next(each for each in names if each == base or _gains(found[each], found[base]))
     rows = found[name]
     evidence = {
         "use": name,
-        "because": _decided_by(found, name) if simulated else _quickest(found, name),
+        "because": _decided_by(found, name) if simulated else _quickest(found, name, base),
         "worst error": max(row.error for row in rows),
         "budget": rows[0].budget,
         "launches": sum(row.launches for row in rows),
@@ -82,9 +85,9 @@ def _noise(rows: Iterable[Row]) -> float:
     return max(NOISE, *(row.spread or 0.0 for row in rows))
 
 
-def _gains(ours: list[Row], reference: list[Row]) -> bool:
-    gain = 1 - sum(row.seconds for row in ours) / sum(row.seconds for row in reference)
-    return gain > _noise((*ours, *reference))
+def _gains(ours: list[Row], base: list[Row]) -> bool:
+    gain = 1 - sum(row.seconds for row in ours) / sum(row.seconds for row in base)
+    return gain > _noise((*ours, *base))
 
 
 def _slower(ours: list[Row], reference: list[Row]) -> bool:
@@ -94,8 +97,8 @@ def _slower(ours: list[Row], reference: list[Row]) -> bool:
     return any(a.seconds > b.seconds * (1 + _noise((a, b))) for a, b in pairs)
 
 
-def _quickest(found: dict[str, list[Row]], name: str) -> str:
-    if name == "reference" and min(found, key=lambda each: _cost(found[each], False)) != name:
+def _quickest(found: dict[str, list[Row]], name: str, base: str) -> str:
+    if name == base and min(found, key=lambda each: _cost(found[each], False)) != name:
         return "nothing is faster by more than the noise"
     return "fastest that passes"
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from .cases import ANY, ByCase, case_of
 from .mismatch import Mismatch
 
-__all__ = ["ANY", "SLOTS", "ByCase", "Mismatch", "candidates", "case_of", "choose"]
+__all__ = ["ANY", "SLOTS", "ByCase", "Mismatch", "candidates", "case_of", "choose", "default"]
 
 #: Everything that has candidates. The last two are no slot of the model: `ngram_guard` belongs to its
 #: generation loop, `masked_scatter_` to models that are not ours (deskocr_kit/adapt.py).
@@ -43,6 +43,14 @@ def choose(slot: str, name: str) -> Callable:
     if name not in found:
         raise ValueError(f"{slot} has no implementation {name!r}; there are {', '.join(found)}")
     return found[name]
+
+
+def default(slot: str) -> str:
+    """The name of what the network runs in a slot if nobody says anything: see model/fast/."""
+    from model.fast import DEFAULTS
+
+    found = (name for name, function in candidates(slot).items() if function is DEFAULTS.get(slot))
+    return next(found, "reference")
 
 
 def _portable() -> dict[str, dict[str, Callable]]:
@@ -73,6 +81,7 @@ def _portable() -> dict[str, dict[str, Callable]]:
         },
         "rel_pos_attention": {
             "reference": slots.rel_pos_attention,
+            "by_size_of_map": rel_pos_attention.by_size_of_map,
             "chunked": rel_pos_attention.chunked,
             "folded_products": rel_pos_attention.folded_products,
             "folded": rel_pos_attention.folded,
@@ -80,6 +89,7 @@ def _portable() -> dict[str, dict[str, Callable]]:
         "attention": {"reference": slots.attention, "eager": attention.eager},
         "moe": {
             "reference": slots.moe,
+            "by_number_of_tokens": moe.by_number_of_tokens,
             "in_place": moe.in_place,
             "gathered": moe.gathered,
             "grouped": moe.grouped,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+
 from deskocr_kit import simulator
+from deskocr_kit.plan import Plan
 from model import DeepseekOCRForCausalLM
 from model.fast import references
 from tests.golden import CHECKPOINT, inputs, tensors
+from tests.nano import FOLDER as NANO
+
+STORED = NANO.parents[1] / "reports" / "npu-sim-as-published-nano" / "plan.json"
 
 
 def spent(model, new: int, **how) -> dict:
     """Counts of a generation that makes `new` tokens of text."""
-    given = inputs("text")
+    ids = inputs("text")["input_ids"] % model.config.decoder.vocab
     with simulator.record() as seen:
-        model.generate(**given, max_new_tokens=new, eos_token_id=None, **how)
+        model.generate(ids, max_new_tokens=new, eos_token_id=None, **how)
     return seen.summary()
 
 
@@ -31,6 +38,18 @@ def test_a_token_costs_no_copy_up_and_a_sixteenth_of_a_wait():
     model.use_plan(references())
     original = per_token(model, look_every=1)
     assert original["syncs"] > 16 * plain["syncs"] and plain["launches"] < original["launches"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_stored_plan_costs_no_more_than_the_defaults(dtype):
+    """What `make operators` chose for nano as published: never more to start, never more to wait for."""
+    model = DeepseekOCRForCausalLM.from_pretrained(NANO, getattr(torch, dtype), "npu:0")
+    plain = per_token(model)
+    model.use_plan(
+        {slot: f for slot, f in Plan.load(STORED).functions(dtype).items() if hasattr(model.slots, slot)}
+    )
+    planned = per_token(model)
+    assert planned["syncs"] <= plain["syncs"] and planned["launches"] <= plain["launches"]
 
 
 def test_same_tokens_with_the_guard():
