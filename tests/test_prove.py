@@ -210,6 +210,15 @@ def test_ties():
     assert used(same, simulated=True) == {"*": "reference"}
 
 
+def test_a_few_bytes_are_no_reason():
+    rows = [
+        measured("reference", 1, launches=2, extra_bytes=100),
+        measured("b", 1, launches=2, extra_bytes=99),
+    ]
+    chosen = choose(rows, "float32", True)["conv2d"]["*"]
+    assert chosen["use"] == "reference" and chosen["because"].startswith("the default stays: b saves too")
+
+
 @pytest.mark.parametrize("simulated", [True, False])
 def test_what_the_network_runs_stays_unless_another_is_better(simulated):
     assert default("rotary") == "rotary_in_place" and default("gelu") == "reference"
