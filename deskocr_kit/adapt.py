@@ -28,7 +28,7 @@ from torch import Tensor
 from .adapt_layers import exchange_convolutions
 from .exchange import Exchange, lock
 from .plan import Plan
-from .substitutes import choose
+from .substitutes import ByCase, choose
 from .substitutes.masked_scatter import out_of_place
 
 SLOTS = ("conv2d", "masked_scatter_")
@@ -110,9 +110,16 @@ def _functions(plan, dtype: torch.dtype) -> tuple[dict[str, Callable], dict[str,
     found = {slot: given[slot] for slot in SLOTS if slot in given}
     if "masked_scatter_" not in found and isinstance(given.get("place_images"), str):
         found["masked_scatter_"] = given["place_images"]  # the same method under the model's own name
-    names = {slot: f if isinstance(f, str) else getattr(f, "__name__", repr(f)) for slot, f in found.items()}
+    names = {slot: _called(f) for slot, f in found.items()}
     functions = {slot: choose(slot, f) if isinstance(f, str) else f for slot, f in found.items()}
     return functions, names
+
+
+def _called(function: Callable | str) -> str:
+    """One that looks at each call names all that it may hand it to, not what kind of call gets which."""
+    if isinstance(function, ByCase):
+        return " or ".join(dict.fromkeys(function.names.values()))
+    return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
 
 
 # ---------------------------------------------------------------------- functions of torch

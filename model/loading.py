@@ -95,8 +95,9 @@ def read_config(folder: Path) -> DeepseekOCRConfig:
     path = folder / "config.json"
     if not folder.is_dir():
         raise CheckpointError(
-            f"{folder}: no such folder. Give a folder with config.json and *.safetensors "
-            "(model/README.md says where to get the official weights; model/nano ships with the kit)."
+            f"{folder}: {'a file, not a' if folder.exists() else 'no such'} folder. Give a folder with "
+            "config.json and *.safetensors (model/README.md says where to get the official "
+            "weights; model/nano ships with the kit)."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -197,6 +198,11 @@ def check_folder(folder: Path) -> tuple[DeepseekOCRConfig, dict[str, Entry]]:
     """Config and tensor list of a checkpoint folder, verified against each other; no weight is read."""
     config, entries = read_config(folder), find_tensors(folder)
     compare(official_shapes(config), entries, Path(folder))
+    if whole := [entry for entry in entries.values() if not entry.dtype.is_floating_point]:
+        raise CheckpointError(
+            f"{folder}: {len(whole)} tensors are of whole numbers, first {whole[0].name} ({whole[0].dtype}): "
+            "a quantised copy, which is not read here. Get the original."
+        )
     return config, entries
 
 

@@ -65,6 +65,11 @@ def read_header(path: Path) -> dict[str, Entry]:
                     f"{path}: this is a git-lfs pointer, not the weights. "
                     "Run `git lfs pull`, or download the file again."
                 )
+            if start.lower().startswith((b"<!doctyp", b"<html", b"<?xml")):
+                raise CheckpointError(
+                    f"{path}: not a safetensors file but a web page, perhaps of a hub that refused. "
+                    "Open it to see what it says, then download the file again."
+                )
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT
             raw = file.read(length) if length < min(HEADER_LIMIT, total) else b""
     except FileNotFoundError:

@@ -10,7 +10,7 @@ import torch.nn as nn
 
 from deskocr_kit import guest as tiny_llava
 from deskocr_kit.adapt import adapt
-from deskocr_kit.substitutes import candidates
+from deskocr_kit.substitutes import ByCase, candidates, choose
 
 PLAN = {"conv2d": "unfold_einsum", "masked_scatter_": "cumsum_where"}
 TORCH = [(torch.Tensor, "masked_scatter_"), (torch.Tensor, "masked_scatter"), (torch, "masked_scatter")]
@@ -134,3 +134,17 @@ def test_llava_reads_the_same():
         assert torch.equal(tiny_llava.tokens(model, given), want)
     assert len(adapted.exchanged) == 1 and "patch_embedding" in next(iter(adapted.exchanged))
     assert said, "this model does not use masked_scatter: the test would prove nothing"
+
+
+def test_a_choice_by_kind_of_call_is_told_in_a_few_words():
+    by_kind = ByCase(
+        "conv2d",
+        {
+            "*": "im2row",
+            "kernel 4x4 stride 4 padding 0": "patchify",
+            "kernel 3x3 stride 1 padding 1": "im2row",
+        },
+        {"*": choose("conv2d", "im2row"), "kernel 4x4 stride 4 padding 0": choose("conv2d", "patchify")},
+    )
+    with adapt(nn.Sequential(nn.Conv2d(3, 8, 4, 4)), {"conv2d": by_kind}) as adapted:
+        assert adapted.exchanged == {"0": "im2row or patchify, 3, 8, kernel_size=(4, 4), stride=(4, 4)"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,3 +86,14 @@ def test_absent_pickles_and_tokenizer(folder, tmp_path):
     assert row.status == "FAIL" and "pickles" in row.seen
     (folder / "tokenizer.json").unlink()
     assert check(folder).status == "WARN"
+
+
+def test_the_folder_that_every_command_would_take_is_looked_at(folder, monkeypatch):
+    """$DESKOCR_MODEL, and the names of --model, mean to doctor what they mean to `ocr`."""
+    (folder / TWO).unlink()
+    monkeypatch.setenv("DESKOCR_MODEL", str(folder))
+    first, *usual = rules_model.rules(SimpleNamespace(live=True, model=None))
+    assert (first.name, first.status) == ("$DESKOCR_MODEL", "FAIL") and f"{TWO} is missing" in first.seen
+    assert [row.name for row in usual] == ["nano checkpoint", "official weights"]
+    (row,) = rules_model.rules(SimpleNamespace(live=True, model=Path("nano")))
+    assert row.status == "OK" and "complete" in row.seen

@@ -236,7 +236,11 @@ FAULTS = {
     "head cut": (edit_file("model.safetensors", lambda b: b[:100]), "not a safetensors file"),
     "an HTML page": (
         edit_file("model.safetensors", lambda b: b"<html>404</html>" * 9),
-        "not a safetensors",
+        "not a safetensors file but a web page",
+    ),
+    "quantised to whole numbers": (
+        edit_weights(lambda w: w.update({GATE: w[GATE].to(torch.int8)})),
+        rf"1 tensors are of whole numbers, first {GATE} \(torch.int8\): a quantised copy",
     ),
     "git-lfs pointer": (
         edit_file(
@@ -290,6 +294,8 @@ def test_faulty_folders(fault, tmp_path):
 
 
 def test_no_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="config.json: a file, not a folder"):
+        DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT / "config.json")
     with pytest.raises(CheckpointError, match="no such folder.*model/README.md"):
         DeepseekOCRForCausalLM.from_pretrained(tmp_path / "nothing")
 

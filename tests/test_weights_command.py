@@ -123,6 +123,11 @@ FAULTS = {
         "expected [513, 96]",
     ),
     "damaged tokenizer": (write("tokenizer.json", "{"), "tokenizer", "damaged"),
+    "tokenizer a pointer": (
+        write("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "tokenizer",
+        "git-lfs pointer",
+    ),
     "tokenizer a list": (write("tokenizer.json", "[]"), "tokenizer", "damaged"),
     "foreign tokenizer": (lambda p: tokenizer(p, 7), "tokenizer", "<image> is 7, config.json says 500"),
 }

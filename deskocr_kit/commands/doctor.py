@@ -23,7 +23,8 @@ def doctor(
         ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="Folder of weights to check.")
+        Path | None,
+        typer.Option("--model", metavar="DIR", help="nano, deepseek-ocr, or a folder to check."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the probes that import torch.")] = False,
     patience: Annotated[float, typer.Option("--patience", help="Multiplies every time limit.")] = 1.0,

@@ -144,7 +144,11 @@ def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:
     """tokenizer.json must be JSON and give <image> the id that config.json says."""
     path, again = folder / "tokenizer.json", "Download tokenizer.json and tokenizer_config.json too."
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("version https://git-lfs"):
+            pointer = "tokenizer.json is a git-lfs pointer, not the tokenizer"
+            return ("tokenizer", "FAIL", pointer, "Run `git lfs pull`. " + again)
+        stored = json.loads(text)
         added = {token["content"]: token["id"] for token in stored.get("added_tokens", [])}
     except FileNotFoundError:
         return ("tokenizer", "WARN", "no tokenizer.json: the weights load, but no page can be read", again)

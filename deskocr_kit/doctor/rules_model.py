@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from deskocr_kit.checkpoints import VARIABLE, find_checkpoint
 from deskocr_kit.doctor.case import Case
 from deskocr_kit.doctor.report import Row
 
@@ -21,8 +22,10 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 def rules(case: Case) -> Iterator[Row]:
     if case.live:
         if case.model is not None:
-            yield check(case.model, "model folder", needed=True)
+            yield check(find_checkpoint(case.model), "model folder", needed=True)
             return
+        if os.environ.get(VARIABLE):  # what every command takes that is told no other
+            yield check(find_checkpoint(), f"${VARIABLE}", needed=True)
         yield check(MODEL / "nano", "nano checkpoint", needed=False)
         yield check(MODEL / "deepseek-ocr", "official weights", needed=False)
 
