@@ -209,7 +209,20 @@ def _remedy(model) -> str:
 
     told = kit.describe(model.device)
     name = f"npu-sim:{told['profile']}" if told["simulated"] else told["device"]
-    return f"The defaults are used; `deskocr prove --device {name}` makes a plan."
+    return (
+        f"The defaults are used; `deskocr prove --device {name} --checkpoint {_named(model)}` makes a plan."
+    )
+
+
+def _named(model) -> str:
+    """What `deskocr prove` calls these weights: a plan is of one network, nano's unless told otherwise."""
+    from model import DeepseekOCRConfig, loading
+
+    from .checkpoints import named
+
+    known = {"nano": loading.read_config(named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
+    mine = network(model.config)
+    return next((name for name, config in known.items() if network(config) == mine), "FOLDER")
 
 
 def _say(text: str) -> None:

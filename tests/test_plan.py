@@ -6,13 +6,14 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from deskocr_kit.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint
 from deskocr_kit.substitutes import ByCase, choose
-from model import DeepseekOCRForCausalLM, slots
+from model import DeepseekOCRConfig, DeepseekOCRForCausalLM, slots
 from tests.golden import CHECKPOINT
 
 CHOICES = {
@@ -82,6 +83,16 @@ def test_a_plan_for_another_dtype_is_refused(plan, tmp_path, capsys, golden_mode
 def test_no_plan_at_all(tmp_path, monkeypatch, capsys, golden_model):
     monkeypatch.setattr("deskocr_kit.plan.find", list)
     assert auto(golden_model) == {} and "plan: none found" in capsys.readouterr().err
+
+
+def test_the_remedy_makes_a_plan_of_this_network(monkeypatch, capsys, golden_model):
+    monkeypatch.setattr("deskocr_kit.plan.find", list)
+    official = SimpleNamespace(
+        device=torch.device("cpu"), dtype=torch.float16, config=DeepseekOCRConfig(), slots=golden_model.slots
+    )
+    for model, name in ((golden_model, "FOLDER"), (official, "deepseek-ocr")):
+        assert auto(model) == {}
+        assert f"`deskocr prove --device cpu --checkpoint {name}` makes a plan" in capsys.readouterr().err
 
 
 def test_where_plans_are_looked_for(plan, tmp_path, monkeypatch):
