@@ -101,7 +101,9 @@ def test_stream_prints_the_same_text():
 
 
 def test_token_limit_is_said():
-    assert "cut off at the token limit" in run("ocr", LETTER, "--model", "nano", "--max-tokens", "5").stdout
+    words = ("ocr", LETTER, "--model", "nano", "--max-tokens", "5")
+    assert "cut off at the token limit" in run(*words).stdout
+    assert "cut off at the token limit" in run(*words, "--stream").stdout
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,23 @@ def test_bad_calls_say_what_is_wrong_in_one_line(words, told):
     assert told in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["ocr", "batch"])
+def test_a_folder_without_pages_and_an_out_that_is_a_file_are_bad_calls(name, tmp_path):
+    (tmp_path / "letter.txt").write_text("no page")
+    done = run(name, tmp_path, "--out", tmp_path / "o", code=2)
+    assert "no image or PDF" in done.stderr and not (tmp_path / "o").exists()
+    done = run(name, LETTER, "--out", tmp_path / "letter.txt", code=2)
+    assert "this is a file" in done.stderr and "reading with" not in done.stderr
+
+
+def test_what_was_dropped_of_a_page_is_said(tmp_path):
+    from PIL import Image
+
+    Image.new("RGBA", (64, 64)).save(tmp_path / "clear.png")
+    done = run("ocr", tmp_path / "clear.png", "--model", "nano", "--max-tokens", "2")
+    assert "transparency dropped" in done.stderr and "transparency" not in done.stdout
+
+
 def test_missing_page_is_an_error_record_not_a_crash():
     done = run("ocr", "/nowhere.png", "--model", "nano", "--json", code=1)
     assert "/nowhere.png" in json.loads(done.stdout)[0]["error"]
@@ -135,6 +154,11 @@ def test_demo_prints_text_beside_truth_and_draws_boxes(tmp_path):
             p.name for p in folder.iterdir()
         }
         assert (folder / "text.txt").read_text().strip() and truth.strip()
+        record = json.loads((folder / "result.json").read_text())
+        assert record["prompt"] == "ocr" and record["free_text"] == (folder / "text.txt").read_text().strip()
+        assert [box["label"] for box in record["boxes"]] == [
+            r["label"] for r in record["refs"] for _ in r["boxes"]
+        ]
     assert f"CER over all pages: {RECORDS['samples']['cer']:.4f}"[:-2] in done.stdout
 
 

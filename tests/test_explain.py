@@ -287,7 +287,14 @@ def test_command_says_not_known_with_its_own_exit_status():
 def test_command_without_a_text():
     child = command(stdin="   ")
     assert child.returncode == 2 and "empty" in child.stderr
-    assert command(str(ROOT)).returncode == 2  # a folder
+    child = command(str(ROOT))
+    assert child.returncode == 2 and "is a folder" in child.stderr
+    assert command("--most", "0", "NPU out of memory").returncode == 2
+
+
+def test_a_log_file_that_is_not_there_is_said():
+    child = command("nowhere/train.log")
+    assert child.returncode == 1 and "no file nowhere/train.log" in child.stdout
 
 
 def test_command_as_json():

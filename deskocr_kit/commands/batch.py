@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from .ocr import Device, Dtype, Mode, Model, Plan, Prompt, Tokens, check_names, note
+from .ocr import (
+    Device,
+    Dtype,
+    Mode,
+    Model,
+    Plan,
+    Prompt,
+    Tokens,
+    check_folder,
+    check_names,
+    files_of,
+    note,
+)
 
 
 def batch(
@@ -31,12 +43,13 @@ def batch(
     Exit status: 0 all read, 1 some could not be, 2 bad call, 130 interrupted.
     """
     from deskocr_kit.batch import read_batch
-    from deskocr_kit.pages import count_pages, expand_inputs
+    from deskocr_kit.pages import count_pages
     from deskocr_kit.progress import bar
     from deskocr_kit.reader import Reader
 
     check_names(prompt, target, mode)
-    files = expand_inputs(pages)
+    check_folder(out)
+    files = files_of(pages)
     reader = Reader.load(model, device, dtype, plan)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     note(f"reading with {reader.name} on {reader.model.device}, {dtype_name}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .ocr import Device, Dtype, Model, note
+from .ocr import Device, Dtype, Model, check_folder, note
 
 
 def sample_pages(folder: str | Path = "") -> list[tuple[Path, str]]:
@@ -45,6 +45,7 @@ def demo(
     from deskocr_kit.records import page_record
     from model.results import write_results
 
+    check_folder(out)
     reader = Reader.load(model, device, dtype)
     samples = sample_pages()
     table = Table(
@@ -57,8 +58,9 @@ def demo(
             reading = reader.read(page.image, "free")
             boxed = reader.read(page.image, "ocr")
             folder = out / path.stem
-            record = page_record(page, reading, reader, "free", None)
-            write_results(folder, page.image, boxed.text, extra={**record, "truth": truth})
+            record = page_record(page, boxed, reader, "ocr", None)
+            both = {"free_text": reading.text, "truth": truth}
+            write_results(folder, page.image, boxed.text, extra=record | both)
             (folder / "text.txt").write_text(reading.text + "\n", encoding="utf-8")
             distance, characters = edits(reading.text, truth)
             wrong, length = wrong + distance, length + characters
@@ -70,7 +72,7 @@ def demo(
     print(f"CER over all pages: {wrong / max(1, length):.4f} ({wrong} edits in {length} characters)")
     first = out / samples[0][0].stem
     print(
-        f"results in {out}/: per page text.txt, result.mmd, result.json\n"
+        f"results in {out}/: per page text.txt, and result.json with the boxes\n"
         f"boxes drawn on the page: {first}/result_with_boxes.jpg"
     )
     if reader.name == "nano":

@@ -29,7 +29,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Skip the probes that import torch.")] = False,
     patience: Annotated[float, typer.Option("--patience", help="Multiplies every time limit.")] = 1.0,
 ) -> None:
-    """What is this machine, is it healthy, what mends it? Exit status: 0 usable, 1 not, 2 bad call."""
+    """Say what is wrong with this machine and what mends it. Exit status: 0 usable, 1 not, 2 bad call."""
     from deskocr_kit.doctor.main import run
 
     raise typer.Exit(run(as_json, source, bundle, model, quick, patience))

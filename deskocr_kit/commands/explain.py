@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -19,6 +20,8 @@ def _text(words: list[str]) -> str:
             raise ValueError('nothing to explain. Try: deskocr explain "text" (or a file, or a pipe)')
         return sys.stdin.buffer.read().decode("utf-8", errors="replace")
     if len(words) == 1 and len(words[0]) < 4096 and "\n" not in words[0] and os.path.exists(words[0]):
+        if os.path.isdir(words[0]):
+            raise IsADirectoryError(f"{words[0]} is a folder; give one log file in it")
         with open(words[0], "rb") as stream:
             return stream.read().decode("utf-8", errors="replace")
     return " ".join(words)
@@ -30,7 +33,7 @@ def explain(
         typer.Argument(metavar="[TEXT|FILE|-]", help="Error text, a log file, or - for a pipe."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the matches as JSON.")] = False,
-    most: Annotated[int, typer.Option("--most", help="Show at most this many.")] = 5,
+    most: Annotated[int, typer.Option("--most", min=1, help="Show at most this many.")] = 5,
 ) -> None:
     """What an Ascend error means and what to do. Exit status: 0 known, 1 not known, 2 nothing to explain."""
     from deskocr_kit import errors
@@ -45,6 +48,8 @@ def explain(
     matches, hints = errors.explain(text), []
     if not matches:
         hints = errors.hints(text)
+        if words and len(words) == 1 and re.fullmatch(r"\S+\.(log|txt|out|err)", words[0]):
+            hints.append(f"there is no file {words[0]} here: the name itself was searched.")
     if as_json:
         answer = {"known": bool(matches), "matches": [match.as_dict() for match in matches], "hints": hints}
         print(json.dumps(answer, indent=1, ensure_ascii=False))

@@ -49,14 +49,15 @@ def ocr(
         raise typer.BadParameter("--json and --stream exclude each other")
     if weights not in (kinds := {"plain": 0, "int8": 8, "int4": 4}):
         raise typer.BadParameter(f"--weights {weights}: {', '.join(kinds)}")
-    from deskocr_kit.pages import expand_inputs, iter_pages
+    from deskocr_kit.pages import iter_pages
     from deskocr_kit.progress import bar
     from deskocr_kit.reader import Reader
     from model.results import write_results
 
-    files = expand_inputs(pages)
-    reader = Reader.load(model, device, dtype, plan)
+    files = files_of(pages)
     check_names(prompt, target, mode)
+    check_folder(out)
+    reader = Reader.load(model, device, dtype, plan)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     if kinds[weights]:
         from deskocr_kit.quantise import quantise
@@ -75,7 +76,9 @@ def ocr(
                 say = (lambda text: print(text, end="", flush=True)) if stream else None
                 reading = reader.read(page.image, prompt, mode, target, max_tokens, on_text=say)
                 if stream:
-                    print()
+                    print("\n(cut off at the token limit)" if reading.truncated else "")
+                for remark in page.notes:
+                    progress.write(f"note: {page.file} page {page.number}: {remark}")
                 record = page_record(page, reading, reader, prompt, mode) | {"weights": weights}
                 if out is not None:
                     folder = output_folder(out, page, taken)
@@ -90,6 +93,23 @@ def ocr(
     if out is not None:
         note(f"results in {out}")
     raise typer.Exit(1 if any("error" in record for record in records) else 0)
+
+
+def files_of(pages: list[Path]) -> list[Path]:
+    """The files to read. Raises ValueError if folders were given and none holds a page."""
+    from deskocr_kit.pages import expand_inputs
+
+    if not (files := expand_inputs(pages)):
+        raise ValueError(
+            f"{', '.join(map(str, pages))}: no image or PDF in it (folders inside are not opened)"
+        )
+    return files
+
+
+def check_folder(out: Path | None) -> None:
+    """Fail before the weights are loaded, not at the first page. Raises NotADirectoryError."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out}: this is a file; name a folder")
 
 
 def check_names(prompt: str, target: str | None, mode: str | None) -> None:

@@ -24,7 +24,11 @@ def predict(
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Predict TTFT and TPOT from counted work and a table of chips: lower bound and launch-bound estimate."""
+    """Predict a page's time on a chip that is not here.
+
+    Time to the first token (TTFT) and per further token (TPOT), from counted work and a table of chips:
+    a lower bound, and an estimate that is bound by launches.
+    """
     from .census import two_numbers
 
     across, down = two_numbers(grid)
