@@ -14,6 +14,7 @@ import torch
 from deskocr_kit.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint
 from deskocr_kit.substitutes import ByCase, choose
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM, slots
+from model.safetensors_io import CheckpointError
 from tests.golden import CHECKPOINT
 
 CHOICES = {
@@ -217,3 +218,10 @@ def test_of_several_the_nearest_is_told(plan, tmp_path, monkeypatch, capsys, gol
     said = capsys.readouterr().err
     assert "near.json does not fit" in said and "far.json" not in said
     assert f"torch: {torch.__version__} here, 2.6.0 in the plan" in said
+
+
+def test_a_checkpoint_that_is_not_there_is_named_before_anything_is_proved(tmp_path):
+    from deskocr_kit.prove import config_of
+
+    with pytest.raises(CheckpointError, match="nothing: no such folder.*model/README.md"):
+        config_of(str(tmp_path / "nothing"))

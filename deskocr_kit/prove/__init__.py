@@ -21,12 +21,13 @@ OFFICIAL_SIZES = "official-sizes"
 def config_of(checkpoint: str):
     """The configuration whose sizes are probed: "official-sizes" needs no weights, else a checkpoint."""
     from model import DeepseekOCRConfig
+    from model.loading import read_config
 
     from ..checkpoints import find_checkpoint
 
     if checkpoint == OFFICIAL_SIZES:
         return DeepseekOCRConfig()
-    return DeepseekOCRConfig.from_pretrained(find_checkpoint(checkpoint))
+    return read_config(find_checkpoint(checkpoint))
 
 
 def folder_name(device_name: str, checkpoint: str) -> str:
