@@ -90,11 +90,11 @@ def pick(name: str | None = "auto", quiet: bool = False) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     device = torch.device(kind, int(rest or 0))
+    if kind in ("npu", "cuda"):
+        module(device).set_device(device)  # first: what follows starts the current card, which would be 0
     if kind == "npu":
         ipython_errors.install()
         _configure_npu(device, quiet)
-    if kind in ("npu", "cuda"):
-        module(device).set_device(device)
     return device
 
 
