@@ -12,6 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from deskocr_kit.census import Assume, DryRunError, census, census_ocr, judge, nearest, versions
+from deskocr_kit.census.picture import names
 from deskocr_kit.census.verdicts import MEANING, composites
 from model import DeepseekOCRConfig, slots
 from model.fast import references
@@ -320,3 +321,21 @@ def test_sam_attention_with_a_float_mask_is_no_fast_kernel(masked, dry):
 
 def test_the_default_needs_no_masked_attention(dry):
     assert {e.verdict.word for e in dry.select("vision", "scaled_dot_product_attention")} == {"kernel"}
+
+
+def test_one_is_not_a_plural(dry):
+    assert dry.work("decode") == f"{dry.launches('decode')} launches, 1 sync"
+    assert dry.work("no such phase") == "0 launches, 0 syncs"
+
+
+def test_what_is_left_out_can_be_found(dry):
+    left = len(dry.rows()) - 24
+    assert f"… and {left} more rows: all with --json, or .rows()" in repr(dry)
+    few = census(nn.Linear(2, 2), torch.ones(1, 2))
+    assert "more rows" not in repr(few) and "1 launch, 0 syncs" in repr(few)
+
+
+def test_bars_of_one_operator_have_different_names():
+    pairs = (("a", "kernel"), ("b", "kernel"), ("a", "slow kernel"))
+    rows = [{"operator": operator, "verdict": verdict} for operator, verdict in pairs]
+    assert names(rows) == ["a\n(kernel)", "b", "a\n(slow kernel)"]

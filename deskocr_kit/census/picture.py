@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .result import Census
 
 # Colour and hatch say the same, so that either is enough.
@@ -35,13 +37,13 @@ def draw(census: Census):
             )
             seen.setdefault(row["verdict"], bar)
             axis.text(row["calls"][phase], y, f" {row['calls'][phase]}", va="center", fontsize=8)
-        axis.set_yticks(range(len(shown)), [r["operator"] for r in shown], fontsize=8)
+        axis.set_yticks(range(len(shown)), names(shown), fontsize=8)
         axis.invert_yaxis()
         axis.margins(x=0.15)
         axis.set_xlabel("calls", fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
         axis.set_title(
-            f"{phase or 'forward'}: {census.launches(phase)} launches, {census.syncs(phase)} syncs",
+            f"{phase or 'forward'}: {census.work(phase)}",
             fontsize=9,
         )
         axis.spines[["top", "right"]].set_visible(False)
@@ -51,3 +53,9 @@ def draw(census: Census):
         f"{census.subject or 'operators'} · torch_npu {census.torch_npu} (static count)", fontsize=11
     )
     return figure
+
+
+def names(rows: list[dict]) -> list[str]:
+    """The operators of some rows; one that stands in several has its verdict below it."""
+    times = Counter(row["operator"] for row in rows)
+    return [r["operator"] + (f"\n({r['verdict']})" if times[r["operator"]] > 1 else "") for r in rows]

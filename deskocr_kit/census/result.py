@@ -83,6 +83,11 @@ class Census:
         """How often the host waits for the device."""
         return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
 
+    def work(self, phase: str | None = None) -> str:
+        """ "243 launches, 1 sync": for a line or a title."""
+        launches, syncs = self.launches(phase), self.syncs(phase)
+        return f"{launches} launch{'es' * (launches != 1)}, {syncs} sync{'s' * (syncs != 1)}"
+
     def flops(self, phase: str | None = None) -> int:
         return sum(e.count * e.call.flops for e in self.select(phase))
 
@@ -144,7 +149,7 @@ class Census:
             [r["verdict"], r["operator"], *(str(r["calls"][p] or "·") for p in phases), _sites(r)]
             for r in rows[:SHOWN]
         ]
-        more = [f"… and {len(rows) - SHOWN} more operators, see .rows()"] if len(rows) > SHOWN else []
+        more = [f"… and {len(rows) - SHOWN} more rows: all with --json, or .rows()"][: len(rows) > SHOWN]
         notes = [f"{r['operator']}: {r['verdict']}: {r['why']}" for r in rows if r["why"] and _bad(r)]
         return "\n".join(
             [self.title(), *_columns([head, *body]), *more, *self.totals(), *dict.fromkeys(notes)]
@@ -186,8 +191,7 @@ class Census:
         for phase in self.phases():
             words = ", ".join(f"{n} {word}" for word, n in self.verdicts(phase).items())
             lines.append(
-                f"{phase or 'total'}: {self.launches(phase)} launches, {self.syncs(phase)} syncs, "
-                f"{self.flops(phase) / 1e9:.1f} GFLOP; {words}"
+                f"{phase or 'total'}: {self.work(phase)}, {self.flops(phase) / 1e9:.1f} GFLOP; {words}"
             )
         return lines + [f"assumed: {text}" for text in self.assumed]
 
