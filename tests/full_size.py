@@ -248,6 +248,9 @@ def verify(figures: Figures) -> None:
     assert figures["load peak growth"] <= bound, (
         f"loading took {figures['load peak growth']:,} B, bound {bound:,}"
     )
+    assert figures["load / read to new memory"] <= 1.3
+    peak = figures["whole peak (VmHWM)"]
+    assert peak <= 1.15 * figures["weights"], f"reading a page took {peak:,} B with Python and torch"
     assert tuple(figures["grid"]) == GRID and figures["vision tokens"] == VISION_TOKENS
     assert len(figures["new tokens"]) == NEW_TOKENS
 
