@@ -36,7 +36,8 @@ def proof(model, given):
 
 def test_its_own_calls_are_proved(model, proof):
     real = {(row.slot, row.probe) for row in proof.rows if row.real}
-    assert ("conv2d", "model.vision_tower.embeddings.patch_embedding") in real
+    places = {place for slot, place in real if slot == "conv2d"}  # transformers 4 and 5 nest it differently
+    assert any(place.endswith("embeddings.patch_embedding") for place in places)
     assert any(slot == "masked_scatter_" and "modeling_llava.py" in place for slot, place in real)
     assert any(not row.real for row in proof.rows), "the hard cases are asked too"
     assert proof.faults() == []
@@ -118,9 +119,10 @@ def test_the_ladder_of_a_model_with_a_cache_of_its_own(model, given):
     """Every decoder layer is given one cache, that the run then fills: each must get it as it was."""
     assert climb(model, copy.deepcopy(model), given).ok
     wrong = copy.deepcopy(model)
-    wrong.model.language_model.layers[1].mlp.down_proj.weight.data[0] *= 2
+    name = next(name for name, _ in wrong.named_modules() if name.endswith("layers.1.mlp.down_proj"))
+    wrong.get_submodule(name).weight.data[0] *= 2
     first = climb(model, wrong, given).first
-    assert first.module == "model.language_model.layers.1.mlp.down_proj"
+    assert first.module == name
 
 
 def test_a_kept_cache_is_a_copy_and_moves():

@@ -92,6 +92,8 @@ CALLS = {
     "shapes alone, patches": (X.to("meta"), TWO.to("meta"), B.to("meta"), 2, 0),
     "the picture elsewhere": (X.to("meta"), W, B, 1, 1),
 }
+if torch.__version__ < (2, 7):  # it takes no number in a tensor; ours do there what they do everywhere
+    del CALLS["a number in a tensor"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "reference"])
@@ -153,9 +155,8 @@ def test_no_gradient_where_none_is_wanted_and_none_in_inference_mode(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_are_inferred_without_numbers(name):
-    calls = ((X, W, 2), (X[0], ONE, 1), (X, TWO, 2), (X[:0], W, 1))
-    with FakeTensorMode() as mode:
-        for x, weight, stride in calls:
+    for x, weight, stride in ((X, W, 2), (X[0], ONE, 1), (X, TWO, 2), (X[:0], W, 1)):
+        with FakeTensorMode() as mode:  # one each: torch 2.6 mixes up what a mode has seen before
             args = mode.from_tensor(x), mode.from_tensor(weight), None, stride, 0
             ours, expected = candidates("conv2d")[name](*args), F.conv2d(*args)
             assert (ours.shape, ours.dtype) == (expected.shape, expected.dtype)
