@@ -61,6 +61,8 @@ ATTENTION = {
     "expanded": (Q[:, :1].expand(2, 3, 5, 8), K, V),
     "as cut from a cache": (Q, r(2, 3, 9, 8)[:, :, :7], r(2, 7, 3, 8).transpose(1, 2)),
 }
+if torch.__version__ >= (2, 14):  # it refuses the two together; the network never gives both
+    del ATTENTION["mask and causal"]
 
 # ---------------------------------------------------------------------- SAM's attention
 S = 4

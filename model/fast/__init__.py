@@ -34,5 +34,7 @@ DEFAULTS: dict[str, Callable] = {
 
 
 def references() -> dict[str, Callable]:
-    """{slot: reference} for every slot: the network as the original runs it, expert loop and all."""
+    """{slot: reference} for every slot: the network in its plainest form, one expert after the other. What it
+    computes is the original's; how it starts and waits is not (that is deskocr_kit/original.py).
+    """
     return asdict(Slots())
