@@ -63,6 +63,8 @@ def bench(
         peer=UNLIMITED in compare,
     )
     out = out or Path("reports") / folder_for(label(device), model)
+    if (out / FILE).exists():
+        print(f"{out / FILE} will be replaced at the end; --out DIR keeps it", file=sys.stderr)
     try:
         result = run(spec, out)
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ def prove(
     device: Annotated[str, typer.Option(help="auto, cpu, npu, npu:1, npu-sim[:profile], cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Of fp32, bf16, fp16; several with commas.")] = "fp32,bf16,fp16",
     checkpoint: Annotated[
-        str, typer.Option(help="nano, official-sizes, deepseek-ocr, or a folder.")
+        str, typer.Option("--checkpoint", "--model", help="nano, official-sizes, deepseek-ocr, or a folder.")
     ] = "nano",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = Path("reports"),
     slots: Annotated[str | None, typer.Option(help="Only these slots, with commas. Writes no plan.")] = None,
