@@ -76,7 +76,8 @@ def _host_memory() -> Memory:
 
 # 200000, 207001, 207005 and 207018 are acl's codes for "no memory"; EL0004 is the driver's.
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|error code is (200000|207001|207005|207018)\b|\bEL0004\b",
+    r"out of memory|can't allocate memory|\bEL0004\b"
+    r"|(error code|errorcode|runtime result|retcode|ret)\s*(is|=|:)\s*(200000|207001|207005|207018)\b",
     re.IGNORECASE,
 )
 # A size read back from a device after an earlier failure: no card could hold it, and less work would not

@@ -129,6 +129,9 @@ def caused_by(error: Exception) -> Exception:
         (RuntimeError("NPU out of memory. Tried to allocate more than 1EB memory."), False),  # a garbage size
         (RuntimeError("call aclnnAdd failed, error code is 561103"), False),
         (RuntimeError("error code is 2070010"), False),
+        (RuntimeError("rtMalloc failed, runtime result = 207001"), True),
+        (RuntimeError("[Error]: error code:207018, malloc"), True),
+        (RuntimeError("the page has 207001 words"), False),
         (ValueError("out of memory, says the caption of a page"), False),
     ],
 )
