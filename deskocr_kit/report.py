@@ -188,7 +188,7 @@ def limits(result: dict) -> Table | None:
         rows.append(["share of the bandwidth limit reached", f"{found['bandwidth_share']:.1%}"])
         if found["active_bytes_per_token"] < 64e6:
             rows.append(["remark", "these weights can lie in a cache: the share is no limit here"])
-    return "Limits", ["", ""], rows
+    return "Limits", ["what", "figure"], rows
 
 
 def operators(result: dict) -> Table | None:

@@ -57,7 +57,8 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        return f"{self.model} on {self.device}, {self.pages} sample pages"
+        pages = "1 sample page" if self.pages == 1 else f"{self.pages} sample pages"
+        return f"{self.model} on {self.device}, {pages}"
 
     def notes(self) -> list[str]:
         lines = []
