@@ -11,11 +11,12 @@ Looked for: the file in DESKOCR_PLAN, else reports/*/plan.json below the working
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,12 +64,43 @@ def network(config) -> str:
 
 
 def code_digest() -> str:
-    """Changes with the code of the substitutes and the references: what was proved is what runs."""
+    """12 hex digits that change with the code of the substitutes and the references, and with nothing else.
+
+    The syntax tree is hashed, so comments, docstrings, line breaks and moved files change nothing.
+    """
     from model import fast, slots
 
     folders = (Path(__file__).parent / "substitutes", Path(fast.__file__).parent)
     files = [path for folder in folders for path in sorted(folder.glob("*.py"))] + [Path(slots.__file__)]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    return source_digest(path.read_text(encoding="utf-8") for path in files)
+
+
+def source_digest(sources: Iterable[str]) -> str:
+    """12 hex digits of Python sources, in their order: of their syntax trees without docstrings.
+
+    An import counts with the names that it brings, not with the module that they come from.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+            if isinstance(node, ast.ImportFrom):
+                node.module, node.level = None, 0
+        digest.update(plain(tree).encode() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def plain(node) -> str:
+    """A syntax tree as text, the same on every version of Python: `ast.dump` and field sets differ."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({','.join(f'{name}={plain(value)}' for name, value in fields)})"
+    return f"[{','.join(map(plain, node))}]" if isinstance(node, list) else repr(node)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deskocr_kit.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint
+from deskocr_kit.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint, source_digest
 from deskocr_kit.substitutes import ByCase, choose
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM, slots
 from model.safetensors_io import CheckpointError
@@ -225,3 +225,13 @@ def test_a_checkpoint_that_is_not_there_is_named_before_anything_is_proved(tmp_p
 
     with pytest.raises(CheckpointError, match="nothing: no such folder.*model/README.md"):
         config_of(str(tmp_path / "nothing"))
+
+
+def test_the_digest_is_of_code_and_not_of_words():
+    """A comment, a docstring, another line break or a moved module leave every stored plan in force."""
+    before = source_digest(["from .a import b\n\n\ndef f(x):\n    return b(x, 1)\n"])
+    same = '"""Words."""\nfrom ..other.a import b  # why\n\ndef f(x):\n    "More."\n    return b(\n x, 1)\n'
+    assert source_digest([same]) == before
+    for other in (same.replace("1)", "2)"), same.replace("import b", "import c"), same + "g = f\n"):
+        assert source_digest([other]) != before
+    assert source_digest([same, ""]) != before
