@@ -50,16 +50,6 @@ def deskocr() -> None:
     """DeepSeek-OCR on Ascend NPUs: read pages, and the instruments to port and prove it."""
 
 
-def message(error: BaseException) -> str:
-    """What the user is shown: our own errors in their words, those of a device with their explanation."""
-    from .errors import explain_exception
-    from .torch_import import DeviceError
-
-    if isinstance(error, (ValueError, FloatingPointError, OSError, DeviceError)):
-        return f"error: {error}"
-    return explain_exception(error)
-
-
 def main() -> None:
     """Entry point. DESKOCR_DEBUG=1 shows tracebacks."""
     try:
@@ -72,5 +62,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("DESKOCR_DEBUG"):
             raise
+        from .device.messages import message
+
         print(message(error), file=sys.stderr)
         sys.exit(2)

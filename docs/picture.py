@@ -9,9 +9,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from deskocr_kit.commands.demo import sample_pages
-from deskocr_kit.metrics import cer
-from deskocr_kit.reader import Reader
+from deskocr_kit.reading.reader import Reader
+from deskocr_kit.reading.sample_pages import sample_pages
+from deskocr_kit.reading.text_distance import cer
 from model.processing import load_image
 
 

@@ -11,8 +11,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import DecoderConfig
-from .slots import Slots
+from model.config import DecoderConfig
+from model.slots import Slots
 
 
 def rotary_tables(

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .decoder import KVCache
-from .fast.recorded import Recorded
-from .fast.step import Step, possible
-from .health import explain_nonfinite
-from .modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
-from .ngram import DeviceGuard, by_token
+from model.decoder import KVCache
+from model.fast.recorded import Recorded
+from model.fast.step import Step, possible
+from model.health import explain_nonfinite
+from model.modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
+from model.ngram import DeviceGuard, by_token
 
 FROM_CONFIG = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded for nothing, and 1/16 of a wait is paid per token

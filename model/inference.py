@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
-from .results import clean_text, write_results
+from model.processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
+from model.results import clean_text, write_results
 
 # The original's greedy guard, over the whole sequence: size in normal and in evaluation mode.
 ORIGINAL_NGRAM, ORIGINAL_NGRAM_EVAL = 20, 35

@@ -17,8 +17,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .config import DeepseekOCRConfig
-from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
+from model.config import DeepseekOCRConfig
+from model.safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer that some re-saved copies contain
 INDEX = "model.safetensors.index.json"
@@ -56,9 +56,9 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
 
 def skeleton(config: DeepseekOCRConfig) -> nn.Module:
     """The network on the meta device: shapes without memory."""
-    from .modeling_deepseekocr import (
-        DeepseekOCRForCausalLM,
-    )  # the network needs nothing of this file to be built
+    from model.modeling_deepseekocr import (
+        DeepseekOCRForCausalLM,  # the network needs nothing of this file to be built
+    )
 
     with torch.device("meta"):
         return DeepseekOCRForCausalLM(config)

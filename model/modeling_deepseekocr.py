@@ -13,12 +13,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from . import loading, plans
-from .config import DeepseekOCRConfig
-from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
-from .fast import DEFAULTS
-from .slots import Slots
-from .vision import ClipEncoder, SamEncoder, fuse, layout
+from model import loading, plans
+from model.config import DeepseekOCRConfig
+from model.decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
+from model.fast import DEFAULTS
+from model.slots import Slots
+from model.vision import ClipEncoder, SamEncoder, fuse, layout
 
 AT_ONCE = 1024 * 1024  # pixels; of more the activations leave the cache, which is slower and takes memory
 Page = tuple[Tensor, Tensor]  # crops (p, 3, t, t) or zeros, global view (1, 3, S, S)
@@ -260,13 +260,13 @@ class DeepseekOCRForCausalLM(nn.Module):
 
     def generate(self, *args, **kwargs) -> Tensor:
         """Greedy decoding: prompt and new ids (b, n + new). See generation.generate for the arguments."""
-        from .generation import generate
+        from model.generation import generate
 
         return generate(self, *args, **kwargs)
 
     def infer(self, tokenizer, *args, **kwargs) -> str:
         """Read one page. See inference.infer for the arguments; always returns the text."""
-        from .inference import infer
+        from model.inference import infer
 
         return infer(self, tokenizer, *args, **kwargs)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .modeling_deepseekocr import DeepseekOCRForCausalLM
+    from model.modeling_deepseekocr import DeepseekOCRForCausalLM
 
 GROUP = "deskocr.plan"
 
@@ -35,6 +35,6 @@ def resolve(
     if "auto" not in makers:
         raise ValueError(
             f"plan={str(plan)!r}: nobody here makes plans. Install the kit (pip install -e .) or import "
-            "deskocr_kit.plan first; plan=None takes the defaults"
+            "deskocr_kit.operators.plan first; plan=None takes the defaults"
         )
     return makers["auto"](model, None if plan == "auto" else Path(plan))

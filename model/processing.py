@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
-from .images import ImageError, load_image, open_image, to_rgb
-from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt
-from .tiling import (
+from model.images import ImageError, load_image, open_image, to_rgb
+from model.prompts import IMAGE_TAG, PROMPTS, resolve_prompt
+from model.tiling import (
     MODES,
     Mode,
     Views,

@@ -192,7 +192,7 @@ def see_and_decode(model, figures: Figures) -> None:
     figures.note("prefill seconds", wall, "s", remark)
     remark = f"{(NEW_TOKENS - 1) / work:.2f} per second of CPU time; the first of {NEW_TOKENS} is prefill's"
     figures.note("decode", (NEW_TOKENS - 1) / span, "tokens/s", remark)
-    from deskocr_kit.bench.limits import active_bytes
+    from deskocr_kit.benchmark.limits import active_bytes
 
     active = active_bytes(model)
     figures.note("read per token", active, "B", "weights that one decoded token needs")

@@ -51,7 +51,7 @@ def contestants(folder: Path):
     import torch
     from PIL import Image
 
-    from deskocr_kit.peer import load_peer, peer_inputs
+    from deskocr_kit.baselines.transformers_model import load_peer, peer_inputs
     from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
     from model.processing import build_inputs
     from tests.recipes import synth_image
@@ -94,9 +94,9 @@ def race(folder: Path) -> Figures:
     """Medians of ROUNDS, in turn. Seconds by the clock, which is what reading from memory takes."""
     import torch
 
-    from deskocr_kit import device as kit
-    from deskocr_kit.bench.limits import active_bytes, read_bandwidth
-    from deskocr_kit.bench.peer import EXPERTS
+    from deskocr_kit.benchmark.limits import active_bytes, read_bandwidth
+    from deskocr_kit.benchmark.race import EXPERTS
+    from deskocr_kit.device import Timer
 
     torch.set_num_threads(1)
     figures, cpu = Figures(), torch.device("cpu")
@@ -123,7 +123,7 @@ def race(folder: Path) -> Figures:
     for _ in range(ROUNDS):
         seconds = []
         for see in (we_see, they_see):
-            with kit.Timer(cpu) as timer:
+            with Timer(cpu) as timer:
                 see()
             seconds.append(timer.seconds)
         seen.append(seconds[1] / seconds[0])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from deskocr_kit.substitutes import candidates
-from deskocr_kit.substitutes.mismatch import Mismatch
+from deskocr_kit.operators.substitutes.mismatch import Mismatch
+from deskocr_kit.operators.substitutes.registry import candidates
 
 DECLINES = (Mismatch, ValueError, NotImplementedError, TypeError)  # torch's RuntimeError alone is no sentence
 

@@ -1,4 +1,4 @@
-"""What nano is known to reach: the committed record of `python -m deskocr_kit.evaluate`."""
+"""What nano is known to reach: the committed record of `python -m deskocr_kit.evaluation`."""
 
 from __future__ import annotations
 

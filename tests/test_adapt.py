@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn as nn
 
-from deskocr_kit import guest as tiny_llava
-from deskocr_kit.adapt import adapt
-from deskocr_kit.substitutes import ByCase, candidates, choose
+from deskocr_kit.course import example_llava as tiny_llava
+from deskocr_kit.operators.adapt.module import adapt
+from deskocr_kit.operators.substitutes.cases import ByCase
+from deskocr_kit.operators.substitutes.registry import candidate, candidates
 
 PLAN = {"conv2d": "unfold_einsum", "masked_scatter_": "cumsum_where"}
 TORCH = [(torch.Tensor, "masked_scatter_"), (torch.Tensor, "masked_scatter"), (torch, "masked_scatter")]
@@ -122,7 +123,7 @@ def test_other_threads_see_it():
 
 @pytest.mark.filterwarnings("ignore")
 def test_llava_reads_the_same():
-    model, given = tiny_llava.build(), tiny_llava.inputs()
+    model, given = tiny_llava.build_llava(), tiny_llava.llava_inputs()
     want = tiny_llava.tokens(model, given)
     said = []
 
@@ -144,7 +145,10 @@ def test_a_choice_by_kind_of_call_is_told_in_a_few_words():
             "kernel 4x4 stride 4 padding 0": "patchify",
             "kernel 3x3 stride 1 padding 1": "im2row",
         },
-        {"*": choose("conv2d", "im2row"), "kernel 4x4 stride 4 padding 0": choose("conv2d", "patchify")},
+        {
+            "*": candidate("conv2d", "im2row"),
+            "kernel 4x4 stride 4 padding 0": candidate("conv2d", "patchify"),
+        },
     )
     with adapt(nn.Sequential(nn.Conv2d(3, 8, 4, 4)), {"conv2d": by_kind}) as adapted:
         assert adapted.exchanged == {"0": "im2row or patchify, 3, 8, kernel_size=(4, 4), stride=(4, 4)"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from deskocr_kit.adapt import adapt
+from deskocr_kit.operators.adapt.module import adapt
 from tests.guests import GUESTS, numbers
 
 PLANS = [{"conv2d": name} for name in ("unfold_einsum", "patchify", "im2row")]
@@ -200,7 +200,7 @@ def test_blocks_end_in_any_order(net, order):
 
 
 def test_the_guests_own_convolutions_are_proved():
-    from deskocr_kit.prove.guest import probes_of
+    from deskocr_kit.operators.prove.module_probes import probes_of
 
     for name in ("whisper", "qwen2-vl", "convnext"):
         model, given = GUESTS[name].build(), GUESTS[name].given()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from deskocr_kit.pages import iter_pages
+from deskocr_kit.reading.pages import iter_pages
 from model.images import ImageError, load_image
 from model.processing import build_inputs
 from tests.recipes import synth_image

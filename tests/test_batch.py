@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from deskocr_kit.batch import loops, read_batch
 from deskocr_kit.cli import app
-from deskocr_kit.pages import Page, count_pages, iter_pages
-from deskocr_kit.reader import Reader
-from deskocr_kit.records import output_folder
+from deskocr_kit.reading.batch import loops, read_batch
+from deskocr_kit.reading.page_record import output_folder
+from deskocr_kit.reading.pages import Page, count_pages, iter_pages
+from deskocr_kit.reading.reader import Reader
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = sorted((ROOT / "model" / "nano" / "pages").glob("*.png"))
@@ -84,7 +84,7 @@ def test_a_page_that_breaks_the_reading_takes_no_other_with_it(reader, tmp_path,
             yield page
 
     monkeypatch.setattr(reader, "read_batch", touchy)
-    monkeypatch.setattr("deskocr_kit.batch.iter_pages", poisoned)
+    monkeypatch.setattr("deskocr_kit.reading.batch.iter_pages", poisoned)
     summary = read_batch(SAMPLES[:3], reader, tmp_path, max_tokens=FEW, batch_size=3)
     assert sizes == [3, 1, 1, 1]
     assert summary.read == [SAMPLES[0].stem, SAMPLES[2].stem]
@@ -142,8 +142,8 @@ def test_pages_of_a_pdf_are_resumed_one_by_one(reader, tmp_path, monkeypatch):
         "scan", "scan-p2", "scan-p3",
     ]  # fmt: skip
     shutil.rmtree(out / "scan-p2")
-    rendered, real = [], __import__("deskocr_kit.pages", fromlist=["_render"])._render
-    monkeypatch.setattr("deskocr_kit.pages._render", lambda *a: rendered.append(a[1]) or real(*a))
+    rendered, real = [], __import__("deskocr_kit.reading.pages", fromlist=["_render"])._render
+    monkeypatch.setattr("deskocr_kit.reading.pages._render", lambda *a: rendered.append(a[1]) or real(*a))
     again = read_batch([tmp_path / "scan.pdf"], reader, out, max_tokens=2)
     assert (again.read, again.skipped, rendered) == (["scan-p2"], ["scan", "scan-p3"], [1])
 

@@ -14,21 +14,22 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from deskocr_kit.bench import Spec, frame, run
-from deskocr_kit.bench.compare import compare, load, original, verdict
-from deskocr_kit.bench.loops import loops
-from deskocr_kit.bench.pages import subjects
-from deskocr_kit.bench.spec import FILE, PARTIAL
-from deskocr_kit.bench.summary import category, gaps, share, spread, success, summarise, tpot
+from deskocr_kit.benchmark import bench_frame
+from deskocr_kit.benchmark.child import bench
+from deskocr_kit.benchmark.compare import compare_benchmarks, load_benchmark, original, timing_verdict
+from deskocr_kit.benchmark.pages import subjects
+from deskocr_kit.benchmark.spec import FILE, PARTIAL, BenchSpec
+from deskocr_kit.benchmark.summary import category, gaps, spread, success, success_share, summarise, tpot
+from deskocr_kit.reading.repetition import loops
 from tests.test_readme import ROOT
 
-SCHEMA = json.loads((ROOT / "deskocr_kit" / "data" / "bench.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "deskocr_kit" / "benchmark" / "bench.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory) -> dict:
     """One short and one medium page, in a real child process."""
-    return run(Spec(device="cpu", count=1, repeats=2), tmp_path_factory.mktemp("bench"), quiet=True)
+    return bench(BenchSpec(device="cpu", count=1, repeats=2), tmp_path_factory.mktemp("bench"), quiet=True)
 
 
 # ---------------------------------------------------------------------- arithmetic
@@ -54,18 +55,18 @@ def test_percentiles():
 
 
 def test_four_of_four_is_not_certainty():
-    four = share(4, 4)
+    four = success_share(4, 4)
     assert four["rate"] == 1 and four["interval_95"][0] == pytest.approx(0.5101, abs=1e-4)
-    assert share(0, 0) is None
+    assert success_share(0, 0) is None
 
 
 def made_up(characters=100, edits=5, **given) -> dict:
-    run = {"preprocess": 1, "vision": 2, "prefill": 3, "decode": 4, "post": 0.5, "ttft": 6.0, "e2e": 10.0,
+    bench = {"preprocess": 1, "vision": 2, "prefill": 3, "decode": 4, "post": 0.5, "ttft": 6.0, "e2e": 10.0,
            "seconds": 10.5, "cpu": 5.0, "gaps": [1.0] * 4}  # fmt: skip
     rate = edits / characters
     page = {"name": "a", "category": category(characters), "characters": characters,
             "characters_read": characters, "vision_tokens": 73, "new_tokens": 5, "edits": edits, "cer": rate,
-            "ned": rate, "truncated": False, "loop": False, "runs": [run]}  # fmt: skip
+            "ned": rate, "truncated": False, "loop": False, "runs": [bench]}  # fmt: skip
     page |= given
     return {**page, "success": success(page, 0.1)}
 
@@ -100,11 +101,11 @@ def test_loops():
 
 def test_verdicts():
     base = [1.0, 1.02, 0.98, 1.01]
-    assert verdict(base, [x * 0.5 for x in base])["verdict"] == "better"
-    assert verdict(base, [x * 2 for x in base])["verdict"] == "worse"
-    assert verdict(base, [x * 1.01 for x in base])["verdict"] == "noise"  # too small to matter
-    assert verdict([1, 5, 1, 5], [2, 3, 4, 1, 6])["verdict"] == "noise"
-    assert verdict([], [1])["ratio"] is None
+    assert timing_verdict(base, [x * 0.5 for x in base])["verdict"] == "better"
+    assert timing_verdict(base, [x * 2 for x in base])["verdict"] == "worse"
+    assert timing_verdict(base, [x * 1.01 for x in base])["verdict"] == "noise"  # too small to matter
+    assert timing_verdict([1, 5, 1, 5], [2, 3, 4, 1, 6])["verdict"] == "noise"
+    assert timing_verdict([], [1])["ratio"] is None
 
 
 # ---------------------------------------------------------------------- the file
@@ -132,13 +133,13 @@ def test_counts_and_limits(result):
     assert page["new_tokens"] == result["pages"][0]["new_tokens"] > 1
     assert page["launches"] > phases["vision"]["launches"] + phases["prefill"]["launches"]
     rate = result["summary"]["all"]["tokens_per_second"]
-    share = limits["active_bytes_per_token"] * rate / limits["read_bytes_per_second"]
-    assert limits["bandwidth_share"] == pytest.approx(share)
+    success_share = limits["active_bytes_per_token"] * rate / limits["read_bytes_per_second"]
+    assert limits["bandwidth_share"] == pytest.approx(success_share)
     assert limits["active_bytes_per_token"] < result["load"]["weight_bytes"]
 
 
 def test_a_row_for_each_reading(result):
-    table = frame(result)
+    table = bench_frame(result)
     assert len(table) == sum(len(page["runs"]) for page in result["pages"]) == 4
     first = result["pages"][0]["runs"][1]
     row = table[(table["name"] == result["pages"][0]["name"]) & (table["repeat"] == 1)].iloc[0]
@@ -146,7 +147,7 @@ def test_a_row_for_each_reading(result):
         pytest.approx(first["e2e"])
     )
     untimed = {**result, "pages": [{**result["pages"][0], "runs": []}]}
-    assert len(frame(untimed)) == 1 and "ttft" not in frame(untimed)
+    assert len(bench_frame(untimed)) == 1 and "ttft" not in bench_frame(untimed)
 
 
 def test_the_stamp_repeats_it_and_tells_no_secrets(result):
@@ -158,7 +159,7 @@ def test_the_stamp_repeats_it_and_tells_no_secrets(result):
 
 
 def test_secrets_and_paths_stay_out(monkeypatch):
-    from deskocr_kit.bench.stamp import variables
+    from deskocr_kit.benchmark.stamp import variables
 
     monkeypatch.setenv("DESKOCR_API_KEY", "s3cret")
     monkeypatch.setenv("DESKOCR_MODEL", "/home/me/weights")
@@ -168,16 +169,16 @@ def test_secrets_and_paths_stay_out(monkeypatch):
 
 
 def test_drawn_pages_repeat_and_fit_the_checkpoint():
-    first, again = (subjects(Spec(count=2), "tiny") for _ in range(2))
+    first, again = (subjects(BenchSpec(count=2), "tiny") for _ in range(2))
     assert [page.truth for page in first] == [page.truth for page in again]
     assert [category(len(page.truth)) for page in first] == ["short"] * 2 + ["medium"] * 2
-    large = subjects(Spec(count=1), "gundam")
+    large = subjects(BenchSpec(count=1), "gundam")
     assert [category(len(page.truth)) for page in large] == ["short", "medium", "between", "long"]
 
 
 def test_a_given_page_finds_its_truth_but_is_not_quoted(tmp_path):
     page = ROOT / "model" / "nano" / "pages" / "2_invoice.png"
-    found = run(Spec(device="cpu", pages=(str(page),), repeats=1, warmup=0), tmp_path, quiet=True)
+    found = bench(BenchSpec(device="cpu", pages=(str(page),), repeats=1, warmup=0), tmp_path, quiet=True)
     (record,) = found["pages"]
     assert record["cer"] is not None and "text" not in record and "truth" not in record
     assert str(page.parent) not in json.dumps(found)
@@ -204,7 +205,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     child.send_signal(signal.SIGINT)  # the parent passes it on
     _, told = child.communicate(timeout=120)
     assert child.returncode == 130, told
-    kept = load(partial)
+    kept = load_benchmark(partial)
     jsonschema.validate(kept, SCHEMA)
     assert not kept["complete"] and kept["stopped"] == "interrupted" and kept["pages"] and kept["summary"]
     assert "Traceback" not in told and (tmp_path / FILE).read_text() == "an earlier result"
@@ -219,13 +220,13 @@ def test_the_command_measures_a_given_page_and_says_where(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / FILE) in done.stderr and "not measured by this kit" in done.stdout
-    (read,) = load(tmp_path / FILE)["pages"]
+    (read,) = load_benchmark(tmp_path / FILE)["pages"]
     assert read["name"] == "2_invoice.png" and read["new_tokens"] <= 20
 
 
 # ---------------------------------------------------------------------- against another
 def test_compare_with_itself_is_noise_and_half_the_time_is_better(result):
-    same = compare(result, result)
+    same = compare_benchmarks(result, result)
     assert not same["why_not"] and not same["differs"]
     assert {each["verdict"] for each in same["times"].values()} == {"noise"}
     faster = copy.deepcopy(result)
@@ -234,7 +235,7 @@ def test_compare_with_itself_is_noise_and_half_the_time_is_better(result):
             each["ttft"] /= 2
             each["e2e"] /= 2
     faster["counts"]["phases"]["token"]["launches"] -= 1
-    found = compare(result, faster)
+    found = compare_benchmarks(result, faster)
     assert {each["verdict"] for each in found["times"].values()} == {"better"}
     assert found["counts"]["token"]["launches"][2] == "better"
 
@@ -242,9 +243,10 @@ def test_compare_with_itself_is_noise_and_half_the_time_is_better(result):
 def test_no_ratio_between_devices_or_checkpoints(result):
     other = copy.deepcopy(result)
     other["stamp"]["device"]["name"] = "another"
-    assert compare(other, result)["times"] == {} and compare(other, result)["why_not"] == ["device differs"]
+    refused = compare_benchmarks(other, result)
+    assert refused["times"] == {} and refused["why_not"] == ["device differs"]
     other["stamp"]["checkpoint"]["sha256"] = "0"
-    assert compare(other, result)["counts"] == {}
+    assert compare_benchmarks(other, result)["counts"] == {}
 
 
 def test_what_is_no_benchmark_is_refused(tmp_path):
@@ -252,7 +254,7 @@ def test_what_is_no_benchmark_is_refused(tmp_path):
     for content in ("{", "[]", '{"format": 99}'):
         wrong.write_text(content)
         with pytest.raises(ValueError, match=r"x\.json"):
-            load(wrong)
+            load_benchmark(wrong)
 
 
 def test_the_published_figures_have_a_source():

@@ -11,9 +11,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from deskocr_kit.census import Assume, DryRunError, census, census_ocr, judge, nearest, versions
-from deskocr_kit.census.picture import names
-from deskocr_kit.census.verdicts import MEANING, composites
+from deskocr_kit.ascend.dispatch import VERDICTS, composites, judge, nearest_wheel, wheel_versions
+from deskocr_kit.opcount.assume import Assume, DryRunError
+from deskocr_kit.operator_census.any_module import census
+from deskocr_kit.operator_census.figure import names
+from deskocr_kit.operator_census.ocr_model import census_ocr
 from model import DeepseekOCRConfig, slots
 from model.fast import references
 
@@ -123,14 +125,14 @@ def test_a_transformers_model():
 
 # ---------------------------------------------------------------------- verdicts
 def test_tables_and_versions():
-    assert versions() == ["2.6.0.post5", "2.13.0"]
+    assert wheel_versions() == ["2.6.0.post5", "2.13.0"]
     assert (
-        nearest("2.9.0.post2") == "2.6.0.post5"
-        and nearest("2.14.0") == "2.13.0"
-        and nearest("2.1.0") == "2.6.0.post5"
+        nearest_wheel("2.9.0.post2") == "2.6.0.post5"
+        and nearest_wheel("2.14.0") == "2.13.0"
+        and nearest_wheel("2.1.0") == "2.6.0.post5"
     )
     with pytest.raises(ValueError, match="no torch_npu version"):
-        nearest("newest")
+        nearest_wheel("newest")
 
 
 def meta(shape, dtype=torch.float16):
@@ -283,7 +285,7 @@ def test_output(dry, tmp_path):
     data = json.loads(paths[0].read_text())
     assert data["phases"]["decode"]["syncs"] == dry.syncs("decode") and data["calls"][0]["site"]
     assert paths[2].read_bytes()[:4] == b"\x89PNG"
-    assert {r["verdict"] for r in data["operators"]} <= set(MEANING)
+    assert {r["verdict"] for r in data["operators"]} <= set(VERDICTS)
 
 
 def test_html_is_escaped():

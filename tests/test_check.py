@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deskocr_kit.check import VerdictTable, check, check_below, check_close, check_equal
+from deskocr_kit.course.check import VerdictTable, check, check_below, check_close, check_equal
 
 
 def test_true_claims_give_a_line_with_contract_left_and_measurement_right():
@@ -40,7 +40,7 @@ def test_close_tensors_pass_and_say_how_close():
 
 
 def test_html_is_escaped():
-    from deskocr_kit.check import Verdict
+    from deskocr_kit.course.check import Verdict
 
     for html in (
         Verdict("<b>", "<i>", "<u>")._repr_html_(),

@@ -7,13 +7,14 @@ import json
 
 import pytest
 
-from deskocr_kit import claims, claims_checks
-from deskocr_kit.claims import DATA, FAILS, HOLDS, NEEDS, Ledger, Row, run
+from deskocr_kit.claims import checks
+from deskocr_kit.claims.claim import DATA, FAILS, HOLDS, NEEDS, claims
+from deskocr_kit.claims.ledger import Ledger, Row, run, write
 
 
 @pytest.fixture(scope="module")
 def ledger() -> Ledger:
-    return run([c.id for c in claims.claims() if c.id != "fp16"])
+    return run([c.id for c in claims() if c.id != "fp16"])
 
 
 def outcome(ledger, claim_id):
@@ -21,7 +22,7 @@ def outcome(ledger, claim_id):
 
 
 def test_every_claim_has_a_check_and_every_check_a_claim():
-    assert {c.id for c in claims.claims()} == set(claims_checks.CHECKS)
+    assert {c.id for c in claims()} == set(checks.CHECKS)
 
 
 def test_no_outcome_is_stored():
@@ -61,18 +62,18 @@ def test_outcomes(ledger, claim_id, word, evidence):
 
 def test_outcomes_follow_the_facts(monkeypatch):
     """Other figures in the claim, or another world, turn the outcome."""
-    here = claims_checks.Setting.on("cpu", None)
-    assert claims_checks.ten_billion({"figure": 3.3e9}, here).word == HOLDS
-    assert claims_checks.six_convolutions({"figure": 5}, here).word == HOLDS
-    assert claims_checks.version_pair({"torch_npu": "2.6.0.post3", "cann": "8.3.RC1"}, here).word == HOLDS
-    assert claims_checks.cann_84({"release": "8.5"}, here).word == NEEDS
-    assert claims_checks.cann_84({"release": "99.0"}, here).word == FAILS
-    monkeypatch.setattr(claims_checks, "kernels", lambda operator: {"2.6.0": False})
-    assert claims_checks.conv2d_missing({}, here).word == HOLDS
+    here = checks.Setting.on("cpu", None)
+    assert checks.ten_billion({"figure": 3.3e9}, here).word == HOLDS
+    assert checks.six_convolutions({"figure": 5}, here).word == HOLDS
+    assert checks.version_pair({"torch_npu": "2.6.0.post3", "cann": "8.3.RC1"}, here).word == HOLDS
+    assert checks.cann_84({"release": "8.5"}, here).word == NEEDS
+    assert checks.cann_84({"release": "99.0"}, here).word == FAILS
+    monkeypatch.setattr(checks, "kernels", lambda operator: {"2.6.0": False})
+    assert checks.conv2d_missing({}, here).word == HOLDS
 
 
 def test_written(ledger, tmp_path):
-    path = claims.write(ledger, tmp_path / "reports" / "claims.md", "python -m deskocr_kit.claims")
+    path = write(ledger, tmp_path / "reports" / "claims.md", "python -m deskocr_kit.claims")
     text = path.read_text(encoding="utf-8")
     assert text.count("\n| ") == len(ledger) + 1
     for row in ledger:

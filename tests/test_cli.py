@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deskocr_kit.cli import app, message
-from deskocr_kit.commands.demo import sample_pages
+from deskocr_kit.cli import app
 from deskocr_kit.commands.shell import Shell
-from deskocr_kit.metrics import cer
+from deskocr_kit.device.messages import message
+from deskocr_kit.reading.sample_pages import sample_pages
+from deskocr_kit.reading.text_distance import cer
 from tests.nano import RECORDS, bound
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def run(*words, code=0, **how):
 
 @pytest.fixture(scope="module")
 def reader():
-    from deskocr_kit.reader import Reader
+    from deskocr_kit.reading.reader import Reader
 
     return Reader.load("nano", "cpu", "fp32")
 

@@ -8,20 +8,15 @@ import pytest
 import torch
 import torch.nn as nn
 
-from deskocr_kit.compare import (
-    blocks_of,
-    climb,
-    closeness,
-    compare_caches,
-    compare_decisions,
-    compare_weights,
-    decisions,
-    headroom,
-    replay,
-    teacher_forced,
-)
+from deskocr_kit.compare import headroom
+from deskocr_kit.compare.cache import compare_caches
 from deskocr_kit.compare.headroom import islands, largest
-from deskocr_kit.compare.logits import extended
+from deskocr_kit.compare.ladder import climb
+from deskocr_kit.compare.logits import extended, teacher_forced
+from deskocr_kit.compare.metrics import closeness
+from deskocr_kit.compare.router import compare_decisions, decisions, replay
+from deskocr_kit.compare.trace import blocks_of
+from deskocr_kit.compare.weights import compare_weights
 from model.fast import references
 from tests.golden import INDEX, inputs
 

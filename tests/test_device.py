@@ -12,7 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from deskocr_kit import device
+from deskocr_kit.device import (
+    AUTOLOAD,
+    DeviceError,
+    Event,
+    Timer,
+    default_dtype,
+    describe_device,
+    device_memory,
+    explain,
+    free_cache,
+    is_out_of_memory,
+    is_simulated,
+    pick_device,
+    reset_peak,
+    seed_everything,
+    selection,
+    synchronize,
+)
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -20,16 +37,16 @@ CPU = torch.device("cpu")
 
 # ---------------------------------------------------------------------- choosing
 def test_pick_by_name():
-    assert device.pick("cpu") == device.pick("CPU") == device.pick(CPU) == CPU
+    assert pick_device("cpu") == pick_device("CPU") == pick_device(CPU) == CPU
 
 
 def test_auto_takes_the_best_that_there_is(monkeypatch):
     monkeypatch.delenv("DESKOCR_DEVICE", raising=False)
     for kinds, expected in [({"cpu"}, "cpu"), ({"cpu", "mps"}, "mps")]:
-        monkeypatch.setattr(device, "count", lambda kind, kinds=kinds: int(kind in kinds))
-        assert device.pick("auto").type == expected
+        monkeypatch.setattr(selection, "device_count", lambda kind, kinds=kinds: int(kind in kinds))
+        assert pick_device("auto").type == expected
     monkeypatch.setenv("DESKOCR_DEVICE", "cpu")
-    assert device.pick("auto") == device.pick(None) == CPU
+    assert pick_device("auto") == pick_device(None) == CPU
 
 
 @pytest.mark.parametrize(
@@ -42,8 +59,8 @@ def test_auto_takes_the_best_that_there_is(monkeypatch):
     ],
 )
 def test_what_cannot_be_picked(name, text):
-    with pytest.raises(device.DeviceError, match=text):
-        device.pick(name)
+    with pytest.raises(DeviceError, match=text):
+        pick_device(name)
 
 
 @pytest.mark.skipif(
@@ -53,25 +70,25 @@ def test_what_cannot_be_picked(name, text):
     ("name", "text"), [("npu", "torch-npu is not installed.*npu-sim"), ("cuda", "no CUDA")]
 )
 def test_no_card(name, text):
-    with pytest.raises(device.DeviceError, match=text):
-        device.pick(name)
+    with pytest.raises(DeviceError, match=text):
+        pick_device(name)
 
 
 def test_defaults_and_description():
-    assert device.default_dtype(CPU) is torch.float32
-    told = device.describe(CPU)
+    assert default_dtype(CPU) is torch.float32
+    told = describe_device(CPU)
     assert told["device"] == "cpu" and told["simulated"] is False and told["torch"] == torch.__version__
-    assert not device.is_simulated("cpu")
+    assert not is_simulated("cpu")
 
 
 # ---------------------------------------------------------------------- time, randomness, memory
 def test_timer_and_events():
-    with device.Timer(CPU) as timer:
-        begin = device.Event(CPU).record()
+    with Timer(CPU) as timer:
+        begin = Event(CPU).record()
         time.sleep(0.02)
-        end = device.Event(CPU).record()
+        end = Event(CPU).record()
     assert 0.02 <= begin.seconds_to(end) <= timer.seconds < 2
-    device.synchronize(CPU)
+    synchronize(CPU)
 
 
 def test_seed():
@@ -79,24 +96,24 @@ def test_seed():
 
     import numpy
 
-    device.seed(5)
+    seed_everything(5)
     first = (random.random(), numpy.random.rand(), torch.rand(1).item())
-    device.seed(5)
+    seed_everything(5)
     assert first == (random.random(), numpy.random.rand(), torch.rand(1).item())
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the CPU's figures come from /proc")
 def test_memory_of_the_host():
-    device.free_cache(CPU)
-    before = device.memory(CPU)
+    free_cache(CPU)
+    before = device_memory(CPU)
     x = torch.ones(50_000_000)
-    during = device.memory(CPU)
+    during = device_memory(CPU)
     assert during.allocated - before.allocated > 150_000_000 and during.peak >= during.allocated
     assert before.total == during.total > during.peak
     del x
-    device.free_cache(CPU)
-    if device.reset_peak(CPU):
-        assert device.memory(CPU).peak < during.peak - 150_000_000
+    free_cache(CPU)
+    if reset_peak(CPU):
+        assert device_memory(CPU).peak < during.peak - 150_000_000
 
 
 NPU_FULL = (
@@ -136,20 +153,17 @@ def caused_by(error: Exception) -> Exception:
     ],
 )
 def test_out_of_memory(error, expected):
-    assert device.is_out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def test_an_exception_in_words():
-    assert (
-        "Remedy" in device.explain(RuntimeError(NPU_FULL))
-        or len(device.explain(RuntimeError(NPU_FULL))) > 200
-    )
+    assert "Remedy" in explain(RuntimeError(NPU_FULL)) or len(explain(RuntimeError(NPU_FULL))) > 200
 
 
 # ---------------------------------------------------------------------- torch-npu in other states: own
 # processes
 def run(code: str, *paths: Path, **variables: str) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if k not in (device.AUTOLOAD, "DESKOCR_DEVICE")}
+    environment = {k: v for k, v in os.environ.items() if k not in (AUTOLOAD, "DESKOCR_DEVICE")}
     environment |= {
         "PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT))),
         "PYTHONWARNINGS": "always::UserWarning",
@@ -186,7 +200,7 @@ def test_without_cann_the_cpu_stays_usable(wheel_without_cann):
     done = run(
         """
         from deskocr_kit import device
-        print(device.pick("cpu"), device.pick("auto"))
+        print(device.pick_device("cpu"), device.pick_device("auto"))
         from transformers import PreTrainedModel
         from transformers.utils import is_torch_npu_available
         print(is_torch_npu_available())
@@ -194,11 +208,11 @@ def test_without_cann_the_cpu_stays_usable(wheel_without_cann):
         wheel_without_cann,
     )
     assert done.stdout.split() == ["cpu", "cpu", "False"], done.stderr
-    assert device.AUTOLOAD in done.stderr and "set_env.sh" in done.stderr and "without the NPU" in done.stderr
+    assert AUTOLOAD in done.stderr and "set_env.sh" in done.stderr and "without the NPU" in done.stderr
 
 
 def test_without_cann_asking_for_the_npu_is_explained(wheel_without_cann):
-    done = run("from deskocr_kit import device; device.pick('npu')", wheel_without_cann)
+    done = run("from deskocr_kit import device; device.pick_device('npu')", wheel_without_cann)
     last = done.stderr.strip().splitlines()[-1]
     assert "DeviceError: torch-npu is installed, but CANN cannot be loaded" in last
     assert all(
@@ -210,10 +224,10 @@ def test_without_cann_the_simulator_works(wheel_without_cann):
     done = run(
         """
         from deskocr_kit import device
-        npu = device.pick("npu-sim")
+        npu = device.pick_device("npu-sim")
         import torch
         print(torch.ones(3, device=npu).sum().item(), device.is_simulated(npu),
-        device.describe(npu)["profile"])
+        device.describe_device(npu)["profile"])
         """,
         wheel_without_cann,
     )
@@ -230,7 +244,7 @@ def test_the_simulator_does_not_start_beside_a_real_device(how):
         else:
             torch.utils.rename_privateuse1_backend("fpga_card")
         from deskocr_kit import device, simulator
-        for start in (simulator.install, lambda: device.pick("npu-sim")):
+        for start in (simulator.install, lambda: device.pick_device("npu-sim")):
             try:
                 start()
             except RuntimeError as error:
@@ -254,7 +268,7 @@ def test_an_npu_is_set_up_and_says_so():
         torch.npu.config.allow_internal_format = True
         torch.npu.set_compile_mode = lambda jit_compile: print("jit_compile", jit_compile)
         torch.npu.set_device = lambda card: print("set", card)
-        print(device.pick("npu"), device.pick("npu:0"), torch.npu.config.allow_internal_format)
+        print(device.pick_device("npu"), device.pick_device("npu:0"), torch.npu.config.allow_internal_format)
         print(device.default_dtype("npu:0"))
         """
     )
@@ -268,17 +282,18 @@ def test_profiles_by_name_and_figures_of_the_simulated_device():
     done = run(
         """
         from deskocr_kit import device
-        npu = device.pick("npu-sim:as-believed")
+        npu = device.pick_device("npu-sim:as-believed")
         import torch
         device.reset_peak(npu)
         x = torch.zeros(1000, device=npu)
         begin = device.Event(npu).record()
         with device.Timer(npu) as timer:
             y = x + 1
-        print(device.memory(npu).allocated, device.memory(npu).peak, device.memory(npu).total >> 30)
+        held = device.device_memory(npu)
+        print(held.allocated, held.peak, held.total >> 30)
         print(begin.seconds_to(device.Event(npu).record()) > 0, timer.seconds > 0)
-        told = device.describe(npu)
-        print(told["profile"], told["simulated"], "simulated" in told["name"], device.pick("auto"))
+        told = device.describe_device(npu)
+        print(told["profile"], told["simulated"], "simulated" in told["name"], device.pick_device("auto"))
         """
     )
     expected = ["8000 8000 64", "True True", "as-believed True True npu:0"]
@@ -293,7 +308,7 @@ def test_works_without_torch():
         sys.modules["torch"] = None
         from deskocr_kit import device
         try:
-            device.pick("cpu")
+            device.pick_device("cpu")
         except device.DeviceError as error:
             print("`import torch` fails" in str(error))
         """

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from deskocr_kit.doctor import Report, Row, examine_files
+from deskocr_kit.doctor.examination import examine_files
 from deskocr_kit.doctor.main import run
+from deskocr_kit.doctor.report import Report, Row
 from tests.doctor_cases import DATA, GOOD, LAPTOP, OLD_310, folders, pip
 
 

@@ -8,7 +8,8 @@ import zipfile
 
 import pytest
 
-from deskocr_kit.doctor import bundle, examine_files
+from deskocr_kit.doctor import bundle
+from deskocr_kit.doctor.examination import examine_files
 from deskocr_kit.doctor.main import run
 from tests.doctor_cases import DATA, GOOD, folders
 
@@ -105,8 +106,8 @@ def test_starts_with_the_standard_library_alone(folder):
 
 def test_torch_is_never_imported(folder):
     code = (
-        "import sys; from deskocr_kit.doctor import examine_files; from deskocr_kit import errors\n"
-        "examine_files(sys.argv[1]); errors.explain('NPU out of memory')\n"
+        "import sys; from deskocr_kit import examine_files, explain\n"
+        "examine_files(sys.argv[1]); explain('NPU out of memory')\n"
         "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder())], check=True, timeout=60)

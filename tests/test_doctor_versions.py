@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deskocr_kit.doctor import capture, versions
-from deskocr_kit.doctor.versions import key
+from deskocr_kit.ascend import versions
+from deskocr_kit.ascend.versions import key
+from deskocr_kit.doctor import capture
 
 CANN = Path(__file__).parent / "data" / "ascend" / "cann"
 

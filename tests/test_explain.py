@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deskocr_kit import errors
-from deskocr_kit.errors import explain, explain_exception, hints
+from deskocr_kit.ascend import errors
+from deskocr_kit.ascend.errors import explain, explain_exception, hints
 
 ROOT = Path(__file__).parent.parent
 ROWS = {row["id"]: row for row in errors.rows()}

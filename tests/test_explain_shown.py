@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deskocr_kit.cli import message
-from deskocr_kit.torch_import import DeviceError
+from deskocr_kit.device.messages import message
+from deskocr_kit.device.torch_import import DeviceError
 
 ROOT = Path(__file__).parent.parent
 FULL = "NPU out of memory. Tried to allocate 2.00 GiB (NPU 0; 60.96 GiB total capacity)"
@@ -35,7 +35,7 @@ def cells(*sources: str) -> str:
     return child.stdout + child.stderr
 
 
-INSTALL = "from deskocr_kit import ipython_errors; print('installed', ipython_errors.install())"
+INSTALL = "from deskocr_kit.device import notebook_errors; print('installed', notebook_errors.install())"
 
 
 def test_notebook():
@@ -46,7 +46,7 @@ def test_notebook():
 
 
 def test_notebook_leaves_other_errors_alone():
-    ours = f"from deskocr_kit.torch_import import DeviceError; raise DeviceError({NO_CANN!r})"
+    ours = f"from deskocr_kit.device.torch_import import DeviceError; raise DeviceError({NO_CANN!r})"
     said = cells(INSTALL, "1 / 0", ours, "print('goes on')")
     assert "ZeroDivisionError" in said and "DeviceError" in said and "goes on" in said
     assert "remedy:" not in said

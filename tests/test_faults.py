@@ -8,7 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit.compare import climb, compare_caches, decisions, replay, teacher_forced
+from deskocr_kit.compare.cache import compare_caches
+from deskocr_kit.compare.ladder import climb
+from deskocr_kit.compare.logits import teacher_forced
+from deskocr_kit.compare.router import decisions, replay
 from model import slots as reference_slots
 from tests.golden import INDEX, inputs
 

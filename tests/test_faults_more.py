@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit.compare import climb, compare_caches, compare_weights
+from deskocr_kit.compare.cache import compare_caches
+from deskocr_kit.compare.ladder import climb
+from deskocr_kit.compare.weights import compare_weights
 from model import slots as reference_slots
 from tests.golden import inputs
 

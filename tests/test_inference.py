@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deskocr_kit.metrics import cer
-from deskocr_kit.reader import Reader, load_tokenizer
+from deskocr_kit.nano_training.batches import encode
+from deskocr_kit.reading.reader import Reader, load_tokenizer
+from deskocr_kit.reading.text_distance import cer
 from model.inference import TextStream, compression, defaults, read_page
-from model.nano.batches import encode
 from model.processing import ImageError
 from model.safetensors_io import CheckpointError
 from tests.nano import bound

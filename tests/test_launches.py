@@ -1,7 +1,7 @@
 """Launches per decoded token at the official sizes: counted dry, batch 1, the token picked on the device.
 
 A launch is one operator that reaches the device, as the census counts. What is compared with is the
-original's expert-loop path, see deskocr_kit/original.py. The fused operators of torch_npu are counted under
+original's expert-loop path, see baselines/original.py. The fused operators of torch_npu are counted under
 their own schemas, with the stand-in's shapes.
 """
 
@@ -12,10 +12,10 @@ import contextlib
 import pytest
 import torch
 
-from deskocr_kit.census import census_ocr
-from deskocr_kit.census.recorder import Recorder
-from deskocr_kit.original import census_original
-from deskocr_kit.substitutes import npu
+from deskocr_kit.opcount.recorder import Recorder
+from deskocr_kit.operator_census.ocr_model import census_ocr
+from deskocr_kit.operators.substitutes import npu
+from deskocr_kit.prediction.original_loop import census_original
 from model import DeepseekOCRConfig
 from model.fast import DEFAULTS, references
 from model.ngram import DeviceGuard

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from deskocr_kit.layout import LETTERS, cells, draw_prompt, draw_views, prompt_rows, sheet
+from deskocr_kit.course.drawings.prompt_layout import (
+    LETTERS,
+    cells,
+    draw_prompt,
+    draw_views,
+    prompt_rows,
+    sheet,
+)
 from model.processing import MODES, build_inputs, count_image_tokens
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deskocr_kit.metrics import cer, edits, normalise
+from deskocr_kit.reading.text_distance import cer, edits, normalise
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deskocr_kit.evaluate import MAKES, evaluate, pages
-from deskocr_kit.metrics import edits
-from deskocr_kit.reader import Reader
+from deskocr_kit.evaluation.evaluate import MAKES, evaluate, pages
+from deskocr_kit.nano_training import tokenizer
+from deskocr_kit.nano_training.batches import answer, encode, make_batch, place_labels
+from deskocr_kit.nano_training.muon import Muon, orthogonal
+from deskocr_kit.nano_training.recipe import Recipe, nano_config, rate_at, style_at
+from deskocr_kit.nano_training.train import make_optimisers
+from deskocr_kit.nano_training.trainee import Trainee
+from deskocr_kit.reading.reader import Reader
+from deskocr_kit.reading.text_distance import edits
+from deskocr_kit.synthetic_pages import render, sample_pages
 from model.boxes import parse_boxes, to_pixels_box
 from model.loading import check_folder
-from model.nano import render, sample_pages, tokenizer
-from model.nano.batches import answer, encode, make_batch, place_labels
-from model.nano.muon import Muon, orthogonal
-from model.nano.recipe import Recipe, nano_config, rate_at, style_at
-from model.nano.train import make_optimisers
-from model.nano.trainee import Trainee
 from tests.nano import FOLDER as NANO
 from tests.nano import RECORDS
 

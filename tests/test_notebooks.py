@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deskocr_kit.notebooks import parameters_of
+from deskocr_kit.course.notebooks import parameters_of
 from tests.stored import MEASURED, NOTEBOOKS, ROOT, SOLUTIONS, code_cells, markdown, read, tags, texts
 
 EVERY = [*NOTEBOOKS, *SOLUTIONS]

@@ -10,9 +10,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.notebooks import execute, execute_copy, to_html
-from deskocr_kit.puzzles import NAMES
-from deskocr_kit.puzzles.notebook import exercises, is_the_blank, write
+from deskocr_kit.course.notebooks import execute, execute_copy, to_html
+from deskocr_kit.course.puzzles.attempts import NAMES
+from deskocr_kit.course.puzzles.notebook import exercises, is_the_blank, write
 from tests.stored import NOTEBOOKS, SOLUTIONS, read, tags
 
 PARAMETERS = 'import os\n\ndevice = os.environ.get("DESKOCR_DEVICE", "cpu")\npages = 2'
@@ -112,7 +112,7 @@ WITH_EXERCISES = [path for path in NOTEBOOKS if exercises(read(path))]
 def test_exercises_are_the_blanks_and_their_solutions_are_current(path, tmp_path):
     cells = [cell for cell in read(path).cells if "exercise" in tags(cell)]
     for name, cell in zip(exercises(read(path)), cells, strict=True):
-        assert is_the_blank(name, cell.source), f"{name}: print(deskocr_kit.puzzles.blank({name!r}))"
+        assert is_the_blank(name, cell.source), f"{name}: print(deskocr_kit.course.puzzles.blank({name!r}))"
         assert "OPEN" in str(cell.outputs)
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deskocr_kit.census.recorder import Recorder
-from deskocr_kit.original import Original, census_original, generate, pick
+from deskocr_kit.baselines.original import Original, generate, pick
+from deskocr_kit.opcount.recorder import Recorder
+from deskocr_kit.prediction.original_loop import census_original
 from model import DeepseekOCRConfig
 from tests.golden import inputs, tensors
 

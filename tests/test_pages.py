@@ -11,7 +11,7 @@ import pypdfium2
 import pytest
 from PIL import Image, ImageDraw
 
-from deskocr_kit.pages import expand_inputs, iter_pages
+from deskocr_kit.reading.pages import expand_inputs, iter_pages
 from model.images import ImageError
 from tests.recipes import synth_image
 from tests.test_bad_images import JPEG, PAGE, encoded, flipped, rgb

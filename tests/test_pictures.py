@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from deskocr_kit.pictures import columns, patches, scatter, storage, windows
-from deskocr_kit.table import Table
+from deskocr_kit.course.drawings.conv import columns, patches, windows
+from deskocr_kit.course.drawings.rows import scatter, storage
+from deskocr_kit.display.table import Table
 
 
 def test_measured_columns_stand_behind_the_sign():

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deskocr_kit.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint, source_digest
-from deskocr_kit.substitutes import ByCase, choose
+from deskocr_kit.operators.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint, source_digest
+from deskocr_kit.operators.substitutes.cases import ByCase
+from deskocr_kit.operators.substitutes.registry import candidate
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM, slots
 from model.safetensors_io import CheckpointError
 from tests.golden import CHECKPOINT
@@ -36,7 +37,7 @@ def test_written_and_read(plan, tmp_path):
     again = Plan.load(path)
     assert dataclasses.replace(again, path=None) == plan and not list(tmp_path.rglob("*.part"))
     functions = again.functions(torch.float32)
-    assert functions["place_images"] is choose("place_images", "cumsum_where")
+    assert functions["place_images"] is candidate("place_images", "cumsum_where")
     assert isinstance(functions["conv2d"], ByCase)
     x, weight = torch.randn(1, 3, 32, 32), torch.randn(4, 3, 16, 16)
     torch.testing.assert_close(
@@ -51,7 +52,7 @@ def test_written_and_read(plan, tmp_path):
 def test_from_pretrained_uses_a_plan_that_fits(plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(VARIABLE, str(plan.save(tmp_path / "plan.json")))
     model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float32, plan="auto")
-    assert model.slots.place_images is choose("place_images", "cumsum_where")
+    assert model.slots.place_images is candidate("place_images", "cumsum_where")
     assert model.slots.attention is slots.attention  # not in the plan
     assert not hasattr(model.slots, "masked_scatter_")
     assert f"plan: {tmp_path / 'plan.json'}, 2 slots for float32" in capsys.readouterr().err
@@ -82,12 +83,12 @@ def test_a_plan_for_another_dtype_is_refused(plan, tmp_path, capsys, golden_mode
 
 
 def test_no_plan_at_all(tmp_path, monkeypatch, capsys, golden_model):
-    monkeypatch.setattr("deskocr_kit.plan.find", list)
+    monkeypatch.setattr("deskocr_kit.operators.plan.find", list)
     assert auto(golden_model) == {} and "plan: none found" in capsys.readouterr().err
 
 
 def test_the_remedy_makes_a_plan_of_this_network(monkeypatch, capsys, golden_model):
-    monkeypatch.setattr("deskocr_kit.plan.find", list)
+    monkeypatch.setattr("deskocr_kit.operators.plan.find", list)
     official = SimpleNamespace(
         device=torch.device("cpu"), dtype=torch.float16, config=DeepseekOCRConfig(), slots=golden_model.slots
     )
@@ -177,13 +178,13 @@ def test_a_broken_plan_is_named_and_never_stops_auto(plan, tmp_path, monkeypatch
         bad = tmp_path / "bad" / "plan.json"
         bad.parent.mkdir(exist_ok=True)
         bad.write_bytes(content)
-        monkeypatch.setattr("deskocr_kit.plan.find", lambda bad=bad: [bad, good])
+        monkeypatch.setattr("deskocr_kit.operators.plan.find", lambda bad=bad: [bad, good])
         assert "place_images" in auto(golden_model), what
         said = capsys.readouterr().err
         assert f"passed over: {bad}" in said and f"plan: {good}" in said, (what, said)
         with pytest.raises(PlanError, match=r"bad/plan\.json"):
             auto(golden_model, bad)
-    monkeypatch.setattr("deskocr_kit.plan.find", lambda: [bad])
+    monkeypatch.setattr("deskocr_kit.operators.plan.find", lambda: [bad])
     assert auto(golden_model) == {}
     assert "defaults are used" in capsys.readouterr().err
 
@@ -201,7 +202,7 @@ def test_a_plan_that_is_named_but_absent(tmp_path, monkeypatch, capsys, golden_m
 
 def test_changed_code_is_another_plan(plan, tmp_path, monkeypatch, capsys, golden_model):
     path = plan.save(tmp_path / "plan.json")
-    monkeypatch.setattr("deskocr_kit.plan.code_digest", lambda: "0123456789ab")
+    monkeypatch.setattr("deskocr_kit.operators.plan.code_digest", lambda: "0123456789ab")
     assert auto(golden_model, path) == {}
     assert "substitutes: 0123456789ab here" in capsys.readouterr().err
 
@@ -213,7 +214,7 @@ def test_of_several_the_nearest_is_told(plan, tmp_path, monkeypatch, capsys, gol
     near = dataclasses.replace(plan, fingerprint={**plan.fingerprint, "torch": "2.6.0"}).save(
         tmp_path / "near.json"
     )
-    monkeypatch.setattr("deskocr_kit.plan.find", lambda: [far, near])
+    monkeypatch.setattr("deskocr_kit.operators.plan.find", lambda: [far, near])
     assert auto(golden_model) == {}
     said = capsys.readouterr().err
     assert "near.json does not fit" in said and "far.json" not in said
@@ -221,7 +222,7 @@ def test_of_several_the_nearest_is_told(plan, tmp_path, monkeypatch, capsys, gol
 
 
 def test_a_checkpoint_that_is_not_there_is_named_before_anything_is_proved(tmp_path):
-    from deskocr_kit.prove import config_of
+    from deskocr_kit.operators.prove.proof import config_of
 
     with pytest.raises(CheckpointError, match="nothing: no such folder.*model/README.md"):
         config_of(str(tmp_path / "nothing"))

@@ -9,24 +9,24 @@ import pytest
 import torch
 import torch.nn as nn
 
-from deskocr_kit import guest
-from deskocr_kit.adapt import adapt
-from deskocr_kit.census import census
-from deskocr_kit.compare import climb
-from deskocr_kit.compare.trace import keep, to
-from deskocr_kit.plan import Plan
-from deskocr_kit.port import Port, missing
-from deskocr_kit.prove import prove_module
+from deskocr_kit.compare.ladder import climb
+from deskocr_kit.compare.trace import keep, move_to
+from deskocr_kit.course import example_llava as guest
+from deskocr_kit.course.port_report import Port, missing
+from deskocr_kit.operator_census.any_module import census
+from deskocr_kit.operators.adapt.module import adapt
+from deskocr_kit.operators.plan import Plan
+from deskocr_kit.operators.prove.proof import prove_module
 
 
 @pytest.fixture(scope="module")
 def model():
-    return guest.build()
+    return guest.build_llava()
 
 
 @pytest.fixture(scope="module")
 def given():
-    return guest.inputs()
+    return guest.llava_inputs()
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,14 @@ def test_its_own_calls_are_proved(model, proof):
 
 
 def test_the_plan_is_for_these_weights_only(model, given, proof):
-    from deskocr_kit.prove.guest import describe
+    from deskocr_kit.operators.prove.module_probes import describe
 
     assert describe(model) == proof.plan.fingerprint["network"]
     assert describe(nn.Linear(2, 3)) != describe(nn.Linear(2, 4))
 
 
 def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
-    from deskocr_kit.substitutes import conv2d
+    from deskocr_kit.operators.substitutes import conv2d
 
     right = conv2d.patchify
     wrong = lambda x, weight, *more: right(x, weight * 1.01, *more)  # noqa: E731
@@ -134,7 +134,7 @@ def test_a_kept_cache_is_a_copy_and_moves():
     seen = keep({"cache": cache})["cache"]
     cache.keys.append(torch.zeros(2))
     assert len(seen.keys) == 1
-    moved = to(seen, "meta", torch.float16)
+    moved = move_to(seen, "meta", torch.float16)
     assert moved.keys[0].is_meta and moved.keys[0].dtype == torch.float16
     assert (moved.dtype, moved.device.type) == (torch.float16, "meta")
     assert seen.keys[0].device.type == "cpu", "the one that was kept stays where it was"

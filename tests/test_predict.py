@@ -10,13 +10,12 @@ import torch
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.original import census_original
-from deskocr_kit.predict import Chip, Phase, Prediction, Quantity, Work, find, names, times, work_of
-from deskocr_kit.predict.checked import cpu_check
-from deskocr_kit.predict.chips import table
-from deskocr_kit.predict.estimate import NAMED, _place
-from deskocr_kit.predict.picture import draw
-from deskocr_kit.predict.work import PLANS
+from deskocr_kit.prediction.checked import cpu_check
+from deskocr_kit.prediction.chips import Chip, Quantity, find, names, table
+from deskocr_kit.prediction.estimate import NAMED, Prediction, _place, times
+from deskocr_kit.prediction.original_loop import census_original
+from deskocr_kit.prediction.roofline import draw
+from deskocr_kit.prediction.work import PLANS, Phase, Work, work_of
 from model import DeepseekOCRForCausalLM
 from tests.nano import FOLDER
 

@@ -9,15 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit import substitutes
-from deskocr_kit.prove import DTYPES, folder_name, prove, runner
-from deskocr_kit.prove.choice import choose
-from deskocr_kit.prove.counting import counted
-from deskocr_kit.prove.probes import Sizes, probes
-from deskocr_kit.prove.runner import CANNOT, OVER, PASS, SILENT, WRONG, Row, budgets
-from deskocr_kit.substitutes import SLOTS, candidates, default
+from deskocr_kit.device.dtypes import DTYPES
+from deskocr_kit.nano_training.recipe import nano_config
+from deskocr_kit.opcount.counting import counted
+from deskocr_kit.operators import substitutes
+from deskocr_kit.operators.prove import runner
+from deskocr_kit.operators.prove.choice import choose
+from deskocr_kit.operators.prove.probes import Sizes, probes
+from deskocr_kit.operators.prove.proof import folder_name, prove
+from deskocr_kit.operators.prove.runner import CANNOT, OVER, PASS, SILENT, WRONG, Row, budgets
+from deskocr_kit.operators.substitutes.registry import SLOTS, candidates, default
 from model import DeepseekOCRConfig
-from model.nano.recipe import nano_config
 
 CPU = torch.device("cpu")
 NANO = probes(Sizes.of(nano_config()))

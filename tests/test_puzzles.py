@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit.check import Verdict
-from deskocr_kit.puzzles import NAMES, Open, attempt, blank, get, hint, solution
-from deskocr_kit.puzzles.judge import Wrong, compare
-from deskocr_kit.puzzles.picture import draw, text_map
-from deskocr_kit.puzzles.top_k_without_sync import loop
+from deskocr_kit.course.check import Verdict
+from deskocr_kit.course.puzzles.attempts import NAMES, attempt, blank, get, hint, solution
+from deskocr_kit.course.puzzles.judge import Wrong, compare
+from deskocr_kit.course.puzzles.puzzle import Open
+from deskocr_kit.course.puzzles.text_map import draw, text_map
+from deskocr_kit.course.puzzles.top_k_without_sync import loop
 
 
 def run_cell(text):
@@ -152,7 +153,7 @@ def test_header_and_text(name):
     assert 2 <= puzzle.lines <= 12 and puzzle.title and any("一" <= c <= "鿿" for c in puzzle.chinese)
     assert len(hint(name)) > 40 and max(map(len, puzzle.source.splitlines())) <= 96
     assert len(list(puzzle.cases())) >= 4
-    module = importlib.import_module(f"deskocr_kit.puzzles.{name}")
+    module = importlib.import_module(f"deskocr_kit.course.puzzles.{name}")
     assert inspect.getsource(puzzle.solution) in inspect.getsource(module)
 
 

@@ -10,13 +10,14 @@ import torch.nn as nn
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.commands.demo import sample_pages
-from deskocr_kit.quantise import modules, quantise, weight_bytes
+from deskocr_kit.quantise import modules
 from deskocr_kit.quantise import product as products
+from deskocr_kit.quantise.apply import quantise, weight_bytes
 from deskocr_kit.quantise.modules import Held, QuantLinear
 from deskocr_kit.quantise.pack import GROUP, pack
 from deskocr_kit.quantise.table import compare
-from deskocr_kit.reader import Reader
+from deskocr_kit.reading.reader import Reader
+from deskocr_kit.reading.sample_pages import sample_pages
 from model import DeepseekOCRForCausalLM, slots
 from model.decoder import MoE
 from model.safetensors_io import CheckpointError

@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from deskocr_kit.cli import app
-from deskocr_kit.metrics import cer
+from deskocr_kit.reading.text_distance import cer
 from tests.nano import bound
 
 ROOT = Path(__file__).parents[1]

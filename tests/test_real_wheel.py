@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deskocr_kit.doctor import versions
+from deskocr_kit.ascend import versions
 from tests.real_wheel import environment as real
 from tests.real_wheel.environment import INSIDE, ROOT, TORCH_NPU, Environment
 
@@ -96,11 +96,11 @@ def test_without_cann_the_device_layer_explains_and_goes_on(env, autoload):
     code = (
         "import json\n"
         "from deskocr_kit import device\n"
-        "try: device.pick('npu')\n"
+        "try: device.pick_device('npu')\n"
         "except device.DeviceError as error: text = str(error)\n"
-        "picked = str(device.pick('auto'))\n"
+        "picked = str(device.pick_device('auto'))\n"
         "from transformers import PreTrainedModel\n"
-        "print(json.dumps({'text': text, 'picked': picked, 'npus': device.count('npu')}))"
+        "print(json.dumps({'text': text, 'picked': picked, 'npus': device.device_count('npu')}))"
     )
     found = answer(env.run("-c", code, cann=False, **{AUTOLOAD: autoload}))
     assert found["picked"] == "cpu" and found["npus"] == 0

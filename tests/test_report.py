@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from deskocr_kit import report
-from deskocr_kit.bench.compare import load
+from deskocr_kit.benchmark import report
+from deskocr_kit.benchmark.compare import load_benchmark
 from tests.test_readme import ROOT
 
 STORED = [ROOT / "reports" / name for name in ("cpu-nano", "npu-sim-as-published-nano")]
@@ -28,7 +28,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module", params=STORED, ids=lambda path: path.name)
 def stored(request):
-    return load(request.param / "bench.json")
+    return load_benchmark(request.param / "bench.json")
 
 
 def test_html_loads_nothing_and_runs_nothing(stored, tmp_path):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deskocr_kit.peer import load_peer
-from deskocr_kit.peer import peer_inputs as translated
+from deskocr_kit.baselines.transformers_model import load_peer
+from deskocr_kit.baselines.transformers_model import peer_inputs as translated
 from model import loading
 from tests.golden import CASES, CHECKPOINT, INDEX, inputs, tensors
 

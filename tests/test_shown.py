@@ -7,12 +7,12 @@ import re
 import pytest
 from PIL import Image
 
-from deskocr_kit.check import Verdict, VerdictTable
+from deskocr_kit.course.check import Verdict, VerdictTable
+from deskocr_kit.course.page_pictures import Beside, Boxes, Picture
+from deskocr_kit.course.puzzles.attempts import get, solution
+from deskocr_kit.course.puzzles.puzzle import Open, Text
 from deskocr_kit.doctor.report import Report, Row
-from deskocr_kit.pages import Page
-from deskocr_kit.puzzles import Open, get, solution
-from deskocr_kit.puzzles.puzzle import Text
-from deskocr_kit.show import Beside, Boxes, Picture
+from deskocr_kit.reading.pages import Page
 from model.inference import Reading
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\nnext line"

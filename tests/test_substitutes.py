@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from deskocr_kit.substitutes import ANY, SLOTS, ByCase, candidates, case_of, choose
+from deskocr_kit.operators.substitutes.cases import ANY, ByCase, case_of
+from deskocr_kit.operators.substitutes.registry import SLOTS, candidate, candidates
 from model import slots
 from model.fast import moe as moe_file
 from model.slots import Slots
@@ -48,7 +49,7 @@ def test_every_slot_of_the_model_has_candidates():
     with pytest.raises(ValueError, match="no slot named 'conv3d'"):
         candidates("conv3d")
     with pytest.raises(ValueError, match="there are reference, unfold_einsum"):
-        choose("conv2d", "magic")
+        candidate("conv2d", "magic")
 
 
 # ---------------------------------------------------------------------- attention
@@ -68,7 +69,7 @@ def test_attention(name, dtype):
         if masked:
             mask[..., 0] = True  # a query that may look nowhere has no answer
         q, k, v = cast((q, k, v), dtype)
-        ours = choose("attention", name)(q, k, v, mask, causal)
+        ours = candidate("attention", name)(q, k, v, mask, causal)
         assert ours.dtype == dtype
         assert error(ours, slots.attention(*wide((q, k, v)), mask, causal)) < DTYPES[dtype]
 
@@ -83,7 +84,7 @@ def test_rel_pos_attention(name, dtype, monkeypatch):
         monkeypatch.setattr(rel_pos_attention, "CHUNK", chunk)
         qkv = torch.randn(2, s * s, 3, 2, 8).permute(2, 0, 3, 1, 4)  # not contiguous, as in the model
         args = cast((*qkv, torch.randn(s, s, 8), torch.randn(s, s, 8)), dtype)
-        ours = choose("rel_pos_attention", name)(*args)
+        ours = candidate("rel_pos_attention", name)(*args)
         assert ours.dtype == dtype
         assert error(ours, slots.rel_pos_attention(*wide(args))) < DTYPES[dtype]
 
@@ -98,7 +99,7 @@ def test_moe(name, dtype, tokens):
     ids = torch.stack([torch.randperm(experts - 2)[:top] for _ in range(tokens)])  # two experts get nothing
     args = (torch.randn(tokens, d), torch.randn(experts, 2 * i, d) / 4, torch.randn(experts, d, i) / 5)
     args, weights = cast(args, dtype), torch.rand(tokens, top)
-    ours = choose("moe", name)(*args, ids, weights)
+    ours = candidate("moe", name)(*args, ids, weights)
     assert ours.dtype == dtype
     assert error(ours, slots.moe(*cast(args, torch.float32), ids, weights)) < DTYPES[dtype]
 
@@ -135,7 +136,7 @@ def test_pointwise(slot, make, dtype):
     args = cast(make(), dtype)
     before = [a.clone() if torch.is_tensor(a) else a for a in args]
     for name in portable(slot):
-        ours = choose(slot, name)(*args)
+        ours = candidate(slot, name)(*args)
         assert ours.dtype == dtype
         assert error(ours, getattr(slots, slot)(*wide(args))) < DTYPES[dtype], name
         assert all(not torch.is_tensor(a) or torch.equal(a, b) for a, b in zip(args, before, strict=True))
@@ -145,7 +146,7 @@ def test_gelu_erf_is_not_the_tanh_form():
     x = torch.linspace(-4, 4, 400)
     tanh = torch.nn.functional.gelu(x, approximate="tanh")
     assert (
-        (choose("gelu", "gelu_erf")(x) - slots.gelu(x)).abs().max()
+        (candidate("gelu", "gelu_erf")(x) - slots.gelu(x)).abs().max()
         < 1e-6
         < (tanh - slots.gelu(x)).abs().max()
     )
@@ -171,7 +172,7 @@ def test_tables_are_made_once_and_made_anew_when_they_change(slot, name, table, 
 
     counted.__name__ = slot
     monkeypatch.setattr(position_tables, slot, counted)
-    once = choose(slot, name)
+    once = candidate(slot, name)
     parameter = torch.nn.Parameter(torch.randn(table), requires_grad=False)
     for _ in range(3):
         for side in sides:
@@ -188,7 +189,7 @@ def test_tables_are_made_once_and_made_anew_when_they_change(slot, name, table, 
 
 def test_a_table_that_learns_is_never_kept():
     table = torch.nn.Parameter(torch.randn(15, 4))
-    once = choose("relative_table", "relative_once")
+    once = candidate("relative_table", "relative_once")
     once(table, 5).sum().backward()
     assert table.grad is not None and once(table, 5).requires_grad
 
@@ -207,7 +208,7 @@ def test_ngram_guard_is_model_ngrams(name):
         ids = torch.tensor([[draw.randrange(draw.choice([2, 4])) for _ in range(n)] for _ in range(b)])
         size, window = draw.choice([0, 1, 2, 3, 5]), draw.choice([None, None, 1, 4, 17, 100])
         whitelist = draw.choice([(), (1,), (0, 11, 40)])
-        got = choose("ngram_guard", name)(ids, vocab, size, window, whitelist)
+        got = candidate("ngram_guard", name)(ids, vocab, size, window, whitelist)
         for row, tokens in zip(got, ids.tolist(), strict=True):
             assert set(row.nonzero()[:, 0].tolist()) == banned_tokens(tokens, size, window, whitelist)
 
@@ -259,8 +260,8 @@ def test_the_golden_model_with_every_portable_substitute(golden_model):
         try:
             for slot in vars(Slots()):
                 for name in portable(slot):
-                    golden_model.use_plan({slot: choose(slot, name)})
+                    golden_model.use_plan({slot: candidate(slot, name)})
                     assert (call() - expected).abs().max() < 2e-4, (slot, name)  # logits of size 5
-                    golden_model.use_plan({slot: choose(slot, "reference")})
+                    golden_model.use_plan({slot: candidate(slot, "reference")})
         finally:
             golden_model.use_plan(vars(Slots()))

@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit.substitutes import Mismatch, candidates
-from deskocr_kit.substitutes.conv2d import output_size
+from deskocr_kit.operators.substitutes.conv2d import output_size
+from deskocr_kit.operators.substitutes.mismatch import Mismatch
+from deskocr_kit.operators.substitutes.registry import candidates
 
 NAMES = [name for name in candidates("conv2d") if name != "reference"]
 # kernel, stride, padding, c_in, c_out of the model's layers (channels made small)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deskocr_kit.substitutes import candidates
+from deskocr_kit.operators.substitutes.registry import candidates
 from tests.hard import gradients, hold_to_the_rule, outcome, portable
 
 NAMES = portable("conv2d")
@@ -171,7 +171,7 @@ def test_an_infinite_weight_is_torchs_product_at_the_border():
 
 
 def test_one_kind_of_call_however_it_is_written():
-    from deskocr_kit.substitutes import case_of
+    from deskocr_kit.operators.substitutes.cases import case_of
 
     kinds = {case_of("conv2d", (X, W, B, s, p)) for s, p in ((2, 1), ((2,), [1, 1]), ([2, 2], (1,)))}
     assert kinds == {"kernel 3x3 stride 2 padding 1"}

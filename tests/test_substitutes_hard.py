@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deskocr_kit.substitutes import candidates
+from deskocr_kit.operators.substitutes.registry import candidates
 from tests.hard import gradients, hold_to_the_rule, outcome, portable
 
 torch.manual_seed(0)

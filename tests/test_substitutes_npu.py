@@ -11,8 +11,14 @@ import warnings
 import pytest
 import torch
 
-from deskocr_kit.substitutes import candidates, npu
-from deskocr_kit.substitutes.self_check import NeedsTorchNpu, SelfCheckError, SelfCheckWarning, kind_of
+from deskocr_kit.operators.substitutes import npu
+from deskocr_kit.operators.substitutes.registry import candidates
+from deskocr_kit.operators.substitutes.self_check import (
+    NeedsTorchNpu,
+    SelfCheckError,
+    SelfCheckWarning,
+    kind_of,
+)
 from model import slots
 from tests import npu_double
 

@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from deskocr_kit.substitutes import candidates
-from deskocr_kit.substitutes.masked_scatter import out_of_place
+from deskocr_kit.operators.substitutes.masked_scatter import out_of_place
+from deskocr_kit.operators.substitutes.registry import candidates
 
 PLACE = candidates("place_images")
 SCATTER = {name: f for name, f in candidates("masked_scatter_").items() if name != "reference"}
@@ -150,7 +150,7 @@ def test_errors_are_torchs_with_better_words(name):
 
 def test_a_missing_row_cannot_pass_where_nobody_may_wait(monkeypatch):
     """With the mask on a device the count is unknown: what is missing becomes NaN."""
-    from deskocr_kit.substitutes import masked_scatter
+    from deskocr_kit.operators.substitutes import masked_scatter
 
     mask, rows = torch.tensor([True, False, True, True]), torch.arange(1.0, 5.0).view(2, 2)
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deskocr_kit.substitutes import Mismatch, candidates
-from deskocr_kit.substitutes.masked_scatter import out_of_place
+from deskocr_kit.operators.substitutes.masked_scatter import out_of_place
+from deskocr_kit.operators.substitutes.mismatch import Mismatch
+from deskocr_kit.operators.substitutes.registry import candidates
 from tests.hard import gradients, hold_to_the_rule, outcome, portable
 
 torch.manual_seed(0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit.substitutes import candidates
+from deskocr_kit.operators.substitutes.registry import candidates
 
 pytestmark = pytest.mark.slow
 CONV = candidates("conv2d")

@@ -9,19 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .ocr import (
-    Device,
-    Dtype,
-    Mode,
-    Model,
-    Plan,
-    Prompt,
-    Tokens,
-    check_folder,
-    check_names,
-    files_of,
-    note,
-)
+from .ocr import Device, Dtype, Mode, Model, Plan, Prompt, Tokens, check_folder, check_names, files_of, note
 
 
 def batch(
@@ -42,10 +30,10 @@ def batch(
 
     Exit status: 0 all read, 1 some could not be, 2 bad call, 130 interrupted.
     """
-    from deskocr_kit.batch import read_batch
-    from deskocr_kit.pages import count_pages
-    from deskocr_kit.progress import bar
-    from deskocr_kit.reader import Reader
+    from ..display.progress import bar
+    from ..reading.batch import read_batch
+    from ..reading.pages import count_pages
+    from ..reading.reader import Reader
 
     check_names(prompt, target, mode)
     check_folder(out)

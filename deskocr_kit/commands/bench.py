@@ -1,4 +1,4 @@
-"""`deskocr bench`: the command. The work is in `deskocr_kit/bench/`, in a child process."""
+"""`deskocr bench`: the command. The work is in `deskocr_kit/benchmark/`, in a child process."""
 
 from __future__ import annotations
 
@@ -37,15 +37,14 @@ def bench(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: reports/DEVICE-MODEL.")] = None,
 ) -> None:
     """Measure reading: time by phase, launches, memory, accuracy. Ctrl-C keeps what is done."""
-    from deskocr_kit import report
-    from deskocr_kit.bench import Spec, run
-    from deskocr_kit.bench.child import INTERRUPTED, BenchFailed
-    from deskocr_kit.bench.compare import load
-    from deskocr_kit.bench.spec import FILE, PARTIAL, folder_for
+    from ..benchmark import report
+    from ..benchmark.child import INTERRUPTED, BenchFailed, bench
+    from ..benchmark.compare import load_benchmark
+    from ..benchmark.spec import FILE, PARTIAL, BenchSpec, folder_for
 
     compare = compare or []
-    earlier = [(name, load(name)) for name in compare if name not in (UNLIMITED, ORIGINAL)]
-    spec = Spec(
+    earlier = [(name, load_benchmark(name)) for name in compare if name not in (UNLIMITED, ORIGINAL)]
+    spec = BenchSpec(
         model=model,
         device=device,
         dtype=dtype,
@@ -66,7 +65,7 @@ def bench(
     if (out / FILE).exists():
         print(f"{out / FILE} will be replaced at the end; --out DIR keeps it", file=sys.stderr)
     try:
-        result = run(spec, out)
+        result = bench(spec, out)
     except KeyboardInterrupt:
         print(f"kept: {out / PARTIAL}; `deskocr report` takes it too", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -82,8 +81,8 @@ def bench(
 
 def label(device: str) -> str:
     """What a report's folder is called after: the simulated NPU by its profile, a real device by its kind."""
-    from deskocr_kit import device as kit
+    from ..device import describe_device, pick_device
 
-    where = kit.pick(device, quiet=True)
-    told = kit.describe(where)
+    where = pick_device(device, quiet=True)
+    told = describe_device(where)
     return f"npu-sim-{told['profile']}" if told["simulated"] else where.type

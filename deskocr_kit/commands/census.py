@@ -34,18 +34,17 @@ def census(
     if model == "official" and page is not None:
         raise typer.BadParameter("--page needs weights: --model nano, for example")
 
-    from deskocr_kit.census import census_ocr
-    from deskocr_kit.reader import DTYPES, Reader
+    from model.images import load_image
+
+    from ..device.dtypes import find_dtype
+    from ..operator_census.ocr_model import census_ocr
+    from ..reading.reader import Reader
 
     if model == "official":
-        import torch
-
-        if dtype not in DTYPES:
-            raise typer.BadParameter(f"--dtype {dtype}: a dry run has fp32, fp16 or bf16")
-        found = census_ocr(None, mode, (across, down), getattr(torch, DTYPES[dtype]), torch_npu=torch_npu)
+        found = census_ocr(None, mode, (across, down), find_dtype(dtype), torch_npu=torch_npu)
     else:
         reader = Reader.load(model, device, dtype)
-        inputs = page_of(reader, page, mode) if page is not None else None
+        inputs = reader.inputs(load_image(page), mode=mode) if page is not None else None
         found = census_ocr(reader.model, mode, (across, down), torch_npu=torch_npu, inputs=inputs)
     print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else repr(found))
     if lines and not as_json:
@@ -67,18 +66,3 @@ def two_numbers(grid: str) -> tuple[int, int]:
     if across < 1 or down < 1:
         raise typer.BadParameter(f"--grid {grid}: at least one tile each way")
     return across, down
-
-
-def page_of(reader, page: Path, mode: str) -> dict:
-    """A picture as the inputs of `generate`."""
-    from model.processing import build_inputs, load_image, resolve_prompt
-
-    config = reader.model.config
-    return build_inputs(
-        reader.tokenizer,
-        resolve_prompt("free", None),
-        load_image(page),
-        mode,
-        image_token_id=config.image_token_id,
-        bos_token_id=config.bos_token_id,
-    )

@@ -10,21 +10,6 @@ import typer
 from .ocr import Device, Dtype, Model, check_folder, note
 
 
-def sample_pages(folder: str | Path = "") -> list[tuple[Path, str]]:
-    """(picture, true text) of each NAME.png beside a NAME.txt in `folder`; of nano's own pages for "".
-
-    Raises FileNotFoundError where there is no such pair.
-    """
-    from deskocr_kit.checkpoints import named
-
-    place = Path(folder) if folder else named()["nano"] / "pages"
-    texts = {path: path.with_suffix(".txt") for path in sorted(place.glob("*.png"))}
-    pairs = [(path, text.read_text(encoding="utf-8")) for path, text in texts.items() if text.is_file()]
-    if not pairs:
-        raise FileNotFoundError(f"{place}: no NAME.png with its true text in NAME.txt beside it")
-    return pairs
-
-
 def demo(
     model: Model = "nano",
     device: Device = "auto",
@@ -38,12 +23,14 @@ def demo(
     from rich.table import Table
     from rich.text import Text
 
-    from deskocr_kit.metrics import cer, edits
-    from deskocr_kit.pages import iter_pages
-    from deskocr_kit.progress import bar
-    from deskocr_kit.reader import Reader
-    from deskocr_kit.records import page_record
     from model.results import write_results
+
+    from ..display.progress import bar
+    from ..reading.page_record import page_record
+    from ..reading.pages import iter_pages
+    from ..reading.reader import Reader
+    from ..reading.sample_pages import sample_pages
+    from ..reading.text_distance import cer, edits
 
     check_folder(out)
     reader = Reader.load(model, device, dtype)

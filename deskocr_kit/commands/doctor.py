@@ -30,6 +30,6 @@ def doctor(
     patience: Annotated[float, typer.Option("--patience", help="Multiplies every time limit.")] = 1.0,
 ) -> None:
     """Say what is wrong with this machine and what mends it. Exit status: 0 usable, 1 not, 2 bad call."""
-    from deskocr_kit.doctor.main import run
+    from ..doctor.main import run
 
     raise typer.Exit(run(as_json, source, bundle, model, quick, patience))

@@ -1,4 +1,4 @@
-"""`deskocr explain`: the command. The table and the search are in `deskocr_kit/errors.py`."""
+"""`deskocr explain`: the command. The table and the search are in `deskocr_kit/ascend/errors.py`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explain(
     most: Annotated[int, typer.Option("--most", min=1, help="Show at most this many.")] = 5,
 ) -> None:
     """What an Ascend error means and what to do. Exit status: 0 known, 1 not known, 2 nothing to explain."""
-    from deskocr_kit import errors
+    from ..ascend import errors
 
     try:
         text = _text(words or [])

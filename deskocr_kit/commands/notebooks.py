@@ -36,8 +36,8 @@ def run(
 
     With --out the stored notebooks stay as they are; an executed copy and an HTML page of each are written.
     """
-    from deskocr_kit.notebooks import execute, find
-    from deskocr_kit.progress import bar
+    from ..course.notebooks import execute, find
+    from ..display.progress import bar
 
     if out is None and (device or checkpoint or pages or parameter):
         raise ValueError(
@@ -74,7 +74,7 @@ def _copy(path: Path, out: Path, parameters: dict[str, str], offered: dict[str, 
     """Run a copy; what went wrong in a cell, "" if nothing did. `offered`: for notebooks that have it."""
     from papermill.exceptions import PapermillExecutionError
 
-    from deskocr_kit.notebooks import execute_copy, parameters_of
+    from ..course.notebooks import execute_copy, parameters_of
 
     known = parameters_of(path)
     also = {name: value for name, value in offered.items() if value and name in known}
@@ -88,8 +88,8 @@ def _copy(path: Path, out: Path, parameters: dict[str, str], offered: dict[str, 
 @app.command()
 def solutions(paths: Paths = None) -> None:
     """Write notebooks/solutions/: every exercise filled in, executed."""
-    from deskocr_kit.notebooks import execute, find
-    from deskocr_kit.puzzles.notebook import write
+    from ..course.notebooks import execute, find
+    from ..course.puzzles.notebook import write
 
     for path in find(paths):
         written = write(path)

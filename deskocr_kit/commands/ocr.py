@@ -43,16 +43,17 @@ def ocr(
     weights: Annotated[str, typer.Option(help="plain, int8, int4: see deskocr quantise.")] = "plain",
 ) -> None:
     """Read pages. Exit status: 0 all read, 1 some could not be, 2 bad call."""
-    from deskocr_kit.records import output_folder, page_record
+    from ..reading.page_record import output_folder, page_record
 
     if as_json and stream:
         raise typer.BadParameter("--json and --stream exclude each other")
     if weights not in (kinds := {"plain": 0, "int8": 8, "int4": 4}):
         raise typer.BadParameter(f"--weights {weights}: {', '.join(kinds)}")
-    from deskocr_kit.pages import iter_pages
-    from deskocr_kit.progress import bar
-    from deskocr_kit.reader import Reader
     from model.results import write_results
+
+    from ..display.progress import bar
+    from ..reading.pages import iter_pages
+    from ..reading.reader import Reader
 
     files = files_of(pages)
     check_names(prompt, target, mode)
@@ -60,7 +61,7 @@ def ocr(
     reader = Reader.load(model, device, dtype, plan)
     dtype_name = str(reader.model.dtype).removeprefix("torch.")
     if kinds[weights]:
-        from deskocr_kit.quantise import quantise
+        from ..quantise.apply import quantise
 
         quantise(reader.model, kinds[weights])
         dtype_name += f", {weights} weights"
@@ -97,7 +98,7 @@ def ocr(
 
 def files_of(pages: list[Path]) -> list[Path]:
     """The files to read. Raises ValueError if folders were given and none holds a page."""
-    from deskocr_kit.pages import expand_inputs
+    from ..reading.pages import expand_inputs
 
     if not (files := expand_inputs(pages)):
         raise ValueError(

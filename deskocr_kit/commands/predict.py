@@ -32,15 +32,15 @@ def predict(
     from .census import two_numbers
 
     across, down = two_numbers(grid)
-    from deskocr_kit.checkpoints import find_checkpoint
-    from deskocr_kit.predict import find, measured_cpu
-    from deskocr_kit.predict import predict as make
-    from deskocr_kit.reader import DTYPES
     from model import DeepseekOCRConfig
     from model.tiling import get_mode
 
-    if dtype not in DTYPES:
-        raise typer.BadParameter(f"--dtype {dtype}: fp32, fp16 or bf16")
+    from ..device.dtypes import find_dtype
+    from ..prediction.chips import find, measured_cpu
+    from ..prediction.estimate import predict as make
+    from ..reading.checkpoints import find_checkpoint
+
+    find_dtype(dtype)
     mode = get_mode(mode).name
     config, subject = None, "official size"
     if model != "official":
@@ -56,7 +56,5 @@ def predict(
     made = make(found, config, mode, (across, down), tokens, dtype, subject)
     print(json.dumps(made.to_json(), indent=1, ensure_ascii=False) if as_json else repr(made))
     if out is not None:
-        from deskocr_kit.predict.picture import draw
-
-        draw(made).savefig(out, dpi=120)
+        made.draw().savefig(out, dpi=120)
         typer.echo(f"wrote {out}", err=True)

@@ -1,4 +1,4 @@
-"""`deskocr prove`: the command. The work is in `deskocr_kit/prove/`."""
+"""`deskocr prove`: the command. The work is in `deskocr_kit/operators/prove/`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def prove(
     repeats: Annotated[int, typer.Option(min=1, help="Timed samples per candidate.")] = 7,
 ) -> None:
     """Prove every substitute on this device, write plan.json. Exit status: 1 if one that runs is wrong."""
-    from deskocr_kit.prove import folder_name
-    from deskocr_kit.prove import prove as run
+    from ..operators.prove.proof import folder_name
+    from ..operators.prove.proof import prove as run
 
     def tell(text: str) -> None:
         end = "\r\033[K" if sys.stderr.isatty() else "\n"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .demo import sample_pages
+from ..reading.sample_pages import sample_pages
 from .ocr import Device, Dtype, Model, Tokens, note
 
 
@@ -25,8 +25,8 @@ def quantise(
     same token: share of places in the text read with plain weights where the most likely next token is the
     same. ms/token: decoding only, a fixed number of tokens, smallest of three; processor time on a CPU.
     """
-    from deskocr_kit.quantise.table import compare
-    from deskocr_kit.reader import Reader
+    from ..quantise.table import compare
+    from ..reading.reader import Reader
 
     if not (words := bits.split(",")) or not set(words) <= {"8", "4"}:
         raise typer.BadParameter(f"--bits {bits}: 8, 4 or 8,4")

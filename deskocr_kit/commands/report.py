@@ -17,11 +17,11 @@ def report(
     ] = None,
 ) -> None:
     """Write report.md and a self-contained report.html with figures."""
-    from deskocr_kit import report
-    from deskocr_kit.bench.compare import load
+    from ..benchmark import report
+    from ..benchmark.compare import load_benchmark
 
-    result = load(file)
+    result = load_benchmark(file)
     names = compare or []
-    earlier = [(name, load(name)) for name in names if name != "original"]
+    earlier = [(name, load_benchmark(name)) for name in names if name != "original"]
     for path in report.save(result, out or file.parent, earlier, "original" in names):
         print(f"wrote {path}", file=sys.stderr)

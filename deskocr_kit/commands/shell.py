@@ -6,13 +6,13 @@ import cmd
 import shlex
 from pathlib import Path
 
-from .demo import sample_pages
+from ..reading.sample_pages import sample_pages
 from .ocr import Device, Dtype, Model, Plan
 
 
 def shell(model: Model = None, device: Device = "auto", dtype: Dtype = "auto", plan: Plan = None) -> None:
     """Read pages one after the other: test, all, a path, mode, prompt, help, quit."""
-    from deskocr_kit.reader import Reader
+    from ..reading.reader import Reader
 
     Shell(Reader.load(model, device, dtype, plan)).cmdloop()
 
@@ -87,14 +87,14 @@ class Shell(cmd.Cmd):
         self.read(path)
 
     def sample(self, path, truth):
-        from deskocr_kit.metrics import cer
+        from ..reading.text_distance import cer
 
         if (text := self.read(path)) is not None:
             self.say(f"truth:\n{truth.strip()}\nCER {cer(text, truth):.3f}")
 
     def read(self, path) -> str | None:
         """Stream the text of each page of a file; the last page's text, or None after an error."""
-        from deskocr_kit.pages import iter_pages
+        from ..reading.pages import iter_pages
 
         text = None
         try:
@@ -108,7 +108,7 @@ class Shell(cmd.Cmd):
         except KeyboardInterrupt:
             self.say("\n(stopped)")
         except Exception as error:  # one bad page must not end the session
-            from deskocr_kit.cli import message
+            from ..device.messages import message
 
             self.say(message(error))
         return text

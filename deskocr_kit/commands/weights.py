@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
-from deskocr_kit.checkpoints import VARIABLE, find_checkpoint
-from deskocr_kit.doctor.report import Row
+from ..doctor.report import Row
+from ..reading.checkpoints import VARIABLE, find_checkpoint
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The folders of weights.")
 
@@ -179,7 +179,7 @@ def sentence(rows: list[Row], facts: dict) -> str:
 def sha256(path: Path) -> str:
     """Read in pieces: the file is larger than many memories."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
-    from deskocr_kit.progress import bar
+    from ..display.progress import bar
 
     with path.open("rb", buffering=0) as file, bar(path.stat().st_size, "B") as progress:
         while size := file.readinto(buffer):

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from model.decoder import KVCache
+from model.generation import decode, prefill
+from model.modeling_deepseekocr import padding
+
 from .metrics import Closeness, closeness
 from .show import html_table, text_table
 
@@ -52,10 +56,6 @@ class CacheTable(list):
 @torch.no_grad()
 def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
     """Prefill with the inputs of forward, then decode `new_ids` one by one; returns the KV cache."""
-    from model.decoder import KVCache
-    from model.generation import decode, prefill
-    from model.modeling_deepseekocr import padding
-
     names = ("input_ids", "images", "images_seq_mask", "images_spatial_crop")
     embeds = model.embed(**{name: inputs.get(name) for name in names})
     b, n, _ = embeds.shape

@@ -15,9 +15,11 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..census.recorder import SILENT, call_site
+from ..device.dtypes import dtype_name
+from ..opcount.recorder import SILENT, call_site
 from .metrics import tensors
 from .show import html_table, text_table
+from .trace import blocks_of, where
 
 LIMIT = 65504.0  # torch.finfo(torch.float16).max
 NEAR = 0.1  # of the limit: less than 3.3 bits left, one outlier page away
@@ -134,7 +136,7 @@ class _Peaks(TorchDispatchMode):
     def _note(self, name: str, t: Tensor) -> None:
         key = (self.path[-1], name, call_site())
         peak = self.found.setdefault(key, Peak(*key, 0.0))
-        peak.dtypes.add(str(t.dtype).removeprefix("torch."))
+        peak.dtypes.add(dtype_name(t.dtype))
         peak.largest = max(peak.largest, largest(t))
 
 
@@ -158,8 +160,6 @@ def headroom(
 
     model: in fp32 (in fp16 an overflow shows as inf). blocks: the layers of the table, else trace.blocks_of.
     """
-    from .trace import blocks_of, where
-
     names = blocks or blocks_of(model)
     peaks, layers, hooks = _Peaks(), {}, []
 
@@ -184,7 +184,7 @@ def headroom(
     finally:
         for hook in hooks:
             hook.remove()
-    dtype = str(where(model, model)[1]).removeprefix("torch.")
+    dtype = dtype_name(where(model, model)[1])
     return Headroom(layers, list(peaks.found.values()), dtype, about)
 
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.nn as nn
 
+from .ladder_figure import draw
 from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
 from .metrics import BUDGET, CUMULATIVE, Closeness, closeness, tensors, worst
-from .trace import Call, blocks_of, keep, slots_of, to, traced, where
+from .show import ladder_html, ladder_text
+from .trace import Call, blocks_of, keep, move_to, slots_of, traced, where
 from .weights import WeightFault, compare_weights
 
 FACTOR = 2.0  # the device may be twice as far from fp32 as the same dtype on the CPU: another order of sums
@@ -59,19 +61,13 @@ class Ladder:
         return self.first is None
 
     def __repr__(self) -> str:
-        from .show import ladder_text
-
         return ladder_text(self)
 
     def _repr_html_(self) -> str:
-        from .show import ladder_html
-
         return ladder_html(self)
 
     def chart(self):
         """A matplotlib Figure: the error of every rung, three ways. See picture.py."""
-        from .picture import draw
-
         return draw(self)
 
 
@@ -165,7 +161,7 @@ class _Judge:
 
 def attempt(function: Callable, call: Call, device, dtype, budget: float) -> Closeness:
     """How close `function` comes on the recorded inputs of a call."""
-    args, kwargs = keep(to(call.args, device, dtype)), keep(to(call.kwargs, device, dtype))
+    args, kwargs = keep(move_to(call.args, device, dtype)), keep(move_to(call.kwargs, device, dtype))
     try:
         output = function(*args, **kwargs)
     except Exception as error:

@@ -11,11 +11,14 @@ import torch
 import torch.nn as nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from model.health import finite
+
+from ..device.dtypes import dtype_name
 from .hypotheses import guess
 from .metrics import BUDGET, Closeness, place, tensors, worst
 from .operators import OperatorFault, first_operator, raising
 from .router import compare_decisions, decisions, routers
-from .trace import Call, keep, to, traced, where
+from .trace import Call, keep, move_to, traced, where
 from .weights import WeightFault
 
 
@@ -49,8 +52,8 @@ def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) 
     dtype = dtype or own
     output, problem = _run(function, call, device, dtype)
     close = Closeness(problem=problem) if problem else worst(output, call.output, rtol=budget)
-    args, kwargs = to(call.args, "cpu", torch.float32), to(call.kwargs, "cpu", torch.float32)
-    words = "" if problem else guess(call.slot, args, kwargs, to(output, "cpu", torch.float32), budget)
+    args, kwargs = move_to(call.args, "cpu", torch.float32), move_to(call.kwargs, "cpu", torch.float32)
+    words = "" if problem else guess(call.slot, args, kwargs, move_to(output, "cpu", torch.float32), budget)
     if not words and call.slot == "conv2d":
         words = _wrong_convolution(function, args, kwargs, close.problem)
     if not words and not close.finite:
@@ -151,7 +154,7 @@ def narrowed(function, original, call: Call, device) -> str:
     for each, where_ in ((original, "cpu"), (function, device)):
         found: list[str] = []
         narrow.append(found)
-        args, kwargs = (keep(to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
+        args, kwargs = (keep(move_to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
         with _Narrow(found), contextlib.suppress(Exception):
             each(*args, **kwargs)
     theirs, ours = narrow
@@ -175,7 +178,7 @@ class _Narrow(TorchDispatchMode):
 
 
 def _raises(function, call: Call, device, dtype) -> OperatorFault | None:
-    args, kwargs = (keep(to(given, device, dtype)) for given in (call.args, call.kwargs))
+    args, kwargs = (keep(move_to(given, device, dtype)) for given in (call.args, call.kwargs))
     return raising(functools.partial(function, *args, **kwargs))
 
 
@@ -231,7 +234,7 @@ def overflow(call: Call, dtype: torch.dtype) -> str:
     """NaN or Inf, with how far the reference goes at this place."""
     reach = max((float(t.abs().max()) for t in tensors(call.output) if t.numel()), default=0.0)
     limit = torch.finfo(dtype).max
-    kind = str(dtype).removeprefix("torch.")
+    kind = dtype_name(dtype)
     if reach > limit:
         return f"overflow: the reference reaches {reach:.3g}, {kind} ends at {limit:.6g}: keep this in fp32"
     return f"NaN or Inf, though the reference reaches only {reach:.3g}: overflow of {kind} inside"
@@ -242,7 +245,7 @@ def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
     runs = []
     for function, where_ in ((theirs, "cpu"), (ours, device)):
         # Moved before the walk: the copies to a device are no operators of the function.
-        args, kwargs = (keep(to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
+        args, kwargs = (keep(move_to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
         runs.append(functools.partial(function, *args, **kwargs))
     return first_operator(*runs, BUDGET[torch.float32])
 
@@ -283,8 +286,6 @@ def _wrong_convolution(function, args: tuple, kwargs: dict, problem: str) -> str
 
 def _first_overflow(judge, call: Call) -> str:
     """The operator of the candidate's own run of this module whose result is the first NaN or Inf."""
-    from model.health import finite
-
     found: list[str] = []
 
     class Watch(TorchDispatchMode):
@@ -309,7 +310,7 @@ def _token(close: Closeness, call: Call) -> str:
 
 def _run(function, call: Call, device, dtype) -> tuple[object, str]:
     """(output, "") of a function on a call's inputs, or (None, what it raised)."""
-    args, kwargs = keep(to(call.args, device, dtype)), keep(to(call.kwargs, device, dtype))
+    args, kwargs = keep(move_to(call.args, device, dtype)), keep(move_to(call.kwargs, device, dtype))
     try:
         return function(*args, **kwargs), ""
     except Exception as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..census.recorder import SILENT, _options, call_site, passed_over
+from ..opcount.recorder import SILENT, _options, call_site, passed_over
 from .metrics import place, worst
 from .trace import keep
 

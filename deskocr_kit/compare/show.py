@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ..table import GREEN, RED, head_row
+from ..display.table import GREEN, RED, head_row
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int = 2) -> str:

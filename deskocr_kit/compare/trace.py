@@ -51,14 +51,14 @@ def _changes(value) -> bool:
     return hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (type, nn.Module))
 
 
-def to(value, device, dtype: torch.dtype | None):
+def move_to(value, device, dtype: torch.dtype | None):
     """All tensors of a value on `device`, the floating ones in `dtype`."""
     if isinstance(value, Tensor):
         return value.to(device, dtype if dtype is not None and value.is_floating_point() else value.dtype)
     if type(value) in (tuple, list):
-        return type(value)(to(v, device, dtype) for v in value)
+        return type(value)(move_to(v, device, dtype) for v in value)
     if type(value) is dict:
-        return {k: to(v, device, dtype) for k, v in value.items()}
+        return {k: move_to(v, device, dtype) for k, v in value.items()}
     if not _changes(value):
         return value
     moved = copy.copy(value)  # a cache: its tensors, and what it remembers of where they are
@@ -67,7 +67,7 @@ def to(value, device, dtype: torch.dtype | None):
             held = torch.device(device)
         elif isinstance(held, torch.dtype) and held.is_floating_point:
             held = dtype or held
-        object.__setattr__(moved, name, to(held, device, dtype))
+        object.__setattr__(moved, name, move_to(held, device, dtype))
     return moved
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from deskocr_kit.doctor.main import run
+from .main import run
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m deskocr_kit.doctor", description=__doc__)

@@ -16,9 +16,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from deskocr_kit.doctor.capture import FILES, Capture, parse_env, parse_pip
-from deskocr_kit.doctor.facts import PRIVATE_NAME, VARIABLES
-from deskocr_kit.doctor.report import Report
+from .capture import FILES, Capture, parse_env, parse_pip
+from .facts import PRIVATE_NAME, VARIABLES
+from .report import Report
 
 PROXIES = re.compile(r"^(https?|all|no)_proxy$", re.I)
 SCRUBS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deskocr_kit.doctor.capture import ASCEND, Capture
-from deskocr_kit.doctor.probes import Probe
+from .capture import ASCEND, Capture
+from .probes import Probe
 
 
 @dataclass

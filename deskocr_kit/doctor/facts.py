@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from deskocr_kit.doctor import npu_smi, versions
-from deskocr_kit.doctor.capture import Capture, parse_env, parse_pip
+from ..ascend import versions
+from . import npu_smi
+from .capture import Capture, parse_env, parse_pip
 
 # Variables that change what happens on an NPU; the rest of the environment is nobody's business.
 VARIABLES = re.compile(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from . import bundle as bundles
+from .examination import examine, examine_files
+
 
 def run(
     as_json: bool = False,
@@ -15,9 +18,6 @@ def run(
     patience: float = 1.0,
 ) -> int:
     """Print the report and return the exit status: 0 usable, 1 not usable, 2 nothing to diagnose."""
-    from deskocr_kit.doctor import bundle as bundles
-    from deskocr_kit.doctor import examine, examine_files
-
     try:
         report = examine_files(source) if source is not None else examine(model, quick, patience)
     except (OSError, ValueError) as error:

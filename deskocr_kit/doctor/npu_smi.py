@@ -8,84 +8,15 @@ is missing stays None. One `Chip` is one compute die: a 910C (A3) card has two, 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
 
-ABSENT = {"", "-", "NA", "N/A", "--"}
+from . import npu_smi_pages
+from .npu_smi_records import ABSENT, Chip, NpuSmi, Process, to_float, to_int, to_word
+
 BUS_ID = re.compile(r"^[0-9a-fx]{4,8}:[0-9a-fx]{2}:[0-9a-fx]{2}\.[0-9a-fx]$", re.I)
 VALUE = re.compile(r"(?P<used>[\w.-]+)\s*/\s*(?P<total>[\w.-]+)|(?P<one>[^\s/]+)")
 # What the columns mean when a pasted table has lost its header (the order since driver 22).
 CARD_COLUMNS = [("power", 1), ("temp", 13), ("hugepages-usage", 31)]
 CHIP_COLUMNS = [("aicore", 1), ("memory-usage", 13), ("hbm-usage", 31)]
-
-
-@dataclass
-class Process:
-    pid: int
-    name: str | None  # containers hide the names of processes outside them
-    memory_mib: int | None
-
-
-@dataclass
-class Chip:
-    """One compute die. Memory in MiB (npu-smi calls 2**20 bytes "MB"), power in W, temperature in C."""
-
-    id: int | None
-    chip: int = 0
-    name: str | None = None
-    health: str | None = None
-    phy_id: int | None = None
-    logic_id: int | None = None
-    bus_id: str | None = None
-    power_w: float | None = None
-    temp_c: float | None = None
-    aicore_percent: float | None = None
-    hbm_used_mib: int | None = None
-    hbm_total_mib: int | None = None
-    memory_used_mib: int | None = None  # DDR of the card: the only memory of a 310, beside HBM on a first 910
-    memory_total_mib: int | None = None
-    processes: list[Process] = field(default_factory=list)
-
-    @property
-    def free_mib(self) -> int | None:
-        """Free device memory: of the HBM where there is one, else of the DDR."""
-        if self.hbm_total_mib:
-            return None if self.hbm_used_mib is None else self.hbm_total_mib - self.hbm_used_mib
-        if self.memory_total_mib and self.memory_used_mib is not None:
-            return self.memory_total_mib - self.memory_used_mib
-        return None
-
-    def as_dict(self) -> dict:
-        out = asdict(self)
-        out["hbm_free_mib"] = self.free_mib if self.hbm_total_mib else None
-        out["free_mib"] = self.free_mib
-        return out
-
-
-@dataclass
-class NpuSmi:
-    version: str | None = None
-    chips: list[Chip] = field(default_factory=list)
-    details: list[dict] = field(default_factory=list)  # the `-t` pages, one dict per chip, names as printed
-    card_count: int | None = None
-    complaint: str | None = (
-        None  # the line npu-smi printed instead of a table, e.g. "dcmi module initialize failed"
-    )
-
-
-def _int(text: str | None) -> int | None:
-    number = _float(text)
-    return None if number is None else int(number)
-
-
-def _float(text: str | None) -> float | None:
-    if text is None or text.strip().upper() in ABSENT:
-        return None
-    match = re.match(r"-?\d+(\.\d+)?", text.strip())
-    return float(match.group()) if match else None
-
-
-def _word(text: str | None) -> str | None:
-    return None if text is None or text.strip().upper() in ABSENT else text.strip()
 
 
 def _cells(line: str) -> list[str] | None:
@@ -177,42 +108,44 @@ class _Table:
         if not is_chip_row:
             self.flush()
             values = _values(cells[-1], self.card_columns) if len(cells) > 2 else {}
-            number = _int(first[0]) if first[0].isdigit() else None
+            number = to_int(first[0]) if first[0].isdigit() else None
             self.pending = Chip(
                 id=number,
-                name=_word(cells[0]) if number is None else _word(first[1]) if len(first) > 1 else None,
-                health=_word(middle),
-                power_w=_float(values.get("power", (None,))[0]),
-                temp_c=_float(values.get("temp", (None,))[0]),
+                name=to_word(cells[0]) if number is None else to_word(first[1]) if len(first) > 1 else None,
+                health=to_word(middle),
+                power_w=to_float(values.get("power", (None,))[0]),
+                temp_c=to_float(values.get("temp", (None,))[0]),
             )
             return
         chip, self.pending = self.pending or Chip(id=None), None
         values = _values(cells[-1], self.chip_columns) if len(cells) > 2 else {}
         memory, hbm = values.get("memory-usage", (None, None)), values.get("hbm-usage", (None, None))
         chip.chip = int(first[0]) if first and first[0].isdigit() else 0
-        chip.bus_id = _word(middle)
+        chip.bus_id = to_word(middle)
         if len(first) > 1:
-            number = _int(first[1])
+            number = to_int(first[1])
             if "phy" in self.chip_titles:
                 chip.phy_id = number
             else:
                 chip.logic_id = number
-        chip.aicore_percent = _float(values.get("aicore", (None,))[0])
-        chip.memory_used_mib, chip.memory_total_mib = _int(memory[0]), _int(memory[1])
-        chip.hbm_used_mib, chip.hbm_total_mib = _int(hbm[0]), _int(hbm[1])
+        chip.aicore_percent = to_float(values.get("aicore", (None,))[0])
+        chip.memory_used_mib, chip.memory_total_mib = to_int(memory[0]), to_int(memory[1])
+        chip.hbm_used_mib, chip.hbm_total_mib = to_int(hbm[0]), to_int(hbm[1])
         self.keep(chip)
 
     def process_row(self, cells: list[str]) -> None:
         if len(cells) < 2:
             return  # "No running processes found in NPU 5"
-        owner, pid = cells[0].split(), _int(cells[1])
+        owner, pid = cells[0].split(), to_int(cells[1])
         if pid is None or not owner or not owner[0].isdigit():
             return
         by_title = dict(zip(self.process_titles, cells, strict=False))
         if len(cells) != len(self.process_titles):  # no header, or a bar in the name of the process
             by_title = {"process name": cells[2] if len(cells) > 3 else "", "process memory(mb)": cells[-1]}
         memory = next((cell for title, cell in by_title.items() if "memory" in title), None)
-        process = Process(pid, _word(by_title.get("process name")), _int(memory) if len(cells) > 2 else None)
+        process = Process(
+            pid, to_word(by_title.get("process name")), to_int(memory) if len(cells) > 2 else None
+        )
         number = int(owner[1]) if len(owner) > 1 and owner[1].isdigit() else 0
         home = [c for c in self.chips if c.id == int(owner[0]) and c.chip == number]
         if not home:  # a process table without its device table, or a card that vanished in between
@@ -223,8 +156,6 @@ class _Table:
 
 def parse(text: str) -> NpuSmi:
     """Parse any mixture of npu-smi printouts. Never raises on odd input: what cannot be read stays None."""
-    from deskocr_kit.doctor import npu_smi_pages
-
     out, table, prose = NpuSmi(), _Table(), []
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r", "")).expandtabs(8)
     text = text.translate({ord(bar): "|" for bar in "│┃｜"})  # some terminals and chat windows draw them

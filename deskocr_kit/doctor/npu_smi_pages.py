@@ -7,10 +7,8 @@ page asked for one card (`-i 0`) may not say which card it is about.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from deskocr_kit.doctor.npu_smi import Chip, NpuSmi
+from .npu_smi_records import Chip, NpuSmi, Process, to_float, to_int, to_word
 
 PAIR = re.compile(r"^\s*([A-Za-z][\w ()%/.-]*?)\s*:(?:\s+(.*?))?\s*$")
 CARD_KEYS = {"NPU ID", "Chip Count"}  # the head of a page: about the card, not about one of its chips
@@ -42,8 +40,6 @@ def merge(out: NpuSmi, prose: str) -> None:
 
 
 def _chip(out: NpuSmi, card: int | None, number: int) -> Chip:
-    from deskocr_kit.doctor.npu_smi import Chip
-
     for chip in out.chips:
         if chip.chip == number and (chip.id == card or card is None or chip.id is None):
             chip.id = card if chip.id is None else chip.id
@@ -119,39 +115,35 @@ def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
 
 
 def _speaks_of_a_chip(block: dict[str, str]) -> bool:
-    from deskocr_kit.doctor.npu_smi import Chip
-
     chip = Chip(id=None)
     _fill(chip, block)
     return chip != Chip(id=None)
 
 
 def _fill(chip: Chip, block: dict[str, str]) -> None:
-    from deskocr_kit.doctor.npu_smi import Process, _float, _int, _word
-
     def first(*names: str) -> str | None:
-        return next((block[name] for name in names if _word(block.get(name)) is not None), None)
+        return next((block[name] for name in names if to_word(block.get(name)) is not None), None)
 
-    chip.name = chip.name or _word(first("Chip Name", "Product Name", "Model"))
-    chip.health = chip.health or _word(first("Health", "Health Status"))
-    chip.bus_id = chip.bus_id or _word(first("PCIe Bus Info"))
+    chip.name = chip.name or to_word(first("Chip Name", "Product Name", "Model"))
+    chip.health = chip.health or to_word(first("Health", "Health Status"))
+    chip.bus_id = chip.bus_id or to_word(first("PCIe Bus Info"))
     if chip.power_w is None:
-        chip.power_w = _float(first("NPU Real-time Power(W)", "Power Dissipation(W)"))
+        chip.power_w = to_float(first("NPU Real-time Power(W)", "Power Dissipation(W)"))
     if chip.temp_c is None:
-        chip.temp_c = _float(first("NPU Temperature (C)", "NPU Temperature(C)", "Temperature(C)"))
+        chip.temp_c = to_float(first("NPU Temperature (C)", "NPU Temperature(C)", "Temperature(C)"))
     if chip.aicore_percent is None:
-        chip.aicore_percent = _float(first("Aicore Usage Rate(%)"))
+        chip.aicore_percent = to_float(first("Aicore Usage Rate(%)"))
     if chip.hbm_total_mib is None:
-        chip.hbm_total_mib = _int(first("HBM Capacity(MB)"))
+        chip.hbm_total_mib = to_int(first("HBM Capacity(MB)"))
     if chip.memory_total_mib is None:
-        chip.memory_total_mib = _int(first("DDR Capacity(MB)"))
-    rate = _float(first("HBM Usage Rate(%)"))
+        chip.memory_total_mib = to_int(first("DDR Capacity(MB)"))
+    rate = to_float(first("HBM Usage Rate(%)"))
     if chip.hbm_used_mib is None and chip.hbm_total_mib and rate is not None:
         chip.hbm_used_mib = round(chip.hbm_total_mib * rate / 100)  # the page rounds to whole per cent
-    rate = _float(first("DDR Usage Rate(%)"))
+    rate = to_float(first("DDR Usage Rate(%)"))
     if chip.memory_used_mib is None and chip.memory_total_mib and rate is not None:
         chip.memory_used_mib = round(chip.memory_total_mib * rate / 100)
     for key, value in block.items():
         if key.startswith("process "):
             memory, _, name = value.partition(" ")
-            chip.processes.append(Process(int(key.split()[1]), _word(name), _int(memory)))
+            chip.processes.append(Process(int(key.split()[1]), to_word(name), to_int(memory)))

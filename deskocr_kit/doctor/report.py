@@ -11,10 +11,10 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from deskocr_kit.table import AMBER, GREEN, GREY, RED
+from ..display.table import AMBER, GREEN, GREY, RED
 
 if TYPE_CHECKING:
-    from deskocr_kit.doctor.capture import Capture
+    from .capture import Capture
 
 LIVE = "this machine"
 STATUSES = ("OK", "WARN", "FAIL", "SKIP")

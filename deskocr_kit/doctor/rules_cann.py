@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 
-from deskocr_kit.doctor import versions
-from deskocr_kit.doctor.case import Case
-from deskocr_kit.doctor.report import Row
-from deskocr_kit.doctor.versions import key
+from ..ascend import versions
+from ..ascend.versions import key
+from .case import Case
+from .report import Row
 
 
 def rules(case: Case) -> Iterator[Row]:

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from deskocr_kit.doctor.case import Case
-from deskocr_kit.doctor.report import Row
+from .case import Case
+from .report import Row
 
 GIB = 2**30
 WEIGHTS_GIB = 6.2  # the official checkpoint; loading streams, so the host needs the model once on a CPU

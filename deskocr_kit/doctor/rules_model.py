@@ -11,11 +11,11 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from deskocr_kit.checkpoints import VARIABLE, find_checkpoint
-from deskocr_kit.doctor.case import Case
-from deskocr_kit.doctor.report import Row
+from ..reading.checkpoints import VARIABLE, find_checkpoint
+from .case import Case
+from .report import Row
 
-MODEL = Path(__file__).parent.parent.parent / "model"
+MODEL = Path(__file__).parents[2] / "model"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from deskocr_kit import errors
-from deskocr_kit.doctor import versions
-from deskocr_kit.doctor.case import Case
-from deskocr_kit.doctor.report import Row
+from ..ascend import errors, versions
+from .case import Case
+from .report import Row
 
 # The official checkpoint: 6,672,212,480 bytes of bf16 (its index file's total_size). Activations come on top.
 WEIGHTS_MIB = 6363

@@ -6,10 +6,10 @@ import platform
 import sys
 from collections.abc import Iterator
 
-from deskocr_kit.doctor import versions
-from deskocr_kit.doctor.case import Case
-from deskocr_kit.doctor.report import Row
-from deskocr_kit.doctor.versions import key, minor
+from ..ascend import versions
+from ..ascend.versions import key, minor
+from .case import Case
+from .report import Row
 
 OLDEST = {"torch": "2.6", "transformers": "4.46", "numpy": "1.26"}  # as in pyproject.toml
 NEWEST_TESTED = {"torch": "2.15", "transformers": "5.23"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from deskocr_kit import errors
-from deskocr_kit.doctor import versions
-from deskocr_kit.doctor.case import Case
-from deskocr_kit.doctor.report import Row
-from deskocr_kit.doctor.versions import key
+from ..ascend import errors, versions
+from ..ascend.versions import key
+from .case import Case
+from .report import Row
 
 # fp16 rounds to 2**-11 = 0.0005 of the largest entry; ten times that leaves room for the order of additions.
 MATMUL_BUDGET = 5e-3

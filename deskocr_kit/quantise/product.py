@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..substitutes.npu import operator
-from ..substitutes.self_check import NeedsTorchNpu, self_checked
+from ..operators.substitutes.npu import operator
+from ..operators.substitutes.self_check import NeedsTorchNpu, self_checked
 from .pack import Packed
 
 FEW = (

@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import device as devices
-from ..metrics import edits
-from ..reader import Reader
+from model.images import load_image
+
+from ..device import is_simulated, synchronize
+from ..device.dtypes import dtype_name
+from ..reading.reader import Reader
+from ..reading.text_distance import edits
 from .apply import LayerError, quantise, weight_bytes
 
 STEPS = 16  # decoded tokens per timing: a fixed number, whatever each variant reads
@@ -96,19 +99,17 @@ def compare(
 
     pages: (picture, true text), at least one.
     """
-    from model.images import load_image
-
     if not pages:
         raise ValueError("no page to read")
     images = [load_image(path) for path, _ in pages]
     truths = [truth for _, truth in pages]
     reader = load()
     where = reader.model.device
-    heading = reader.name, f"{where} (simulated, no NPU times)" if devices.is_simulated(where) else str(where)
+    heading = reader.name, f"{where} (simulated, no NPU times)" if is_simulated(where) else str(where)
     readings = [reader.read(image, max_new_tokens=max_new_tokens) for image in images]
-    inputs = [inputs_of(reader, image) for image in images]
+    inputs = [reader.inputs(image) for image in images]
     expected = [next_tokens(reader.model, i, r.ids) for i, r in zip(inputs, readings, strict=True)]
-    name = str(reader.model.dtype).removeprefix("torch.")
+    name = dtype_name(reader.model.dtype)
 
     def row(weights: str, read: list, layers: Sequence[LayerError] = ()) -> Row:
         ours = [next_tokens(reader.model, i, r.ids) for i, r in zip(inputs, readings, strict=True)]
@@ -129,17 +130,6 @@ def compare(
     return Comparison(*heading, len(pages), tuple(rows))
 
 
-def inputs_of(reader: Reader, image) -> dict:
-    """What the model is given for a page and the prompt «free»."""
-    from model.processing import build_inputs, resolve_prompt
-
-    c = reader.model.config
-    return build_inputs(
-        reader.tokenizer, resolve_prompt("free"), [image], reader.settings["mode"],
-        image_token_id=c.image_token_id, bos_token_id=c.bos_token_id,
-    )  # fmt: skip
-
-
 @torch.no_grad()
 def next_tokens(model, inputs: dict, ids: list[int]) -> Tensor:
     """The most likely token at every place of a given text (len(ids)), the text before it being given."""
@@ -157,10 +147,10 @@ def seconds_per_token(model, inputs: dict) -> float:
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
 
     def run(tokens: int) -> float:
-        devices.synchronize(model.device)
+        synchronize(model.device)
         start = clock()
         model.generate(**inputs, max_new_tokens=tokens, eos_token_id=None)
-        devices.synchronize(model.device)
+        synchronize(model.device)
         return clock() - start
 
     run(2)  # warm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .names import AUTOCAST_FLOAT32, AUTOCAST_LOWER
+from ..ascend.operator_facts import AUTOCAST_FLOAT32, AUTOCAST_LOWER
 
 Tensor = torch.Tensor
 

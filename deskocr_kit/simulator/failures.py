@@ -12,8 +12,8 @@ import warnings
 
 import torch
 
+from ..ascend.profiles import Profile, Rule
 from . import counters, kernels
-from .profiles import Profile, Rule
 
 Tensor = torch.Tensor
 

@@ -19,7 +19,7 @@ import contextlib
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .profiles import Profile
+from ..ascend.profiles import Profile
 
 
 class Inventory(TorchDispatchMode):

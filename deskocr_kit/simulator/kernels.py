@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from ..ascend.operator_facts import INDEXING, NO_LAUNCH, QUICK, TAKES_NUMBERS, WAITS
 from . import counters, state
 from .alias import CPU, fixed_alias, to_cpu, to_npu
-from .names import INDEXING, NO_LAUNCH, QUICK, TAKES_NUMBERS, WAITS
 from .rounding import moves_data, rounded_call
 
 Tensor = torch.Tensor

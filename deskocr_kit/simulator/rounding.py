@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from .names import MOVES
+from ..ascend.operator_facts import MOVES
 
 
 def moves_data(operator: str) -> bool:

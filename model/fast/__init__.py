@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ..slots import Slots
-from .moe import by_number_of_tokens
-from .norm import rms_norm
-from .position_tables import grid_once, relative_once
-from .rel_pos_attention import by_size_of_map
-from .rotary import rotary_in_place
+from model.fast.moe import by_number_of_tokens
+from model.fast.norm import rms_norm
+from model.fast.position_tables import grid_once, relative_once
+from model.fast.rel_pos_attention import by_size_of_map
+from model.fast.rotary import rotary_in_place
+from model.slots import Slots
 
 DEFAULTS: dict[str, Callable] = {
     "moe": by_number_of_tokens,
@@ -35,6 +35,6 @@ DEFAULTS: dict[str, Callable] = {
 
 def references() -> dict[str, Callable]:
     """{slot: reference} for every slot: the network in its plainest form, one expert after the other. What it
-    computes is the original's; how it starts and waits is not (that is deskocr_kit/original.py).
+    computes is the original's; how it starts and waits is not (that is deskocr_kit/baselines/original.py).
     """
     return asdict(Slots())

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from ..slots import swiglu
+from model.slots import swiglu
 
 
 class OneToken:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..slots import rms_norm as reference
+from model.slots import rms_norm as reference
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from ..slots import relative_table, resize_grid
+from model.slots import relative_table, resize_grid
 
 _kept: dict[tuple, tuple[weakref.ref, Tensor, int]] = {}  # the table's storage, the result, its version
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .step import Step
+from model.fast.step import Step
 
 Run = Callable[[], Tensor]
 

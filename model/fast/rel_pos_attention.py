@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..slots import rel_pos_attention as reference
+from model.slots import rel_pos_attention as reference
 
 WINDOW = 16  # a side up to which a map counts as a window; SAM's have 14
 CHUNK = (

@@ -24,8 +24,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..decoder import Attention, DecoderLayer, DenseMLP, Experts, KVCache, MoE, RMSNorm
-from .rotary import rotary_in_place
+from model.decoder import Attention, DecoderLayer, DenseMLP, Experts, KVCache, MoE, RMSNorm
+from model.fast.rotary import rotary_in_place
 
 PLAIN = {nn.ModuleList, nn.Linear, Attention, DecoderLayer, DenseMLP, Experts, MoE, RMSNorm}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deskocr_kit import guest as tiny_llava
 from deskocr_kit import simulator
-from deskocr_kit.adapt import adapt
+from deskocr_kit.course import example_llava as tiny_llava
+from deskocr_kit.operators.adapt.module import adapt
 from tests.guests import GUESTS, numbers
 
 NPU = torch.device("npu:0")
@@ -16,7 +16,7 @@ NPU = torch.device("npu:0")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("scatter", ["cumsum_where", "cpu_fallback"])
 def test_llava_where_both_are_believed_to_be_missing(scatter):
-    model, given = tiny_llava.build(), tiny_llava.inputs()
+    model, given = tiny_llava.build_llava(), tiny_llava.llava_inputs()
     want = tiny_llava.tokens(model, given)
     model.to(NPU)
     given = {name: each.to(NPU) for name, each in given.items()}
@@ -54,7 +54,7 @@ def test_hard_coded_cuda_goes_to_the_npu():
 
 def test_cumsum_where_waits_for_nothing():
     """With the mask on the device, by rows and by element, in place and into a new tensor."""
-    from deskocr_kit.substitutes import candidates
+    from deskocr_kit.operators.substitutes.registry import candidates
 
     embeds, source = torch.randn(2, 9, 6).to(NPU), torch.randn(7, 6).to(NPU)
     mask = torch.zeros(2, 9, dtype=torch.bool)
@@ -70,7 +70,7 @@ def test_cumsum_where_waits_for_nothing():
 
 
 def test_a_missing_row_on_a_device_is_nan():
-    from deskocr_kit.substitutes import candidates
+    from deskocr_kit.operators.substitutes.registry import candidates
 
     mask = torch.tensor([[True, True, False]]).to(NPU)
     out = candidates("place_images")["cumsum_where"](
@@ -81,7 +81,7 @@ def test_a_missing_row_on_a_device_is_nan():
 
 @pytest.mark.parametrize("slot", ["moe", "ngram_guard", "rel_pos_attention"])
 def test_substitutes_that_promise_not_to_wait(slot):
-    from deskocr_kit.substitutes import candidates
+    from deskocr_kit.operators.substitutes.registry import candidates
 
     torch.manual_seed(0)
     ids = torch.tensor([[0, 3], [3, 1], [2, 3]])
@@ -128,10 +128,10 @@ def test_towers_where_convolution_is_believed_to_be_missing(name):
 @pytest.mark.filterwarnings("ignore")
 def test_the_ladder_names_the_operator_that_the_device_refuses():
     """Not the copy that brought the inputs to the device."""
-    from deskocr_kit.compare import climb
+    from deskocr_kit.compare.ladder import climb
 
-    reference, given = tiny_llava.build(), tiny_llava.inputs()
-    candidate = tiny_llava.build().to(NPU)
+    reference, given = tiny_llava.build_llava(), tiny_llava.llava_inputs()
+    candidate = tiny_llava.build_llava().to(NPU)
     run = lambda model: model(**{name: each.to(model.device) for name, each in given.items()})  # noqa: E731
     with simulator.using("as-believed"):
         first = climb(reference, candidate, run).first

@@ -8,9 +8,11 @@ import warnings
 import pytest
 import torch
 
-from deskocr_kit import claims_checks, claims_reading, simulator
-from deskocr_kit.claims import FAILS, HOLDS, claims, run
-from deskocr_kit.reader import Reader
+from deskocr_kit import simulator
+from deskocr_kit.claims import checks, reading_checks
+from deskocr_kit.claims.claim import FAILS, HOLDS, claims
+from deskocr_kit.claims.ledger import run
+from deskocr_kit.reading.reader import Reader
 
 TRIED = {"aten::convolution": "conv2d-missing", "aten::masked_scatter_": "masked-scatter-missing"}
 
@@ -19,9 +21,9 @@ def outcome(operator: str, how: str | None):
     blocked = {operator: how} if how else {}
     with simulator.using({"name": "stand-in", "block": blocked}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        here = dataclasses.replace(claims_checks.Setting.on("npu-sim", None), npu=True)
+        here = dataclasses.replace(checks.Setting.on("npu-sim", None), npu=True)
         simulator.use({"name": "stand-in", "block": blocked})  # the setting chose a profile of its own
-        return claims_checks.CHECKS[TRIED[operator]]({}, here)
+        return checks.CHECKS[TRIED[operator]]({}, here)
 
 
 @pytest.mark.parametrize("operator", TRIED)
@@ -45,14 +47,14 @@ def test_what_only_a_device_can_decide_really_runs(monkeypatch):
     """Those checks with a stand-in that claims to decide: nano, one page, four tokens."""
     reader = Reader.load("nano", torch.device("npu:0"), "fp16")
     reader.settings["max_new_tokens"] = 4
-    page = claims_reading._pages()[0]
-    monkeypatch.setattr(claims_reading.Setting, "decides", property(lambda self: True))
-    monkeypatch.setattr(claims_reading, "_reader", lambda here: reader)
-    monkeypatch.setattr(claims_reading, "_pages", lambda: [page])
-    monkeypatch.setattr(claims_reading, "REPEATS", 1)
-    monkeypatch.setattr(claims_reading.devices, "describe", lambda device: {"cann": "8.5.0"})
-    here = claims_reading.Setting(torch.device("npu:0"), "a stand-in", True, "nano")
+    page = reading_checks._pages()[0]
+    monkeypatch.setattr(reading_checks.Setting, "decides", property(lambda self: True))
+    monkeypatch.setattr(reading_checks, "_reader", lambda here: reader)
+    monkeypatch.setattr(reading_checks, "_pages", lambda: [page])
+    monkeypatch.setattr(reading_checks, "REPEATS", 1)
+    monkeypatch.setattr(reading_checks, "describe_device", lambda device: {"cann": "8.5.0"})
+    here = reading_checks.Setting(torch.device("npu:0"), "a stand-in", True, "nano")
     facts = {claim.id: claim.facts for claim in claims()}
     for name in ("fallback-cost", "cann-8.4", "load-time", "speed", "success"):
-        found = claims_checks.CHECKS[name](facts[name], here)
+        found = checks.CHECKS[name](facts[name], here)
         assert found.word in (HOLDS, FAILS) and found.device == "a stand-in", (name, found)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from deskocr_kit.reader import Reader
+from deskocr_kit.reading.reader import Reader
+from deskocr_kit.synthetic_pages import sample_pages
 from model import DeepseekOCRForCausalLM
-from model.nano import sample_pages
 from tests.golden import CHECKPOINT, inputs
 from tests.simulator.test_model import moved
 

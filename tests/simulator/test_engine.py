@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deskocr_kit import simulator
-from deskocr_kit.plan import Plan
+from deskocr_kit.operators.plan import Plan
 from model import DeepseekOCRForCausalLM
 from model.fast import references
 from tests.golden import CHECKPOINT, inputs, tensors

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deskocr_kit import simulator
-from deskocr_kit.device import default_dtype, pick
+from deskocr_kit.device import default_dtype, pick_device
 from model import DeepseekOCRForCausalLM
 from tests.golden import CHECKPOINT, inputs, tensors
 
@@ -82,7 +82,7 @@ def test_loading_holds_the_model_and_little_more():
 
 
 def test_fp16_stays_close_to_fp32(on_npu):
-    device = pick("npu-sim:as-published", quiet=True)
+    device = pick_device("npu-sim:as-published", quiet=True)
     half = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, default_dtype(device), device)
     assert half.dtype is torch.float16
     given = {name: moved(value) for name, value in inputs("g640").items()}

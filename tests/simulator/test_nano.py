@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from deskocr_kit import simulator
-from deskocr_kit.metrics import cer
-from deskocr_kit.reader import Reader
-from model.nano import sample_pages
+from deskocr_kit.reading.reader import Reader
+from deskocr_kit.reading.text_distance import cer
+from deskocr_kit.synthetic_pages import sample_pages
 
 
 @pytest.fixture(scope="module")

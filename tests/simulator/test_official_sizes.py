@@ -14,7 +14,7 @@ import torch
 from deskocr_kit import simulator
 from deskocr_kit.compare import headroom
 from deskocr_kit.compare.headroom import LIMIT
-from deskocr_kit.prove import prove
+from deskocr_kit.operators.prove.proof import prove
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 from model.processing import build_inputs
 from tests.full_size import GoldenTokenizer

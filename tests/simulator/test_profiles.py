@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from deskocr_kit import simulator
-from deskocr_kit.errors import explain_exception
-from deskocr_kit.simulator import make_profiles
+from deskocr_kit.ascend import profile_generator as make_profiles
+from deskocr_kit.ascend.errors import explain_exception
 
 NPU = torch.device("npu:0")
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from deskocr_kit import simulator
-from deskocr_kit.plan import auto
-from deskocr_kit.prove import prove
-from deskocr_kit.prove.runner import CANNOT, PASS
+from deskocr_kit.nano_training.recipe import nano_config
+from deskocr_kit.operators.plan import auto
+from deskocr_kit.operators.prove.proof import prove
+from deskocr_kit.operators.prove.runner import CANNOT, PASS
 from model import DeepseekOCRForCausalLM
-from model.nano.recipe import nano_config
 
 SLOTS = ["conv2d", "place_images", "masked_scatter_"]
 

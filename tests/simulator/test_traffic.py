@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from deskocr_kit import simulator
-from deskocr_kit.prove import prove
-from deskocr_kit.reader import Reader
+from deskocr_kit.operators.prove.proof import prove
+from deskocr_kit.reading.reader import Reader
+from deskocr_kit.synthetic_pages import sample_pages
 from model.fast import DEFAULTS
-from model.nano import sample_pages
 from model.slots import Slots
 from tests.simulator.traffic import PIXELS, TABLES, moved, page_bytes, table_bytes
 
@@ -70,12 +70,12 @@ def test_the_first_page_of_a_size_moves_the_position_tables_once(first):
 
 def test_a_copy_nobody_planned_is_named_by_its_line(first):
     """The fault this file is for: everything to the host and back, as the mission's fallback does."""
-    from deskocr_kit.substitutes import candidates
+    from deskocr_kit.operators.substitutes.registry import candidates
 
     reader, _ = first
     plain = reader.model.slots.place_images
     reader.model.use_plan({"place_images": candidates("place_images")["cpu_fallback"]})
     _, seen = read(reader)
     reader.model.use_plan({"place_images": plain})
-    extra = moved(seen, "d2h")["deskocr_kit/substitutes/place_images.py"]
+    extra = moved(seen, "d2h")["deskocr_kit/operators/substitutes/place_images.py"]
     assert extra > 2 * 73 * reader.model.config.decoder.width

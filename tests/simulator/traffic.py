@@ -17,7 +17,7 @@ TABLES = "model/fast/position_tables.py"
 LOOP = "model/generation.py"
 PIXELS = "model/modeling_deepseekocr.py"
 EXPERTS = "model/fast/moe.py"
-PLACES = {"reference": "model/slots.py", "index_copy": "deskocr_kit/substitutes/place_images.py"}
+PLACES = {"reference": "model/slots.py", "index_copy": "deskocr_kit/operators/substitutes/place_images.py"}
 
 
 def moved(recording, kind: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""deskocr_kit/device.py on the real torch_npu: what it sets, what it says, whether each helper works."""
+"""deskocr_kit.device on the real torch_npu: what it sets, what it says, whether each helper works."""
 
 from __future__ import annotations
 
@@ -9,7 +9,22 @@ import json
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit import device as kit
+from deskocr_kit.device import (
+    DeviceError,
+    Event,
+    Timer,
+    default_dtype,
+    describe_device,
+    device_count,
+    device_memory,
+    free_cache,
+    is_out_of_memory,
+    is_simulated,
+    pick_device,
+    reset_peak,
+    seed_everything,
+    synchronize,
+)
 from tests.real_wheel.inside import calls
 
 
@@ -29,7 +44,7 @@ def said(action) -> str:
 def refused(action) -> str:
     try:
         action()
-    except kit.DeviceError as error:
+    except DeviceError as error:
         return str(error)
     return ""
 
@@ -37,46 +52,46 @@ def refused(action) -> str:
 # A build before 26.0 on a 910B starts with private formats, and the stub tells no default for jit_compile.
 torch.npu.set_compile_mode(jit_compile=True)
 torch.npu.config.allow_internal_format = True
-found = {"count": kit.count("npu"), "convolution before": convolution()}
-found["said"] = said(lambda: kit.pick("npu"))
-found["said again"] = said(lambda: kit.pick("npu"))
-device = kit.pick("auto")
+found = {"count": device_count("npu"), "convolution before": convolution()}
+found["said"] = said(lambda: pick_device("npu"))
+found["said again"] = said(lambda: pick_device("npu"))
+device = pick_device("auto")
 found["device"] = str(device)
 found["convolution after"] = convolution()
 found["jit_compile is false"] = torch.npu.is_jit_compile_false()
-found["too high"] = refused(lambda: kit.pick("npu:7"))
-found["dtype"] = str(kit.default_dtype(device))
-found["describe"] = kit.describe(device)
-found["simulated"] = kit.is_simulated(device)
+found["too high"] = refused(lambda: pick_device("npu:7"))
+found["dtype"] = str(default_dtype(device))
+found["describe"] = describe_device(device)
+found["simulated"] = is_simulated(device)
 
-kit.seed(7)
+seed_everything(7)
 first = torch.npu.initial_seed()
-kit.seed(8)
+seed_everything(8)
 found["seeds"] = [first, torch.npu.initial_seed()]
 
-kit.free_cache(device)
-kit.reset_peak(device)
-before = kit.memory(device)
+free_cache(device)
+reset_peak(device)
+before = device_memory(device)
 x = torch.zeros(1 << 20, dtype=torch.float16, device=device)
-kit.synchronize(device)
-held = kit.memory(device)
+synchronize(device)
+held = device_memory(device)
 del x
 found["memory"] = {
     "grew": held.allocated - before.allocated,
     "peak": held.peak - before.allocated,
-    "after": kit.memory(device).allocated - before.allocated,
+    "after": device_memory(device).allocated - before.allocated,
     "total": held.total,
 }
 
-one = kit.Event(device).record()
-with kit.Timer(device) as timer:
+one = Event(device).record()
+with Timer(device) as timer:
     torch.ones(8, device=device) + 1
-found["event seconds"] = one.seconds_to(kit.Event(device).record())
+found["event seconds"] = one.seconds_to(Event(device).record())
 found["timer seconds"] = timer.seconds
 
 try:
     torch.empty(1 << 33, dtype=torch.uint8, device=device)
     found["out of memory"] = None
 except Exception as error:
-    found["out of memory"] = [type(error).__name__, str(error).splitlines()[0], kit.is_out_of_memory(error)]
+    found["out of memory"] = [type(error).__name__, str(error).splitlines()[0], is_out_of_memory(error)]
 print(json.dumps(found))

@@ -7,11 +7,12 @@ import sys
 
 import torch
 
-from deskocr_kit import device, simulator
+from deskocr_kit import simulator
+from deskocr_kit.device import pick_device
 
 found = {"real is active": "torch_npu" in sys.modules}
 if sys.argv[1] == "real":
-    for name, action in (("install", simulator.install), ("pick", lambda: device.pick("npu-sim"))):
+    for name, action in (("install", simulator.install), ("pick", lambda: pick_device("npu-sim"))):
         try:
             action()
             found[name] = None

@@ -1,0 +1,4 @@
+"""Knowledge about Ascend software as data: errors, versions, dispatch tables, profiles.
+
+Uses the standard library only.
+"""

@@ -1,0 +1,144 @@
+"""What an NPU does with an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
+
+The tables (data/dispatch) were read out of the wheels' dispatchers, the dtype rules are CANN 8.5.0's
+(data/profiles). Both are statements about published software; no device was asked.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .profiles import load
+
+FOLDER = Path(__file__).with_name("data") / "dispatch"
+DEFAULT = "2.13.0"
+CANN = "8.5.0"
+
+# The meaning of each verdict, worst first; the order is that of the table and of the picture.
+VERDICTS = {
+    "CPU fallback": "no kernel: torch_npu copies to the host, computes there, copies back, and warns",
+    "AI CPU": "runs on the card, but on its few CPU cores, for these dtypes or shapes",
+    "slow kernel": "a kernel, by a route that is known to be slow or inexact",
+    "unknown": "the wheel's table does not have this operator: it is newer than the wheel, or not PyTorch's",
+    "composite": "no kernel of its own: taken apart into others",
+    "kernel": "one kernel on the AI Core",
+    "view": "no work: another look at the same memory",
+    "transfer": "a copy between host and card",
+    "host": "on host memory: not the card's work",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of MEANING, with the reason where it is not plain."""
+
+    word: str
+    why: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        return self.word
+
+
+def wheel_versions() -> list[str]:
+    """The torch_npu versions whose wheels were read, oldest first."""
+    return sorted((p.stem.removeprefix("torch_npu_") for p in FOLDER.glob("*.tsv")), key=_order)
+
+
+def nearest_wheel(version: str | None) -> str:
+    """The table to use for a version: the newest that is not newer than it, else the oldest.
+
+    Raises ValueError for something that is no version.
+    """
+    if version is None:
+        return DEFAULT
+    if not re.match(r"\d+\.\d+", version):
+        raise ValueError(
+            f"{version!r} is no torch_npu version, for example 2.6.0.post5; tables: {wheel_versions()}"
+        )
+    known = wheel_versions()
+    return next((v for v in reversed(known) if _order(v) <= _order(version)), known[0])
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version))
+
+
+@functools.lru_cache
+def dispatch_table(version: str) -> dict[str, dict]:
+    """{operator: row}; columns are dispatch keys, "1" where the wheel holds a kernel."""
+    with open(FOLDER / f"torch_npu_{version}.tsv", newline="", encoding="utf-8") as file:
+        return {row["op"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+@functools.lru_cache
+def composites(version: str = DEFAULT) -> frozenset[str]:
+    """Operators that reach the backend's door and are taken apart there: their parts are what runs."""
+    keep = {"aten::lift_fresh", "aten::_unsafe_view", "aten::detach", "aten::alias"}
+    return frozenset(
+        name
+        for name, row in dispatch_table(version).items()
+        if row["PrivateUse1"] == row["CPU"] == "0" and row["CompositeExplicit"] == "1" and name not in keep
+    )
+
+
+@functools.lru_cache
+def _profile(version: str):
+    return load("as-published-2.6.0" if version.startswith("2.6") else "as-published")
+
+
+def _float_mask(args: tuple) -> bool:
+    mask = args[3] if len(args) > 3 else None
+    return mask is not None and str(getattr(mask, "dtype", "")).startswith("torch.float")
+
+
+def _special(name: str, args: tuple, options: str, version: str) -> Verdict | None:
+    """What neither table nor dtype tells: routes that were traced in the published wheels."""
+    if name.startswith("aten::mkldnn_") or name.endswith("_for_cpu"):
+        return Verdict("unknown", "only the CPU goes this way: take the census on meta to see a device's")
+    if any(str(getattr(a, "dtype", "")) in ("torch.float64", "torch.complex128") for a in args):
+        return Verdict("AI CPU", "64-bit floats: few AI Core kernels take them", "torch_npu documentation")
+    if name == "aten::scaled_dot_product_attention" and (_float_mask(args) or "attn_mask=float" in options):
+        return Verdict(
+            "slow kernel", "a float mask takes the unfused fp32 path, 12 kernels", "op trace, 2.6.0.post5"
+        )
+    if name == "aten::convolution" and _order(version) < _order("2.7.1.post4"):
+        return Verdict(
+            "slow kernel",
+            "on a 910B the legacy compile path, unless jit_compile and allow_internal_format are off",
+            "op-plugin 7.3.0, ConvolutionKernelNpuOpApi.cpp",
+        )
+    if name == "aten::gelu" and "tanh" not in options:
+        return Verdict(
+            "slow kernel", "computed with the tanh formula: up to 5e-4 off", "op-plugin, aclnnGelu"
+        )
+    return None
+
+
+def judge(name: str, kind: str, args: tuple = (), options: str = "", version: str = DEFAULT) -> Verdict:
+    """The verdict for one call. args: its arguments, of tensors shape and dtype are enough."""
+    if kind in ("view", "alloc"):
+        return Verdict("view")
+    if kind == "host":
+        return Verdict("host")
+    if kind in ("h2d", "d2h", "read"):
+        return Verdict("transfer", "the host waits" if kind != "h2d" else "")
+    profile, row = _profile(version), dispatch_table(version).get(name)
+    for rule in profile.rules_of(name):
+        if rule.applies(args):
+            return Verdict("AI CPU" if rule.then == "ai-cpu" else "CPU fallback", rule.why, rule.source)
+    special = _special(name, args, options, version)
+    if special is not None:
+        return special
+    if row is None:
+        return Verdict("unknown", f"not in the table of torch_npu {version}")
+    if row["verdict"] == "NPU kernel":
+        return Verdict("kernel")
+    via = profile.via.get(name)
+    if row["verdict"].startswith("no NPU kernel") or via is not None:
+        return Verdict("CPU fallback", f"through {via}" if via else "", f"dispatcher of torch_npu {version}")
+    return Verdict("composite" if row["verdict"].startswith("composite") else "unknown", row["verdict"])

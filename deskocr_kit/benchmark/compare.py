@@ -1,0 +1,130 @@
+"""Two benchmarks beside each other: ratio and verdict where they measured the same thing, else why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .spec import FORMAT
+from .summary import tpot
+
+DATA = Path(__file__).with_name("original_figures.json")
+SMALLEST = 0.03  # a change of less than 3 % is called noise, whatever the interval says
+BETTER, WORSE, NOISE = "better", "worse", "noise"
+TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end to end"}
+
+
+def load_benchmark(path: str | Path) -> dict:
+    """A bench.json. Raises ValueError, naming the file, for anything else."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT or "pages" not in found:
+        raise ValueError(f"{path}: not written by `deskocr bench` (format {FORMAT})")
+    return found
+
+
+def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 2000) -> dict:
+    """{"ratio": of new to old, its 95 % bootstrap interval, "verdict"}; less is better.
+
+    As many of both: run by run (the same page), the median of the ratios; else the ratio of the medians.
+    noise: the interval holds 1, or the change is below SMALLEST.
+    """
+    if not len(old) or not len(new):
+        return {"ratio": None, "interval_95": None, "verdict": NOISE}
+    rng, old, new = np.random.default_rng(0), np.asarray(old), np.asarray(new)
+
+    def medians(x):
+        return np.median(x[rng.integers(0, len(x), (rounds, len(x)))], axis=1)
+
+    paired = len(old) == len(new)
+    drawn = medians(new / old) if paired else medians(new) / medians(old)
+    ratio = float(np.median(new / old) if paired else np.median(new) / np.median(old))
+    low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975)))
+    word = NOISE
+    if abs(ratio - 1) >= SMALLEST and not low <= 1 <= high:
+        word = BETTER if ratio < 1 else WORSE
+    return {"ratio": ratio, "interval_95": [low, high], "verdict": word}
+
+
+def identity(result: dict) -> dict:
+    """What must be the same for a ratio of times to mean anything."""
+    stamp = result["stamp"]
+    return {
+        "simulated device": result["simulated"],
+        "device": stamp["device"]["name"],
+        "processor": stamp["machine"]["processor"],
+        "checkpoint": stamp["checkpoint"]["sha256"],
+        "pages": [(page["name"], page["characters"]) for page in result["pages"]],
+        "mode": result["method"]["mode"],
+    }
+
+
+def conditions(result: dict) -> dict:
+    """What may differ, and is then the thing compared."""
+    stamp = result["stamp"]
+    return {
+        "commit": stamp["kit"]["commit"],
+        "dtype": stamp["checkpoint"]["dtype"],
+        "threads": stamp["threads"],
+        **stamp["packages"],
+        **{f"slot {name}": function for name, function in stamp["slots"].items()},
+    }
+
+
+def different(old: dict, new: dict) -> list[str]:
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def runs(result: dict, name: str) -> list[float]:
+    """Every TTFT, TPOT or end-to-end time, in seconds."""
+    if name != "tpot":
+        return [run[name] for page in result["pages"] for run in page["runs"]]
+    found = [
+        tpot(run["e2e"], run["ttft"], page["new_tokens"]) for page in result["pages"] for run in page["runs"]
+    ]
+    return [value for value in found if value is not None]
+
+
+def compare_benchmarks(old: dict, new: dict) -> dict:
+    """{"why_not", "differs", "times": {name: verdict}, "counts": {phase: {…: [old, new, word]}}}.
+
+    Times get no ratio between different devices, checkpoints or pages. Counts do not depend on the machine:
+    they are compared whenever the checkpoint is the same.
+    """
+    apart = different(identity(old), identity(new))
+    why = [f"{name} differs" for name in apart]
+    why += ["a simulated device has no times"] if new["simulated"] else []
+    found = {
+        "why_not": why,
+        "differs": different(conditions(old), conditions(new)),
+        "times": {},
+        "counts": {},
+    }
+    if not why:
+        found["times"] = {name: timing_verdict(runs(old, name), runs(new, name)) for name in TIMES}
+    same_kind = not {"checkpoint", "simulated device", "mode"} & set(apart)
+    if same_kind and "counts" in old and "counts" in new:
+        for phase, after in new["counts"]["phases"].items():
+            before = old["counts"]["phases"].get(phase, {})
+            found["counts"][phase] = {
+                key: [before[key], value, counted_word(before[key], value)]
+                for key, value in after.items()
+                if key in before
+            }
+    return found
+
+
+def counted_word(old: float, new: float) -> str:
+    return "same" if old == new else BETTER if new < old else WORSE
+
+
+def original() -> dict:
+    """The published figures of the original project, docs/background.md: theirs, unverified, with source."""
+    return json.loads(DATA.read_text(encoding="utf-8"))

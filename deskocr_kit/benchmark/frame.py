@@ -1,0 +1,26 @@
+"""A benchmark as a pandas table, for questions that the report does not answer."""
+
+from __future__ import annotations
+
+from .summary import tpot
+
+PAGE = ("name", "category", "characters", "vision_tokens", "prompt_tokens", "new_tokens", "cer", "ned",
+        "truncated", "loop")  # fmt: skip
+
+
+def bench_frame(result: dict):
+    """pandas.DataFrame: a row per timed reading of a page (its phases, `ttft` and `e2e` in seconds, `tpot` in
+    seconds a token), with the page's own figures repeated. A page that was not timed has one row, no times.
+    """
+    import pandas as pd
+
+    rows = []
+    for page in result["pages"]:
+        about = {key: page.get(key) for key in PAGE}
+        for number, run in enumerate(page["runs"]):
+            times = {key: value for key, value in run.items() if isinstance(value, float)}
+            times["tpot"] = tpot(run["e2e"], run["ttft"], page["new_tokens"])
+            rows.append({**about, "repeat": number, **times})
+        if not page["runs"]:
+            rows.append(about)
+    return pd.DataFrame(rows)

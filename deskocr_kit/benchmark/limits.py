@@ -1,0 +1,78 @@
+"""What the hardware allows, measured in the same run, and what the network needs of it."""
+
+from __future__ import annotations
+
+from ..device import Timer
+from ..operator_census.ocr_model import census_ocr
+
+ROUNDS = 5
+
+
+def read_bandwidth(device, megabytes: int | None = None) -> float:
+    """Bytes per second of reading a tensor far larger than any cache: the best of a few sums over it."""
+    import torch
+
+    size = (megabytes or (256 if device.type == "cpu" else 2048)) << 20
+    x = torch.ones(size // 4, dtype=torch.float32, device=device)
+    return size / best(device, x.sum)
+
+
+def matmul_rate(device, dtype) -> float:
+    """FLOP per second of a square matrix product in `dtype`: the best of a few."""
+    import torch
+
+    n = 1024 if device.type == "cpu" else 8192
+    if device.type == "cpu" and dtype != torch.float32:
+        n = 512  # half precision is emulated on many CPUs
+    x = torch.ones(n, n, dtype=dtype, device=device)
+    return 2 * n**3 / best(device, lambda: x @ x)
+
+
+def best(device, work) -> float:
+    seconds = []
+    for _ in range(ROUNDS):
+        with Timer(device) as timer:
+            work()
+        seconds.append(timer.seconds)
+    return min(seconds)
+
+
+def weight_bytes(model, prefixes: tuple[str, ...] = ("",)) -> int:
+    return sum(p.nbytes for name, p in model.named_parameters() if name.startswith(prefixes))
+
+
+LANGUAGE = ("model.layers.", "model.norm", "lm_head")
+VISION = ("model.sam_model", "model.vision_model", "model.projector")
+
+
+def active_bytes(model) -> int:
+    """Bytes of weights that one decoded token reads: no vision, no embedding table, `top` of the experts."""
+    c, total = model.config.decoder, 0
+    for name, parameter in model.named_parameters():
+        if name.startswith(LANGUAGE):
+            share = c.experts_per_token / c.experts if ".experts." in name else 1
+            total += round(parameter.numel() * share) * parameter.element_size()
+    return total
+
+
+def work(model, inputs: dict) -> dict:
+    """Per phase: FLOP of one page as the census counts them, and bytes of the weights it reads once.
+
+    prefill counts every expert: its tokens together choose nearly all.
+    """
+    census = census_ocr(model, inputs=inputs)
+    read = {
+        "vision": weight_bytes(model, VISION),
+        "prefill": weight_bytes(model, LANGUAGE),
+        "decode": active_bytes(model),
+    }
+    return {name: {"flop": census.flops(name), "weight_bytes": read[name]} for name in read}
+
+
+def measure(model, inputs: dict, timed: bool) -> dict:
+    """On a simulated device only the needs, not what the host's processor can do."""
+    found = {"work": work(model, inputs), "active_bytes_per_token": active_bytes(model)}
+    if timed:
+        found["read_bytes_per_second"] = read_bandwidth(model.device)
+        found["flop_per_second"] = matmul_rate(model.device, model.dtype)
+    return found

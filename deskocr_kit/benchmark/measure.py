@@ -1,0 +1,163 @@
+"""The order of a benchmark: load, warm up, read every page, count, ask the hardware. Stores after each step.
+
+On a simulated device nothing is timed: its times are the host's, and would be read as an NPU's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from ..device import device_memory, is_simulated, pick_device, reset_peak, synchronize
+from ..display.progress import bar
+from ..reading.reader import Reader
+from ..reading.repetition import SPAN, TIMES, loops
+from ..reading.text_distance import NORMALISATION, cer, edits, ned, normalise
+from . import counts, limits, timing
+from .limits import weight_bytes
+from .pages import subjects
+from .race import compare_peer
+from .spec import FILE, FORMAT, PARTIAL, BenchSpec, write_json
+from .stamp import stamp
+from .summary import category, success, summarise
+
+
+def measure(spec: BenchSpec, out: Path) -> dict:
+    """Everything that `spec` asks for, into out/bench.json. While it runs, out/bench.partial.json grows."""
+    result = {"format": FORMAT, "complete": False, "stopped": "", "pages": []}
+
+    def store():
+        bound = spec.success_cer
+        result["summary"] = summarise(result["pages"], bound, not result.get("simulated", False))
+        write_json(out / PARTIAL, result)
+
+    try:
+        for _ in steps(spec, result):
+            store()
+    except KeyboardInterrupt:
+        result["stopped"] = "interrupted"
+        store()
+        raise
+    except Exception as error:
+        result["stopped"] = f"{type(error).__name__}"
+        store()
+        raise
+    result["complete"] = True
+    store()
+    os.replace(out / PARTIAL, out / FILE)
+    return result
+
+
+def steps(spec: BenchSpec, result: dict):
+    """Fill `result`; each yield is a state worth storing."""
+    yield  # what is interrupted here has no page, and says so
+    device = pick_device(spec.device, quiet=True)
+    simulated = result["simulated"] = is_simulated(device)
+    reader, before = load(spec, device, result)
+    mode = spec.mode or reader.settings["mode"]
+    result["stamp"] = stamp(spec, reader)
+    result["method"] = method(spec, mode, simulated)
+    pages = subjects(spec, mode)
+    yield
+    peak = reset_peak(device)
+    with bar(total=len(pages), unit="page") as progress:
+        for _ in range(0 if simulated else spec.warmup):
+            one_page(spec, reader, mode, pages[0], 1, False)
+        for page in pages:
+            result["pages"].append(one_page(spec, reader, mode, page, spec.repeats, not simulated))
+            progress.update()
+            yield
+    if peak:
+        remember_peak(result, device, before)
+    inputs = reader.inputs(pages[0].image, spec.prompt, mode)
+    result["counts"] = counts.count(reader.model, inputs, result["pages"][0]["new_tokens"])
+    yield
+    result["limits"] = limits.measure(reader.model, inputs, not simulated)
+    rate = result.get("summary", {}).get("all", {}).get("tokens_per_second")
+    if rate:
+        reached = result["limits"]["active_bytes_per_token"] * rate
+        result["limits"]["bandwidth_share"] = reached / result["limits"]["read_bytes_per_second"]
+    yield
+    if spec.peer:
+        result["peer"] = compare_peer(spec, reader, mode, pages)
+        yield
+
+
+def load(spec: BenchSpec, device, result: dict):
+    """(Reader, bytes held before). On the CPU memory is the whole process's, so growth is what counts."""
+    import torch
+
+    torch.zeros(1, device=device).add_(1)  # the device's context is made: not part of loading
+    before, peak = device_memory(device).allocated, reset_peak(device)
+    start = time.perf_counter()
+    reader = Reader.load(spec.model, device, spec.dtype, spec.plan)
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    top = device_memory(device).peak
+    result["load"] = {
+        "seconds": None if result["simulated"] else seconds,
+        "weight_bytes": weight_bytes(reader.model),
+        "peak_growth_bytes": top - before if peak and top is not None else None,
+    }
+    return reader, before
+
+
+def remember_peak(result: dict, device, before: int) -> None:
+    top, weights = device_memory(device).peak, result["load"]["weight_bytes"]
+    if top is not None:
+        result["memory"] = {"peak_growth_bytes": top - before, "over_weights": (top - before) / weights}
+
+
+def one_page(spec: BenchSpec, reader, mode: str, page, repeats: int, timed: bool) -> dict:
+    runs = []
+    for _ in range(repeats if timed else 1):
+        reading, run = timing.read(reader, page.image, spec.prompt, mode, spec.max_tokens)
+        runs.append(run)
+    return page_record(spec, page, reading, runs if timed else [])
+
+
+def page_record(spec: BenchSpec, page, reading, runs: list[dict]) -> dict:
+    text, truth = reading.text, page.truth
+    known = truth is not None
+    characters = len(normalise(truth if known else text))
+    record = {
+        "name": page.name,
+        "category": category(characters),
+        "characters": characters,
+        "characters_read": len(text),
+        "size": list(page.image.size),
+        "vision_tokens": reading.image_tokens,
+        "prompt_tokens": reading.prompt_tokens,
+        "new_tokens": len(reading.ids),
+        "edits": edits(text, truth)[0] if known else None,
+        "cer": cer(text, truth) if known else None,
+        "ned": ned(text, truth) if known else None,
+        "truncated": reading.truncated,
+        "loop": loops(text, truth),
+        "runs": runs,
+    }
+    record["success"] = success(record, spec.success_cer)
+    if page.drawn or spec.keep_text:
+        record |= {"text": text, "truth": truth}
+    return record
+
+
+def method(spec: BenchSpec, mode: str, simulated: bool) -> dict:
+    """How to read the figures, in words, with the numbers that were used."""
+    return {
+        **asdict(spec),
+        "pages": len(spec.pages),
+        "model": Path(spec.model or "default").name,
+        "plan": Path(spec.plan).name if spec.plan else None,
+        "mode": mode,
+        "request": "a page as pixels in memory, batch 1; post is turning tokens into text",
+        "timed": "not timed: simulated device"
+        if simulated
+        else "the device is idle at every border between phases",
+        "normalisation": NORMALISATION,
+        "loop": f"a unit {TIMES} or more times in a row over at least {SPAN} characters, and twice as far as "
+        "the truth repeats",
+        "success_means": f"text returned, not truncated, no loop, CER at most {spec.success_cer}",
+    }

@@ -1,0 +1,121 @@
+"""transformers' unlimited_ocr against ours: same process, same weights, same pages, in turn."""
+
+from __future__ import annotations
+
+import time
+
+from ..baselines.transformers_model import load_peer, peer_inputs
+from ..device import is_simulated, synchronize
+from .compare import timing_verdict
+from .summary import spread, tpot
+
+PAGES = 4  # raced; each `repeats` times, so that the race does not take longer than the benchmark
+EXPERTS = ("eager", "grouped_mm", "batched_mm")  # how transformers can run its experts; the fastest races
+
+
+class Arrivals:
+    """A transformers streamer that only looks at the clock. It is given the prompt first."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def put(self, _) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
+
+
+def race(generate, device, tokens: int) -> dict:
+    """One request; `generate(note)` calls note(…) at each token."""
+    times: list[float] = []
+    synchronize(device)
+    start = time.perf_counter()
+    ids = generate(times)
+    end = time.perf_counter()
+    last = times[-1] if times else end
+    return {
+        "ttft": times[0] - start,
+        "e2e": last - start,
+        "tpot": tpot(last - start, times[0] - start, tokens),
+    } | {"ids": ids}
+
+
+def compare_peer(spec, reader, mode: str, pages) -> dict:
+    """Medians of both, ratios with their interval, how many tokens agree. Both make as many tokens as ours
+    made when it read the page to its end; neither uses an n-gram guard; preprocessing is not raced.
+
+    Where transformers has no such model, {"unavailable": why}.
+    """
+    model, device = reader.model, reader.model.device
+    if is_simulated(device):
+        return {"unavailable": "a race on a simulated device would tell nothing"}
+    try:
+        peer = load_peer(reader.folder, model.config, model.dtype, "sdpa").to(device)
+    except ImportError as error:
+        return {"unavailable": f"this transformers has no unlimited_ocr ({error})"}
+    peer.generation_config.eos_token_id = None
+    raced = []
+    for page in pages[:: max(1, len(pages) // PAGES)][:PAGES]:
+        inputs = reader.inputs(page.image, spec.prompt, mode)
+        tokens = len(reader.read(page.image, spec.prompt, mode, max_new_tokens=spec.max_tokens).ids)
+        raced.append((inputs, tokens))
+
+    def ours(inputs, tokens):
+        return lambda times: model.generate(
+            **inputs,
+            max_new_tokens=tokens,
+            eos_token_id=None,
+            on_tokens=lambda _: times.append(time.perf_counter()),
+        )[0, inputs["input_ids"].shape[1] :].tolist()
+
+    def theirs(inputs, tokens):
+        asked = {
+            name: value.to(device, model.dtype) if name.startswith("pixel") else value
+            for name, value in peer_inputs(inputs).items()
+        }
+        asked |= {name: asked[name].to(device) for name in ("input_ids", "attention_mask")}
+
+        def generate(times):
+            streamer = Arrivals()
+            ids = peer.generate(**asked, max_new_tokens=tokens, do_sample=False, streamer=streamer)
+            times += streamer.times[1:]
+            return ids[0, inputs["input_ids"].shape[1] :].tolist()
+
+        return generate
+
+    tried = {}
+    for name in EXPERTS:
+        try:
+            peer.set_experts_implementation(name)
+            race(theirs(*raced[0]), device, raced[0][1])  # warm-up
+            tried[name] = race(theirs(*raced[0]), device, raced[0][1])["e2e"]
+        except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+            tried[name] = f"does not run: {str(error).splitlines()[0][:80]}"
+    running = {name: seconds for name, seconds in tried.items() if isinstance(seconds, float)}
+    if not running:
+        return {"unavailable": f"none of its experts runs here: {tried}"}
+    fastest = min(running, key=running.get)
+    peer.set_experts_implementation(fastest)
+    sides, same, total = {"ours": [], "peer": []}, 0, 0
+    race(ours(*raced[0]), device, raced[0][1])
+    for inputs, tokens in raced:
+        for _ in range(spec.repeats):
+            a, b = race(ours(inputs, tokens), device, tokens), race(theirs(inputs, tokens), device, tokens)
+            same += sum(x == y for x, y in zip(a.pop("ids"), b.pop("ids"), strict=False))
+            total += tokens
+            sides["ours"].append(a)
+            sides["peer"].append(b)
+    figures = {}
+    for name in ("ttft", "tpot", "e2e"):
+        a, b = ([run[name] for run in sides[side] if run[name] is not None] for side in ("ours", "peer"))
+        figures[name] = {"ours": spread(a), "peer": spread(b), **timing_verdict(b, a)}
+    return {
+        "name": "transformers unlimited_ocr",
+        "experts": fastest,
+        "tried_seconds": tried,
+        "pages": len(raced),
+        "repeats": spec.repeats,
+        "tokens_alike": {"count": same, "of": total},
+        "figures": figures,
+    }

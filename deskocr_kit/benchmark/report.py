@@ -1,0 +1,352 @@
+"""One bench.json -> text, report.md, report.html. Nothing is measured here, and nothing is left to chance.
+
+What a model wrote is data: it is escaped by the template, and never in a file name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .compare import compare_benchmarks, original
+from .summary import CATEGORIES, PHASES
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+SIMULATED = (
+    "SIMULATED NPU: operators were counted while the host's CPU computed. "
+    "No time, and no arithmetic, here is an NPU's."
+)
+COUNTED = {
+    "launches": "operators started",
+    "syncs": "host waits",
+    "h2d_bytes": "bytes up",
+    "d2h_bytes": "bytes down",
+    "fallbacks": "on the host's CPU",
+    "ai_cpu": "on the card's AI CPU",
+}
+
+
+# ---------------------------------------------------------------------- words
+def ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:.3g}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def rate(part: dict | None) -> str:
+    """«3 of 16 (7-43 %)»."""
+    if part is None:
+        return ""
+    low, high = (100 * x for x in part["interval_95"])
+    return f"{part['count']} of {part['of']} ({low:.0f}-{high:.0f} %)"
+
+
+def within(part: dict | None) -> str:
+    return (
+        ""
+        if part is None
+        else f"{part['value']:.3f} ({part['interval_95'][0]:.3f}-{part['interval_95'][1]:.3f})"
+    )
+
+
+def report_heading(result: dict) -> str:
+    if "stamp" not in result:
+        return "benchmark stopped before it began"
+    stamp = result["stamp"]
+    device = stamp["device"]
+    kind = f"simulated NPU, profile {device['profile']}" if result["simulated"] else device["device"]
+    processor = stamp["machine"]["processor"]
+    where = kind if device["device"] != "cpu" else f"CPU ({processor}, {stamp['threads']} thread(s))"
+    if device["device"] not in ("cpu",) and not result["simulated"]:
+        where = f"{device['name']} ({device['device']})"
+    return f"{stamp['checkpoint']['name']} on {where}, {stamp['checkpoint']['dtype']}"
+
+
+def warnings(result: dict) -> list[str]:
+    """What a reader must know first."""
+    found = [SIMULATED] if result.get("simulated") else []
+    if not result["complete"]:
+        found.append(f"PARTIAL: {result['stopped'] or 'not finished'}; only what was done until then.")
+    if "stamp" not in result:
+        return found
+    if result["stamp"]["checkpoint"]["name"] == "nano":
+        found.append(
+            "nano is a teaching checkpoint of 5 M parameters: nothing here is a figure of DeepSeek-OCR's "
+            "official weights. Its pages (512 x 512 pixels) cannot hold 500 characters or more, so the "
+            "categories «between» and «long» are empty."
+        )
+    if result["stamp"]["kit"]["changed"]:
+        found.append("The kit's files differed from the commit named below.")
+    whole = result.get("summary", {}).get("all", {})
+    if result["stamp"]["device"]["device"] == "cpu" and (whole.get("cpu_share") or 1) < 0.9:
+        found.append(
+            f"The processor was shared: this process had it for {whole['cpu_share']:.0%} of the time, so "
+            "wall-clock times are longer than on an idle machine. Counts are not touched by that."
+        )
+    return found
+
+
+# ---------------------------------------------------------------------- tables: (title, head, rows)
+Table = tuple[str, list[str], list[list[str]]]
+
+
+def tables(result: dict) -> list[Table]:
+    made = [accuracy(result)]
+    if "counts" in result:
+        made.insert(0, counts(result))
+    if result.get("summary", {}).get("all", {}).get("runs"):
+        made += [latency(result), phases(result)]
+    made += [table for table in (memory(result), limits(result), operators(result), peer(result)) if table]
+    return made
+
+
+def counts(result: dict) -> Table:
+    phases, page = result["counts"]["phases"], result["counts"].get("page")
+    parts = {f"per {name}" if name == "token" else name: part for name, part in phases.items()}
+    if page:  # a file of an earlier version has none
+        parts[f"page of {page['new_tokens']} tokens"] = page
+    rows = [
+        [f"{key} ({what})", *(number(part[key]) for part in parts.values())] for key, what in COUNTED.items()
+    ]
+    return "What the device is given to do", ["", *parts], rows
+
+
+def accuracy(result: dict) -> Table:
+    head = ["pages", "", "CER (95 %)", "NED (95 %)", "success (95 %)", "loops", "truncated"]
+    head += ["vision tokens", "new tokens"]
+    rows = [
+        [
+            name,
+            f"{row['pages']}, {CATEGORIES.get(name, 'of every length')}",
+            within(row["cer"]),
+            within(row["ned"]),
+            rate(row["success"]),
+            rate(row["loops"]),
+            rate(row["truncated"]),
+            number(row["vision_tokens"]["mean"]),
+            number(row["new_tokens"]["mean"]),
+        ]
+        for name, row in result.get("summary", {}).items()
+    ]
+    return "Accuracy by length", head, rows
+
+
+def latency(result: dict) -> Table:
+    def three(part):
+        return " / ".join(ms(part[key]) for key in ("mean", "p50", "p99")) if part else ""
+
+    head = ["pages", "runs", "TTFT ms", "TPOT ms", "ITL ms", "page ms", "characters/s", "tokens/s"]
+    rows = [
+        [
+            name,
+            str(row["runs"]),
+            *(three(row[key]) for key in ("ttft", "tpot", "itl", "seconds_per_page")),
+            number(row["characters_per_second"]),
+            number(row["tokens_per_second"]),
+        ]
+        for name, row in result["summary"].items()
+    ]
+    return "Latency: mean / p50 / p99", head, rows
+
+
+def phases(result: dict) -> Table:
+    parts, load = result["summary"]["all"]["phases"], result["load"]["seconds"]
+    rows = [["load (once)", ms(load), ""]]
+    total = sum(parts[name]["mean"] for name in PHASES)
+    rows += [[name, ms(parts[name]["mean"]), f"{parts[name]['mean'] / total:.1%}"] for name in PHASES]
+    return "Phases of a page", ["phase", "mean ms", "share of the page"], rows
+
+
+def memory(result: dict) -> Table | None:
+    if "memory" not in result:
+        return None
+    load, used = result["load"], result["memory"]
+    rows = [["weights", number(load["weight_bytes"]), "1"]]
+    for name, value in (
+        ("peak of load", load["peak_growth_bytes"]),
+        ("peak of reading", used["peak_growth_bytes"]),
+    ):
+        if value is not None:
+            rows.append([name, number(value), f"{value / load['weight_bytes']:.2f}"])
+    return "Memory beyond what was held before loading", ["", "bytes", "over weights"], rows
+
+
+def limits(result: dict) -> Table | None:
+    if "limits" not in result:
+        return None
+    found = result["limits"]
+    rows = [["weights read per decoded token", f"{found['active_bytes_per_token']:,} bytes"]]
+    if "read_bytes_per_second" in found:
+        rows += [
+            ["read bandwidth, measured in this run", f"{found['read_bytes_per_second'] / 1e9:.1f} GB/s"],
+            ["matrix product, measured in this run", f"{found['flop_per_second'] / 1e9:,.0f} GFLOP/s"],
+        ]
+    if "bandwidth_share" in found:
+        rows.append(["share of the bandwidth limit reached", f"{found['bandwidth_share']:.1%}"])
+        if found["active_bytes_per_token"] < 64e6:
+            rows.append(["remark", "these weights can lie in a cache: the share is no limit here"])
+    return "Limits", ["what", "figure"], rows
+
+
+def operators(result: dict) -> Table | None:
+    found = result.get("counts", {}).get("operators_per_token")
+    if not found:
+        return None
+    waits = result["counts"]["syncs_per_token"]
+    rows = [[name, number(n), "started"] for name, n in found.items()]
+    rows += [[where, number(n), "host waits"] for where, n in waits.items()]
+    return "One decoded token, operator by operator", ["operator or line", "per token", ""], rows
+
+
+def peer(result: dict) -> Table | None:
+    found = result.get("peer")
+    if not found:
+        return None
+    if "unavailable" in found:
+        return "Beside transformers", [""], [[found["unavailable"]]]
+    rows = [
+        [
+            name.upper() if name != "e2e" else "end to end",
+            *(ms(part[side]["p50"]) if part[side] else "" for side in ("ours", "peer")),
+            ratio(part),
+            part["verdict"],
+        ]
+        for name, part in found["figures"].items()
+    ]
+    alike = found["tokens_alike"]
+    rows.append(["tokens alike", f"{alike['count']} of {alike['of']}", "", "", ""])
+    title = f"Beside {found['name']} (experts {found['experts']}), in turn, same weights and pages"
+    return title, ["p50", "ours ms", "theirs ms", "ours / theirs (95 %)", "ours is"], rows
+
+
+def ratio(part: dict) -> str:
+    if part["ratio"] is None:
+        return ""
+    return f"{part['ratio']:.2f} ({part['interval_95'][0]:.2f}-{part['interval_95'][1]:.2f})"
+
+
+def comparison(name: str, old: dict, new: dict) -> Table:
+    found = compare_benchmarks(old, new)
+    rows = [[key, ratio(part), part["verdict"]] for key, part in found["times"].items()]
+    if found["why_not"]:
+        rows.append(["times", "", f"not comparable: {'; '.join(found['why_not'])}"])
+    rows += [
+        [f"{key} per {phase}", f"{number(before)} -> {number(after)}", word]
+        for phase, parts in found["counts"].items()
+        for key, (before, after, word) in parts.items()
+        if before or after
+    ]
+    if found["differs"]:
+        rows.append(["differs", ", ".join(found["differs"]), ""])
+    return f"Against {Path(name).name}", ["", "new / old (95 %), or old -> new", "verdict"], rows
+
+
+def published() -> tuple[Table, str]:
+    """The original's figures and the line that must stand under them."""
+    found = original()
+    rows = [[each["what"], each["value"], each["remark"]] for each in found["figures"]]
+    note = (
+        f"{found['device']}. Source: {found['source']}. Another device and checkpoint than above: no ratio."
+    )
+    return (f"Published by {found['name']}", ["what", "figure", "remark"], rows), note
+
+
+def stamp(result: dict) -> list[list[str]]:
+    """The environment, flat."""
+    rows = []
+
+    def walk(prefix, value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix} {key}".strip(), inner)
+        else:
+            rows.append([prefix, "" if value is None else str(value)])
+
+    walk("", {key: result[key] for key in ("stamp", "method") if key in result})
+    return rows
+
+
+# ---------------------------------------------------------------------- text
+def plain(table: Table) -> str:
+    title, head, rows = table
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    ]
+    return "\n".join([title, *(f"  {line}" for line in lines), ""])
+
+
+def text(result: dict) -> str:
+    return "\n".join([report_heading(result), *warnings(result), "", *map(plain, tables(result))])
+
+
+def comparison_text(name: str, old: dict, new: dict) -> str:
+    return plain(comparison(name, old, new))
+
+
+def original_text() -> str:
+    table, note = published()
+    return f"{plain(table)}{note}\n"
+
+
+def markdown_table(table: Table) -> list[str]:
+    title, head, rows = table
+    lines = [[c.replace("|", "\\|").replace("\n", " ") for c in row] for row in (head, *rows)]
+    shown = ["| " + " | ".join(row) + " |" for row in lines]
+    return [f"## {title}", "", shown[0], "|" + "---|" * len(head), *shown[1:], ""]
+
+
+def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str) -> str:
+    """figures: {file name: caption}."""
+    lines = [f"# {report_heading(result)}", ""]
+    lines += [f"> **{line}**\n" for line in warnings(result)]
+    if "stamp" in result:
+        lines += [f"Made by `{result['stamp']['command']}`, then `deskocr report`. Do not edit.", ""]
+        lines += [
+            f"Success: {result['method']['success_means']}. "
+            f"CER compares: {result['method']['normalisation']}.",
+            "",
+        ]
+    lines += [f"![{caption}]({name})\n\n{caption}\n" for name, caption in figures.items()]
+    for table in (*tables(result), *more):
+        lines += markdown_table(table)
+    lines += [note, ""] if note else []
+    lines += markdown_table(("How to repeat it", ["", ""], stamp(result)))
+    return "\n".join(lines)
+
+
+def html(result: dict, figures: dict[str, tuple[str, str]], more: list[Table], note: str) -> str:
+    """One file, nothing loaded from elsewhere. figures: {name: (svg, caption)}."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    texts = [page for page in result["pages"] if "text" in page]
+    return template.render(
+        heading=report_heading(result), warnings=warnings(result), result=result,
+        tables=[*tables(result), *more], note=note, figures=figures, stamp=stamp(result), texts=texts,
+    )  # fmt: skip
+
+
+def save(result: dict, folder: Path, earlier=(), with_original: bool = False) -> list[Path]:
+    """report.md, report.html and the figures (SVG); returns the two reports' paths."""
+    from .report_figures import figures
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = figures(result)
+    more = [comparison(name, old, result) for name, old in earlier]
+    note = ""
+    if with_original:
+        table, note = published()
+        more.append(table)
+    for name, (svg, _) in drawn.items():
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    paths = [folder / "report.md", folder / "report.html"]
+    captions = {f"{name}.svg": caption for name, (_, caption) in drawn.items()}
+    paths[0].write_text(markdown(result, captions, more, note), encoding="utf-8")
+    paths[1].write_text(html(result, drawn, more, note), encoding="utf-8")
+    return paths

@@ -1,0 +1,20 @@
+"""What the notebooks are made of: checks that raise, puzzles, drawings, pages beside their text.
+
+from deskocr_kit.course import attempt, check, verdicts
+"""
+
+from ..display.table import Table
+from .check import check, check_below, check_close, check_equal, verdicts
+from .drawings import Drawing, columns, patches, scatter, storage, windows
+from .drawings.prompt_layout import draw_prompt, draw_views, prompt_rows, sheet
+from .example_llava import build_llava, llava_inputs
+from .page_pictures import Beside, Boxes, Picture
+from .puzzles import attempt, hint, solution
+from .simulated import missing_on_simulator, prove_on_simulator
+
+__all__ = [
+    "Beside", "Boxes", "Drawing", "Picture", "Table", "attempt", "build_llava", "check", "check_below",
+    "check_close", "check_equal", "columns", "draw_prompt", "draw_views", "hint", "llava_inputs",
+    "missing_on_simulator", "patches", "prompt_rows", "prove_on_simulator", "scatter", "sheet", "solution",
+    "storage", "verdicts", "windows",
+]  # fmt: skip

@@ -1,0 +1,109 @@
+"""One verdict per claim: raise when it is false, show a calm line when it is true.
+
+Everything to the right of `≈` is measured: shown, never compared by nbval (tests/nbval.cfg). Everything to
+the left is a contract and must repeat exactly, on every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from ..display.table import GREEN, head_row
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim that held. `shown` is part of the contract, `measured` is not."""
+
+    name: str
+    shown: str = ""
+    measured: str = ""
+
+    def __repr__(self) -> str:
+        left = f"PASS  {self.name:<28}  {self.shown}".rstrip()
+        return f"{left}  ≈ {self.measured}" if self.measured else left
+
+    def _repr_html_(self) -> str:
+        left, _, right = repr(self).partition("≈")
+        right = f'<span style="opacity:.7">≈{escape(right)}</span>' if right else ""
+        return f'<pre style="margin:0"><b style="color:{GREEN}">{escape(left)}</b>{right}</pre>'
+
+
+VERDICTS: list[Verdict] = []  # of this process, for the table that ends a notebook
+
+
+def passed(name: str, shown: Any = "", measured: Any = "") -> Verdict:
+    verdict = Verdict(name, str(shown), str(measured))
+    VERDICTS.append(verdict)
+    return verdict
+
+
+def check(name: str, claim: bool, shown: Any = "", measured: Any = "") -> Verdict:
+    """`claim` must be true. Raises AssertionError with everything shown otherwise."""
+    if not claim:
+        details = "; ".join(str(part) for part in (shown, measured) if str(part))
+        raise AssertionError(f"FAIL  {name}" + (f": {details}" if details else ""))
+    return passed(name, shown, measured)
+
+
+def check_equal(name: str, ours: Any, expected: Any, measured: Any = "") -> Verdict:
+    """Exactly equal. On failure both sides are shown."""
+    if ours != expected:
+        raise AssertionError(f"FAIL  {name}\n  ours      {ours!r}\n  expected  {expected!r}")
+    return passed(name, ours, measured)
+
+
+def check_below(name: str, value: float, bound: float, shown: Any = "", unit: str = "") -> Verdict:
+    """`value` <= `bound`; the bound is part of the contract, the value is measured."""
+    if not value <= bound:  # so that NaN fails
+        raise AssertionError(f"FAIL  {name}: {value:.4g}{unit} exceeds {bound:g}{unit}")
+    return passed(name, f"{shown} at most {bound:g}{unit}".strip(), f"{value:.4g}{unit}")
+
+
+def check_close(name: str, ours, expected, budget: float) -> Verdict:
+    """Two tensors of one shape: |ours - expected| / |expected| (norms in fp64) within `budget`.
+
+    On failure: shapes, dtypes, the largest difference and the first index where a value is out of budget.
+    """
+    if ours.shape != expected.shape:
+        raise AssertionError(f"FAIL  {name}: shape {tuple(ours.shape)}, expected {tuple(expected.shape)}")
+    a, b = ours.detach().double().cpu(), expected.detach().double().cpu()
+    error = ((a - b).norm() / b.norm().clamp_min(1e-30)).item()
+    if not error <= budget:
+        away = (a - b).abs()
+        beyond = ~(away <= budget * b.abs().max())
+        first = tuple(beyond.nonzero()[0].tolist()) if beyond.any() else ()
+        raise AssertionError(
+            f"FAIL  {name}: relative error {error:.2e} exceeds {budget:g}\n"
+            f"  ours      {ours.dtype} on {ours.device}, {a[first]:.6g} at {list(first)}\n"
+            f"  expected  {expected.dtype} on {expected.device}, {b[first]:.6g}\n"
+            f"  largest difference {away.max():.3e}"
+        )
+    return passed(name, tuple(expected.shape), f"{error:.1e} of {budget:g} on {ours.device}")
+
+
+class VerdictTable:
+    """All verdicts of a notebook, one row each."""
+
+    def __init__(self, verdicts: list[Verdict] | None = None):
+        self.verdicts = list(VERDICTS if verdicts is None else verdicts)
+
+    def __repr__(self) -> str:
+        return "\n".join([*map(repr, self.verdicts), f"{len(self.verdicts)} claims, all hold"])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="text-align:left;color:{GREEN}"><b>PASS</b></td>'
+            f'<td style="text-align:left">{escape(v.name)}</td>'
+            f'<td style="text-align:left">{escape(v.shown)}</td>'
+            f'<td style="text-align:left;opacity:.7">{escape(v.measured and "≈ " + v.measured)}</td></tr>'
+            for v in self.verdicts
+        )
+        return f"<table>{head_row(('verdict', 'claim', 'contract', 'measured'))}<tbody>{rows}</tbody></table>"
+
+
+def verdicts() -> VerdictTable:
+    """The table that ends a notebook."""
+    return VerdictTable()

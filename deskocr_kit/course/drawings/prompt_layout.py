@@ -1,0 +1,125 @@
+"""What the network gets of a page, as text and as pictures: views, tiles, and the rows of the prompt.
+
+prompt_rows(inputs, "tiny")      # ["B", "········N", …, "S", "ttttt"]: one letter per token
+draw_prompt(rows)                # the same as a picture
+draw_views(page)                 # what each mode makes of a page, and how many tokens it takes
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.tiling import MODES, count_image_tokens, get_mode, make_views
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from model.tiling import Mode
+
+# letter: (what it is, colour); the letter carries the meaning, the colour repeats it
+LETTERS = {
+    "B": ("begin of text", "#b9c2cc"),
+    "l": ("cell of a tile", "#9ecae1"),
+    "g": ("cell of the whole view", "#4292c6"),
+    "N": ("newline, after each row", "#fdae6b"),
+    "S": ("separator", "#e6550d"),
+    "t": ("text of the prompt", "#d9d9d9"),
+    "_": ("padding of a batch", "#ffffff"),
+}
+
+
+def prompt_rows(inputs: dict, mode: str | Mode, sample: int = 0) -> list[str]:
+    """One letter per token of a prompt (see LETTERS), broken where the picture's rows end.
+
+    Order as in the network: rows of the tiles, rows of the whole view, separator. Raises ValueError if the
+    prompt has another number of places than the mode says.
+    """
+    mode = get_mode(mode)
+    mask = inputs["images_seq_mask"][sample].tolist()
+    padding = int((inputs["attention_mask"][sample] == 0).sum())
+    w, h = inputs["images_spatial_crop"][sample].tolist()
+    places = count_image_tokens(mode, (w, h))
+    if sum(mask) != places:
+        raise ValueError(f"{sum(mask)} places in the prompt, {mode.name} with {w}x{h} tiles has {places}")
+    first = mask.index(True)
+    before = "_" * padding + "B" + "t" * (first - padding - 1)
+    side = mode.base_size if mode.crop_mode else mode.image_size
+    rows = [before]
+    if w * h > 1:
+        tile = cells(mode.image_size)
+        rows += ["l" * (w * tile) + "N"] * (h * tile)
+    rows += ["g" * cells(side) + "N"] * cells(side)
+    return [*rows, "S", "t" * (len(mask) - first - places)]
+
+
+def cells(side: int) -> int:
+    """Cells along the side of a view: patches of 16 pixels, then two convolutions of stride 2."""
+    return -(-(side // 16) // 4)
+
+
+def draw_prompt(rows: list[str], title: str = "") -> Figure:
+    """Every token a square, in the row where it stands."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    across, down = max(map(len, rows)), len(rows)
+    side = min(0.26, 5.7 / across, 6.6 / down)  # inches of one token
+    figure = Figure(figsize=(3.8 + side * across, 0.9 + side * down), layout="constrained")
+    axes = figure.subplots()
+    small = max(across, down) > 30
+    for y, row in enumerate(rows):
+        for x, letter in enumerate(row):
+            axes.add_patch(
+                Rectangle(
+                    (x, y), 1, 1, facecolor=LETTERS[letter][1], edgecolor="#555", lw=0.2 if small else 0.5
+                )
+            )
+            if letter not in "lg" and not (small and letter == "N"):
+                axes.text(x + 0.5, y + 0.5, letter, ha="center", va="center", fontsize=5 if small else 7)
+    used = [letter for letter in LETTERS if any(letter in row for row in rows)]
+    handles = [Rectangle((0, 0), 1, 1, facecolor=LETTERS[each][1], edgecolor="#555") for each in used]
+    counts = {each: sum(row.count(each) for row in rows) for each in used}
+    labels = [f"{each}: {LETTERS[each][0]}, {counts[each]}" for each in used]
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    axes.set(xlim=(-0.1, across + 0.1), ylim=(down + 0.1, -0.1), aspect="equal", anchor="W")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.axis("off")
+    return figure
+
+
+def draw_views(page: Image.Image) -> Figure:
+    """The view of each mode beside the others, tile borders dashed; titles say pixels and tokens."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 6.8), layout="constrained")
+    for axes, mode in zip(figure.subplots(2, 3).flat, [*MODES.values(), None], strict=True):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if mode is None:
+            w, h = make_views(page, "gundam").grid
+            axes.imshow(page)
+            for i in range(1, w):
+                axes.axvline(page.width * i / w, color="#e6550d", ls="--", lw=1.2)
+            for i in range(1, h):
+                axes.axhline(page.height * i / h, color="#e6550d", ls="--", lw=1.2)
+            axes.set_title(f"the tiles of gundam\n{w} across, {h} down", fontsize=8)
+            continue
+        views = make_views(page, mode)
+        axes.imshow(views.global_view)
+        more = f" + {len(views.tiles)} tiles" if views.tiles else ""
+        tokens = count_image_tokens(mode, views.grid)
+        axes.set_title(f"{mode.name}: {views.global_view.width} px{more}\n{tokens} tokens", fontsize=8)
+    return figure
+
+
+def sheet(pages: list[Image.Image], across: int = 2) -> Image.Image:
+    """Pages of one size, side by side and below each other: a page that is large enough for tiles."""
+    from PIL import Image
+
+    w, h = pages[0].size
+    down = -(-len(pages) // across)
+    whole = Image.new("RGB", (across * w, down * h), "white")
+    for i, page in enumerate(pages):
+        whole.paste(page, (i % across * w, i // across * h))
+    return whole

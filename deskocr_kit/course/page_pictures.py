@@ -1,0 +1,83 @@
+"""Pictures for notebooks: a page beside its text, boxes on a page.
+
+What a model wrote is shown as a picture, and in a terminal right of `≈`: it is measured, never compared
+(see check.py). Each picture carries its description for those who do not see it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from model.results import draw_overlay, parse_boxes, to_pixels_box
+
+from ..display.images import png
+from ..synthetic_pages.render import font_folder
+
+
+@dataclass
+class Beside:
+    """A page and what was read from it, side by side."""
+
+    image: Any
+    text: str
+    caption: str = "page"
+    height: int = 360  # pixels of the picture
+
+    def __repr__(self) -> str:
+        return f"{self.caption} ≈ {self.text!r}"
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        from PIL import Image, ImageDraw, ImageFont
+
+        page = self.image.convert("L").resize(
+            (round(self.image.width * self.height / self.image.height), self.height)
+        )
+        face = ImageFont.truetype(str(font_folder() / "DejaVuSansMono.ttf"), 15)
+        sheet = Image.new("L", (page.width + 400, self.height), 255)
+        sheet.paste(page, (0, 0))
+        pen = ImageDraw.Draw(sheet)
+        pen.rectangle((0, 0, page.width - 1, self.height - 1), outline=128)
+        pen.multiline_text((page.width + 20, 16), self.text, font=face, fill=0, spacing=10)
+        return png(sheet), {"alt": f"{self.caption}, and beside it the text that was read from it"}
+
+
+@dataclass
+class Boxes:
+    """A page with the boxes that the model gave. `rows` holds label and pixels of each."""
+
+    image: Any
+    text: str
+
+    def __post_init__(self):
+        self.refs = parse_boxes(self.text)
+        self.picture = draw_overlay(self.image, self.refs)
+        self.rows = [
+            (ref.label, to_pixels_box(box, *self.image.size)) for ref in self.refs for box in ref.boxes
+        ]
+
+    def __repr__(self) -> str:
+        return f"boxes ≈ {[label for label, _ in self.rows]}"
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        labels = ", ".join(label for label, _ in self.rows)
+        return png(self.picture), {"alt": f"the page with {len(self.rows)} boxes drawn: {labels}"}
+
+
+@dataclass
+class Picture:
+    """A matplotlib Figure or a PIL image with the sentence that says what is seen."""
+
+    image: Any
+    caption: str
+
+    def __repr__(self) -> str:
+        return self.caption
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        if not hasattr(self.image, "savefig"):
+            return png(self.image), {"alt": self.caption}
+        buffer = io.BytesIO()
+        self.image.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue(), {"alt": self.caption}

@@ -1,0 +1,18 @@
+"""Operator puzzles: a blank function to fill in, a checker that shows both sides, a solution.
+
+    from deskocr_kit.course.puzzles import attempt
+
+    def patchify(x, weight, stride):
+        ...                           # your code
+
+    attempt("patchify", patchify)     # OPEN while the body is blank, PASS when right; raises when wrong
+
+Stuck? `hint("patchify")`, then `solution("patchify")`. One file per puzzle; `blank(name)` is the text of the
+cell as it stands in a notebook.
+"""
+
+from .attempts import NAMES, attempt, blank, get, hint, solution
+from .judge import Wrong
+from .puzzle import Open, Puzzle
+
+__all__ = ["NAMES", "Open", "Puzzle", "Wrong", "attempt", "blank", "get", "hint", "solution"]

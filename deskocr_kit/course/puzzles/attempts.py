@@ -1,0 +1,60 @@
+"""Look up a puzzle, try a solution, ask for a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from ..check import Verdict, passed
+from .judge import Wrong, judge, show
+from .puzzle import Open, Puzzle, Text, is_blank
+
+NAMES = (
+    "unfold_by_hand", "patchify", "dilation_trap", "scatter_on_a_view", "cumsum_where",
+    "windowed_relative_positions", "rotary_half", "top_k_without_sync", "fp16_overflow",
+    "launches_of_a_loop",
+)  # fmt: skip
+
+
+def get(name: str) -> Puzzle:
+    """One puzzle. Raises ValueError that lists the names there are."""
+    if name not in NAMES:
+        raise ValueError(f"no puzzle named {name!r}; there are {', '.join(NAMES)}")
+    return import_module(f".{name}", __package__).PUZZLE
+
+
+def attempt(name: str, function: Callable) -> Open | Verdict:
+    """Try `function` on every case of a puzzle.
+
+    Its body is still blank (`...`, `pass`): an `Open` that says how much is to be written. Right: a
+    `Verdict`, entered in the notebook's table. Wrong: shows the difference drawn, then raises Wrong (an
+    AssertionError) with both sides. An error in the function itself comes through as it is.
+    """
+    puzzle = get(name)
+    if is_blank(function):
+        return Open(puzzle)
+    count, measured = 0, ""
+    for case in puzzle.cases():
+        outcome = judge(puzzle, case, function)
+        if outcome is ...:
+            return Open(puzzle)
+        if isinstance(outcome, Wrong):
+            show(outcome)
+            raise outcome
+        count, measured = count + 1, outcome or measured
+    return passed(f"puzzle {name}", f"{count} cases", measured)
+
+
+def blank(name: str) -> str:
+    """The cell as it stands in a notebook: signature, what is asked, an empty body, the call of `attempt`."""
+    return get(name).blank
+
+
+def hint(name: str) -> Text:
+    """One sentence in the right direction."""
+    return Text(get(name).hint)
+
+
+def solution(name: str) -> Text:
+    """The source of a solution that passes; others pass too."""
+    return Text(get(name).source)

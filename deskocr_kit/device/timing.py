@@ -1,0 +1,57 @@
+"""Wait for a device, and measure time on it."""
+
+from __future__ import annotations
+
+import time
+
+from .selection import backend_of
+from .torch_import import import_torch
+
+
+def synchronize(device) -> None:
+    """Wait until the device has done everything that it was given."""
+    if import_torch().device(device).type != "cpu":
+        backend_of(device).synchronize()
+
+
+class Event:
+    """A mark in the device's stream, or on the host's clock where the device has no events. Record, then
+    compare."""
+
+    def __init__(self, device):
+        self.device = import_torch().device(device)
+        timed = self.device.type in ("npu", "cuda")
+        self._event = backend_of(self.device).Event(enable_timing=True) if timed else None
+        self._time = None
+
+    def record(self) -> Event:
+        if self._event is not None:
+            self._event.record()
+        else:
+            synchronize(self.device)
+            self._time = time.perf_counter()
+        return self
+
+    def seconds_to(self, later: Event) -> float:
+        """Seconds from this mark to a later one; waits for the later one."""
+        if self._event is None:
+            return later._time - self._time
+        later._event.synchronize()
+        return self._event.elapsed_time(later._event) / 1e3
+
+
+class Timer:
+    """`with Timer(device) as t: ...` and then `t.seconds`: wall clock between two synchronisations."""
+
+    def __init__(self, device):
+        self.device = device
+        self.seconds = float("nan")
+
+    def __enter__(self) -> Timer:
+        synchronize(self.device)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *error) -> None:
+        synchronize(self.device)
+        self.seconds = time.perf_counter() - self._start

@@ -1,0 +1,1 @@
+"""Tables, figures and progress for people. Imports nothing of the kit."""

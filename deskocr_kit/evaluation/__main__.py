@@ -1,0 +1,5 @@
+"""python -m deskocr_kit.evaluation"""
+
+from .evaluate import main
+
+main()

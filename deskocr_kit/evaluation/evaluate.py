@@ -1,0 +1,160 @@
+"""How well does a checkpoint read? Pages with known text -> CER.
+
+    python -m deskocr_kit.evaluation
+
+The pages are drawn on the spot from seeds that training never uses (it draws from "<seed>/<step>/<rank>").
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..device.dtypes import dtype_name
+from ..reading.reader import Reader
+from ..reading.text_distance import edits
+from ..synthetic_pages import render, sample_pages
+
+Sample = tuple[Image.Image, str]
+FONTS = ("DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif")
+PROSE = (
+    "The night train left the valley an hour late. Nobody in the carriage had slept, and the "
+    "heating was broken. At 05:40 we crossed the bridge; the river was high and brown. My "
+    'neighbour, a clerk from Bremen, counted his coins twice: 17 marks and 35 pfennigs. "It will '
+    'do," he said, "if the hotel is honest." Outside, lamps went by like slow birds. We had bread, '
+    "two apples and half a sausage, which he cut with a pocket knife. Then the guard came: "
+    '"Tickets, please!" Mine was wet but valid (zone B, return). The mountains began behind the '
+    "town of Elm. Snow lay on the roofs, blue in the first light, and a dog ran beside the rails as "
+    "if it knew us."
+)
+
+
+def drawn(style: str) -> Callable[[random.Random], Sample]:
+    """Random words, drawn by Pillow in a style of synthetic_pages/render.py: the make that training sees."""
+
+    def make(rng: random.Random) -> Sample:
+        page = render.render(rng, getattr(render, style))
+        return page.image, page.text
+
+    return make
+
+
+def typeset(rng: random.Random) -> Sample:
+    """Prose, drawn by matplotlib: another rasteriser, other words, another layout than training ever sees."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.textpath import TextPath
+
+    family, size = rng.choice(FONTS), rng.uniform(28, 40)
+    words = PROSE.split()
+    at = rng.randrange(len(words))
+    figure = Figure(figsize=(5.12, 5.12), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    left, lines = rng.uniform(8, 40), []
+    for _ in range(rng.randint(2, 7)):
+        line = ""
+        while True:
+            longer = f"{line} {words[at % len(words)]}".strip()
+            if TextPath((0, 0), longer, size=size, prop={"family": family}).get_extents().width > 496 - left:
+                break
+            line, at = longer, at + 1
+        lines.append(line)
+    top = rng.uniform(0, 512 - 64 * len(lines))
+    for i, line in enumerate(lines):
+        y = 1 - (top + 64 * i + 32) / 512
+        figure.text(
+            left / 512, y, line, family=family, size=size * 0.72, va="center_baseline", parse_math=False
+        )
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()), "\n".join(lines)
+
+
+MAKES = {
+    "domain": drawn("DOMAIN"),  # what nano promises: clean pages, regular fonts, random words
+    "wide": drawn("WIDE"),  # more than it promises: bold and slanted fonts, dirt
+    "typeset": typeset,  # another make
+}
+
+
+def samples() -> Iterator[Sample]:
+    """The sample pages that ship with nano."""
+    for name in sample_pages.PAGES:
+        page = sample_pages.draw(name)
+        yield page.image, page.text
+
+
+def pages(make: str, count: int, seed: int) -> Iterator[Sample]:
+    """`count` held-out pages of a make; the sample pages, however many, for "samples"."""
+    if make == "samples":
+        yield from samples()
+        return
+    for i in range(count):
+        yield MAKES[make](random.Random(f"held out/{seed}/{make}/{i}"))
+
+
+def interval(wrong: np.ndarray, length: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval of sum(wrong) / sum(length) over pages."""
+    rng = np.random.default_rng(0)
+    at = rng.integers(0, len(wrong), (rounds, len(wrong)))
+    rates = wrong[at].sum(1) / np.maximum(1, length[at].sum(1))
+    low, high = np.quantile(rates, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lambda pages: pages) -> dict:
+    """CER of `reader` (see reader.Reader) over held-out pages, as one plain record."""
+    wrong, length, truncated, worst = [], [], 0, (-1.0, "", "")
+    start = time.perf_counter()
+    drawn_pages = list(pages(make, count, seed))
+    for image, truth in progress(drawn_pages):
+        reading = reader.read(image, "free")
+        distance, characters = edits(reading.text, truth)
+        wrong.append(distance)
+        length.append(characters)
+        truncated += reading.truncated
+        worst = max(worst, (distance / max(1, characters), truth, reading.text))
+    wrong, length = np.array(wrong), np.array(length)
+    low, high = interval(wrong, length)
+    return {
+        "make": make,
+        "pages": len(drawn_pages),
+        "seed": seed,
+        "characters": int(length.sum()),
+        "cer": round(float(wrong.sum() / max(1, length.sum())), 5),
+        "interval_95": [round(low, 5), round(high, 5)],
+        "pages_without_error": int((wrong == 0).sum()),
+        "truncated": truncated,
+        "worst": {"cer": round(worst[0], 4), "truth": worst[1], "read": worst[2]},
+        "seconds_per_page": round((time.perf_counter() - start) / len(drawn_pages), 3),
+        "device": str(reader.model.device),
+        "dtype": dtype_name(reader.model.dtype),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="fp32")
+    parser.add_argument(
+        "--make", choices=[*MAKES, "samples"], action="append", help="may be repeated; default all"
+    )
+    parser.add_argument("--pages", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--out", type=Path, help="write the records here as JSON")
+    args = parser.parse_args()
+    reader = Reader.load(args.model, args.device, args.dtype)
+    records = [evaluate(reader, make, args.pages, args.seed) for make in args.make or [*MAKES, "samples"]]
+    for record in records:
+        print({key: value for key, value in record.items() if key != "worst"})
+    if args.out:
+        args.out.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,84 @@
+"""Drawn pages -> what a training step takes: pixels, token ids, what shall be said, what stands where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..synthetic_pages.render import CELL, SIDE, Page
+from .tokenizer import FIRST_BYTE, IMAGE_ID, SPECIAL
+
+BOS, EOS, PAD = 0, 1, 2
+CELLS = SIDE // CELL
+PLACES = 9  # characters per cell that the extra head tells apart: the narrowest font at 26 px fits eight
+CLASSES = 1 + 95 + 1  # nothing, printable ASCII, anything else
+FREE, OCR = "\nFree OCR.", "\n<|grounding|>OCR this image."
+
+
+def encode(text: str) -> list[int]:
+    """The same ids as the stored tokenizer gives: special tokens, else bytes."""
+    ids, rest = [], text
+    while rest:
+        special = next((s for s in SPECIAL if rest.startswith(s)), None)
+        if special:
+            ids.append(IMAGE_ID + SPECIAL.index(special))
+            rest = rest[len(special) :]
+        else:
+            ids.extend(FIRST_BYTE + byte for byte in rest[0].encode())
+            rest = rest[1:]
+    return ids
+
+
+def answer(page: Page, boxes: bool) -> str:
+    """What the model shall say: the lines, or each line with its box on a 0..999 scale, in the official
+    format.
+    """
+    if not boxes:
+        return page.text
+    scale = lambda v: min(999, max(0, round(v / SIDE * 999)))  # noqa: E731
+    return "\n".join(
+        f"<|ref|>{line.text}<|/ref|><|det|>[[{', '.join(str(scale(v)) for v in line.box)}]]<|/det|>"
+        for line in page.lines
+    )
+
+
+def place_labels(page: Page) -> list[int]:
+    """For every cell, row-major, the classes of the characters whose centre lies in it: CELLS² * PLACES
+    numbers.
+    """
+    places = [[0] * PLACES for _ in range(CELLS * CELLS)]
+    filled = [0] * (CELLS * CELLS)
+    for line in page.lines:
+        row = min(CELLS - 1, max(0, int(line.middle // CELL)))
+        for char, x in zip(line.text, line.centres, strict=True):
+            cell = row * CELLS + min(CELLS - 1, max(0, int(x // CELL)))
+            if filled[cell] < PLACES:
+                places[cell][filled[cell]] = ord(char) - 31 if 32 <= ord(char) < 127 else CLASSES - 1
+                filled[cell] += 1
+    return [label for cell in places for label in cell]
+
+
+@dataclass
+class Batch:
+    pixels: Tensor  # b 3 S S
+    ids: Tensor  # b n
+    targets: Tensor  # b n, -100 where nothing is asked
+    places: Tensor  # b cells * places
+
+
+def make_batch(pages: list[Page], boxes: bool) -> Batch:
+    import numpy as np
+
+    head = [BOS] + [IMAGE_ID] * (CELLS * (CELLS + 1) + 1) + encode(OCR if boxes else FREE)
+    answers = [encode(answer(page, boxes)) + [EOS] for page in pages]
+    width = len(head) + max(map(len, answers)) - 1
+    ids = torch.full((len(pages), width), PAD)
+    targets = torch.full((len(pages), width), -100)
+    for i, text in enumerate(answers):
+        ids[i, : len(head) + len(text) - 1] = torch.tensor(head + text[:-1])
+        targets[i, len(head) - 1 : len(head) + len(text) - 1] = torch.tensor(text)
+    pixels = torch.stack([torch.from_numpy(np.array(page.image)).permute(2, 0, 1) for page in pages])
+    places = torch.tensor([place_labels(page) for page in pages])
+    return Batch(pixels.float().div_(127.5).sub_(1.0), ids, targets, places)

@@ -1,0 +1,124 @@
+"""The network while it learns: with the extra head (not part of the stored checkpoint) and its losses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import DeepseekOCRForCausalLM
+
+from .batches import CELLS, CLASSES, PLACES, Batch
+from .recipe import nano_config
+
+
+def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """`slots.rel_pos_attention` without a separate (n, n) bias: it becomes 2s more columns of q and k.
+
+    The query gets its scores against every key row and every key column, the key says which row and column it
+    is, one-hot; their product is the bias.
+    """
+    b, h, n, d = q.shape
+    s = rel_h.shape[0]
+    grid = q.view(b, h, s, s, d)
+    bias_h = torch.einsum("bhijk,ixk->bhijx", grid, rel_h).reshape(b, h, n, s)
+    bias_w = torch.einsum("bhijk,jyk->bhijy", grid, rel_w).reshape(b, h, n, s)
+    eye = torch.eye(s, dtype=k.dtype, device=k.device)
+    where = torch.cat((eye[:, None].expand(s, s, s), eye[None].expand(s, s, s)), dim=-1).view(n, 2 * s)
+    k = torch.cat((k, where.expand(b, h, n, 2 * s)), dim=-1)
+    return plain_attention(torch.cat((q * d**-0.5, bias_h, bias_w), dim=-1), k, v)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: None = None, causal: bool = False) -> Tensor:
+    """`slots.attention` by `plain_attention`."""
+    return plain_attention(q * q.shape[-1] ** -0.5, k, v, causal)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """Two matrix products and a softmax, in bf16; q is scaled already.
+
+    For training only. On the CPU, the backward pass of torch's fused attention takes several times as long.
+    """
+    with torch.autocast("cpu", enabled=False):
+        scores = q.bfloat16() @ k.bfloat16().transpose(-1, -2)
+        if causal:
+            n = scores.shape[-1]
+            scores = scores + torch.full((n, n), -1e4, dtype=scores.dtype).triu(1)
+        return scores.softmax(-1) @ v.bfloat16()
+
+
+class Trainee(nn.Module):
+    """The network and the extra head."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.ocr = DeepseekOCRForCausalLM.random(nano_config(), seed=seed).train()
+        self.ocr.use_plan({"rel_pos_attention": rel_pos_attention, "attention": attention})
+        # White paper drowns the ink otherwise: filters that ignore flat areas and answer with unit size to
+        # strokes.
+        with torch.no_grad():
+            weight = self.ocr.model.sam_model.patch_embed.proj.weight
+            weight -= weight.mean((1, 2, 3), keepdim=True)
+            weight *= 1.5
+        generator = torch.Generator().manual_seed(seed)
+        width = self.ocr.config.decoder.width
+        self.places = nn.Linear(width, PLACES * CLASSES)
+        with torch.no_grad():
+            self.places.weight.normal_(0, width**-0.5, generator=generator)
+            self.places.bias.zero_()
+
+    def forward(self, batch: Batch, task: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses: per place, per character, expert balance."""
+        m = self.ocr.model
+        with torch.set_grad_enabled(task in ("eyes", "both")):
+            features = m.see(batch.pixels)  # b cells d
+        with torch.set_grad_enabled(task != "align"):
+            where = F.cross_entropy(self.places(features).view(-1, CLASSES).float(), batch.places.view(-1))
+        if task in ("eyes", "head"):
+            return where, where.new_zeros(()), where.new_zeros(())
+        b, _, d = features.shape
+        rows = features.view(b, CELLS, CELLS, d)
+        rows = torch.cat((rows, m.image_newline.expand(b, CELLS, 1, d)), dim=2).flatten(1, 2)
+        vision = torch.cat((rows, m.view_seperator.expand(b, 1, d)), dim=1)  # b 73 d
+        text = m.embed_tokens(batch.ids)
+        embeds = torch.cat((text[:, :1], vision.to(text.dtype), text[:, 1 + vision.shape[1] :]), dim=1)
+        positions = torch.arange(embeds.shape[1]).expand(b, -1)
+        asked = batch.ids.shape[1] - 1 - vision.shape[1]
+        with Balance(self.ocr) as balance:
+            logits = self.ocr.decode_embeds(embeds, positions, None, True, last=asked)
+        targets = batch.targets[:, -asked:]
+        return (
+            where,
+            F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100),
+            balance.loss(),
+        )
+
+
+class Balance:
+    """Collects the router inputs of one pass; the loss is 1 where all experts are used alike."""
+
+    def __init__(self, ocr: nn.Module):
+        self.layers = [layer.mlp for layer in ocr.model.layers if hasattr(layer.mlp, "experts")]
+        self.inputs: list[tuple[nn.Module, Tensor]] = []
+
+    def __enter__(self):
+        self.hooks = [
+            mlp.register_forward_pre_hook(lambda mlp, args: self.inputs.append((mlp, args[0])))
+            for mlp in self.layers
+        ]
+        return self
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+    def loss(self) -> Tensor:
+        total = []
+        for mlp, x in self.inputs:
+            with torch.autocast("cpu", enabled=False):
+                scores = F.linear(x.flatten(0, 1).float(), mlp.gate.weight.float()).softmax(-1)  # n e
+            chosen = scores.topk(mlp.top, dim=-1).indices
+            share = torch.zeros_like(scores).scatter_(1, chosen, 1.0).mean(0) / mlp.top
+            total.append((share * scores.mean(0)).sum() * scores.shape[1])
+        return torch.stack(total).mean()

@@ -1,0 +1,63 @@
+"""The census as a picture: per phase, how many calls of each operator, hatched by verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .result import Census
+
+# Colour and hatch say the same, so that either is enough.
+LOOK = {
+    "kernel": ("#8fbf9f", ""),
+    "composite": ("#c7d9e8", ".."),
+    "slow kernel": ("#e3c770", "//"),
+    "AI CPU": ("#e09a4f", "xx"),
+    "CPU fallback": ("#c4554d", "**"),
+    "unknown": ("#bbbbbb", "oo"),
+    "transfer": ("#9c8fbf", "\\\\"),
+}
+BARS = 14
+
+
+def draw(census: Census):
+    """A matplotlib Figure: one panel per phase, its most frequent operators as bars."""
+    from matplotlib.figure import Figure
+
+    phases = census.phases() or [""]
+    figure = Figure(figsize=(max(5.2, 3.7 * len(phases)), 4.8), layout="constrained")
+    seen: dict[str, object] = {}
+    for axis, phase in zip(figure.subplots(1, len(phases), squeeze=False)[0], phases, strict=True):
+        rows = sorted((r for r in census.rows() if r["calls"][phase]), key=lambda r: -r["calls"][phase])
+        worst = [r for r in rows if r["verdict"] in ("CPU fallback", "AI CPU", "slow kernel", "unknown")]
+        shown = (worst + [r for r in rows if r not in worst])[:BARS]  # the rare bad ones must not fall off
+        for y, row in enumerate(shown):
+            colour, hatch = LOOK[row["verdict"]]
+            bar = axis.barh(
+                y, row["calls"][phase], color=colour, hatch=hatch, edgecolor="#333", linewidth=0.5
+            )
+            seen.setdefault(row["verdict"], bar)
+            axis.text(row["calls"][phase], y, f" {row['calls'][phase]}", va="center", fontsize=8)
+        axis.set_yticks(range(len(shown)), names(shown), fontsize=8)
+        axis.invert_yaxis()
+        axis.margins(x=0.15)
+        axis.set_xlabel("calls", fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.set_title(
+            f"{phase or 'forward'}: {census.work(phase)}",
+            fontsize=9,
+        )
+        axis.spines[["top", "right"]].set_visible(False)
+    if seen:
+        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), fontsize=8)
+    figure.suptitle(
+        f"{census.subject or 'operators'} · torch_npu {census.torch_npu} (static count)", fontsize=11
+    )
+    return figure
+
+
+def names(rows: list[dict]) -> list[str]:
+    """The operators of some rows; one that stands in several has its verdict below it."""
+    times = Counter(row["operator"] for row in rows)
+    return [r["operator"] + (f"\n({r['verdict']})" if times[r["operator"]] > 1 else "") for r in rows]

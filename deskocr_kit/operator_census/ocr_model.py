@@ -1,0 +1,110 @@
+"""The census of one page through our network, by phase: vision, prefill, one decode step.
+
+Without a model it runs dry at the official size: meta tensors, seconds, no memory. What depends on values
+(which experts are hit) is assumed, and listed in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
+from model.loading import skeleton
+from model.tiling import count_image_tokens, get_mode
+
+from ..ascend.dispatch import composites, nearest_wheel
+from ..opcount.assume import Assume
+from ..opcount.recorder import Recorder
+from .result import Census
+
+PROMPT_TOKENS = 5  # <bos> and "\nFree OCR." beside the placeholders
+
+
+def page_inputs(config: DeepseekOCRConfig, mode: str, grid: tuple[int, int]) -> dict:
+    """Inputs of `generate` for one page of the given mode and tile grid: blank pixels, on the host."""
+    chosen = get_mode(mode)
+    view_side, tile_side = (
+        (chosen.base_size, chosen.image_size) if chosen.crop_mode else (chosen.image_size, 0)
+    )
+    w, h = grid if chosen.crop_mode else (1, 1)
+    tiles = torch.zeros(w * h if w * h > 1 else 1, 3, tile_side or view_side, tile_side or view_side)
+    places = count_image_tokens(chosen, (w, h))
+    ids = torch.full((1, places + PROMPT_TOKENS), config.image_token_id)
+    ids[:, 0], ids[:, 1 + places :] = config.bos_token_id, 3
+    return {
+        "input_ids": ids,
+        "images": [(tiles, torch.zeros(1, 3, view_side, view_side))],
+        "images_seq_mask": ids == config.image_token_id,
+        "images_spatial_crop": torch.tensor([[w, h]]),
+    }
+
+
+def census_ocr(
+    model: DeepseekOCRForCausalLM | DeepseekOCRConfig | None = None,
+    mode: str = "gundam",
+    grid: tuple[int, int] = (2, 3),
+    dtype: torch.dtype = torch.float16,
+    plan: Mapping[str, Callable] | None = None,
+    torch_npu: str | None = None,
+    inputs: dict | None = None,
+) -> Census:
+    """Count one page: vision (all views), prefill, and one decode step with its choice of token.
+
+    Args:
+        model: a model with weights (a real run on its device); a config or None for a dry run of that size.
+        mode, grid: the page, where `inputs` are not given; grid is (tiles across, down).
+        dtype: of a dry run's weights.
+        plan: {slot: function} to count instead of the references.
+        torch_npu: the version to judge by, see verdicts.nearest.
+        inputs: those of `generate`, for a real page.
+
+    Raises:
+        DryRunError: the plan reads a value that cannot be assumed.
+    """
+    dry = not isinstance(model, DeepseekOCRForCausalLM)
+    if dry:
+        config = model or DeepseekOCRConfig()
+        model = skeleton(config).to(dtype).eval().requires_grad_(False)
+    config, c = model.config, model.config.decoder
+    inputs = inputs or page_inputs(config, mode, grid)
+    before = dict(vars(model.slots))
+    model.use_plan(plan or {})
+    assume = None
+    if dry:
+        places = int(inputs["images_seq_mask"].sum())
+
+        def distinct(chosen):  # as many experts as can be hit
+            return min(c.experts, chosen.numel())
+
+        def rows(hit):  # and the tokens spread evenly over them
+            return max(1, hit.numel() // distinct(hit))
+
+        pairs = inputs["input_ids"].numel() * c.experts_per_token
+        assume = Assume(distinct=distinct, rows=rows, scalar=places, sizes=pairs)
+    recorder = Recorder(model, assume, composites(nearest_wheel(torch_npu)))
+    recorder.phase = "prefill"
+    encode = model.encode_pages
+
+    def seeing(*args):
+        recorder.phase = "vision"
+        try:
+            return encode(*args)
+        finally:
+            recorder.phase = "prefill"
+
+    def next_phase(tokens):
+        recorder.phase = "decode" if recorder.phase == "prefill" else None
+
+    model.encode_pages = seeing
+    try:
+        with torch.no_grad(), recorder:
+            model.generate(**inputs, max_new_tokens=2, eos_token_id=None, on_tokens=next_phase)
+    finally:
+        del model.encode_pages
+        model.use_plan(before)
+    kind = f"dry run in {str(model.dtype).removeprefix('torch.')}" if dry else f"run on {model.device}"
+    side, (w, h) = inputs["images"][0][1].shape[-1], inputs["images_spatial_crop"][0].tolist()
+    subject = f"one page ({side} px view, {w}x{h} tiles, {inputs['input_ids'].shape[1]} tokens), {kind}"
+    return Census.make(recorder.counts, recorder.examples, torch_npu, subject, assume.used if assume else ())

@@ -1,0 +1,257 @@
+"""The census as a thing to look at: grouped, shown as text and HTML, written as JSON."""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+
+from ..ascend.dispatch import CANN, VERDICTS, Verdict, judge, nearest_wheel
+from ..display.table import AMBER, GREEN, RED, head_row
+from ..opcount.recorder import Call
+from .figure import draw
+
+WORKS = ("launch", "h2d", "d2h", "read")
+SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of call, how often it was made, and what the chosen torch_npu does with it."""
+
+    call: Call
+    count: int
+    verdict: Verdict
+
+
+@dataclass
+class Census:
+    """Every operator call of the recorded forward.
+
+    torch_npu: the version whose table judged; `asked` the one that was asked for.
+    assumed: what a dry run was told instead of reading values; empty for a real run.
+    """
+
+    entries: list[Entry]
+    torch_npu: str
+    asked: str
+    subject: str = ""
+    assumed: tuple[str, ...] = ()
+    examples: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def make(cls, counts, examples, torch_npu: str | None = None, subject: str = "", assumed=()) -> Census:
+        """Judge what a Recorder counted. torch_npu: see verdicts.nearest."""
+        version = nearest_wheel(torch_npu)
+        entries = [
+            Entry(call, n, judge(call.operator, call.kind, examples[call], call.options, version))
+            for call, n in counts.items()
+        ]
+        entries.sort(key=lambda e: (list(VERDICTS).index(e.verdict.word), -e.count))
+        return cls(entries, version, torch_npu or version, subject, tuple(sorted(assumed)), dict(examples))
+
+    def judged_by(self, torch_npu: str) -> Census:
+        """The same calls under another torch_npu version."""
+        counts = {e.call: e.count for e in self.entries}
+        return Census.make(counts, self.examples, torch_npu, self.subject, self.assumed)
+
+    # ------------------------------------------------------------------ counting
+    def phases(self) -> list[str]:
+        return list(
+            dict.fromkeys(e.call.phase for e in sorted(self.entries, key=lambda e: _when(e.call.phase)))
+        )
+
+    def select(self, phase: str | None = None, operator: str | None = None, module: str = "") -> list[Entry]:
+        """Entries of one phase, one operator ("convolution" or "aten::convolution"), below one module."""
+        return [
+            e
+            for e in self.entries
+            if (phase is None or e.call.phase == phase)
+            and (
+                operator is None or e.call.operator.removeprefix("aten::") == operator.removeprefix("aten::")
+            )
+            and (not module or (e.call.module + ".").startswith(module + "."))
+        ]
+
+    def launches(self, phase: str | None = None) -> int:
+        """Operators that give the device something to do; CANN may start several kernels for one."""
+        return sum(e.count for e in self.select(phase) if e.call.kind == "launch")
+
+    def syncs(self, phase: str | None = None) -> int:
+        """How often the host waits for the device."""
+        return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
+
+    def work(self, phase: str | None = None) -> str:
+        """ "243 launches, 1 sync": for a line or a title."""
+        launches, syncs = self.launches(phase), self.syncs(phase)
+        return f"{launches} launch{'es' * (launches != 1)}, {syncs} sync{'s' * (syncs != 1)}"
+
+    def flops(self, phase: str | None = None) -> int:
+        return sum(e.count * e.call.flops for e in self.select(phase))
+
+    def verdicts(self, phase: str | None = None) -> dict[str, int]:
+        """{verdict: calls}, worst first, without views and host work."""
+        found = collections.Counter()
+        for e in self.select(phase):
+            if e.call.kind in WORKS:
+                found[e.verdict.word] += e.count
+        return {word: found[word] for word in VERDICTS if found[word]}
+
+    def operators(self, phase: str | None = None) -> dict[str, int]:
+        """{operator: calls} of what the device has to do, most first."""
+        found = collections.Counter()
+        for e in self.select(phase):
+            if e.call.kind in WORKS:
+                found[e.call.operator] += e.count
+        return dict(found.most_common())
+
+    def worst(self) -> list[Entry]:
+        """What a port has to look at: everything that is neither a kernel nor a plain transfer."""
+        words = ("CPU fallback", "AI CPU", "slow kernel", "unknown")
+        return [e for e in self.entries if e.verdict.word in words and e.call.kind in WORKS]
+
+    # ------------------------------------------------------------------ showing
+    def rows(self) -> list[dict]:
+        """One per operator and verdict: calls per phase, reason, an example of shapes, module and line."""
+        grouped: dict[tuple, list[Entry]] = {}
+        for e in self.entries:
+            if e.call.kind in WORKS:
+                grouped.setdefault((e.verdict.word, e.call.operator, e.verdict.why), []).append(e)
+        rows = []
+        for (word, operator, why), group in grouped.items():
+            first = max(group, key=lambda e: e.count)
+            calls = {p: sum(e.count for e in group if e.call.phase == p) for p in self.phases()}
+            rows.append(
+                {
+                    "verdict": word,
+                    "operator": operator.removeprefix("aten::"),
+                    "calls": calls,
+                    "total": sum(calls.values()),
+                    "why": why,
+                    "source": first.verdict.source,
+                    "example": ", ".join(first.call.inputs),
+                    "dtypes": sorted({text.partition("[")[0] for e in group for text in e.call.inputs}),
+                    "shapes": len({e.call.inputs for e in group}),
+                    "module": first.call.module,
+                    "sites": list(dict.fromkeys(e.call.site for e in group)),
+                }
+            )
+        order = list(VERDICTS)
+        return sorted(rows, key=lambda r: (order.index(r["verdict"]), -r["total"]))
+
+    def __repr__(self) -> str:
+        phases = self.phases()
+        rows = self.rows()
+        head = ["verdict", "operator", *(p or "calls" for p in phases), "line"]
+        body = [
+            [r["verdict"], r["operator"], *(str(r["calls"][p] or "·") for p in phases), _sites(r)]
+            for r in rows[:SHOWN]
+        ]
+        more = [f"… and {len(rows) - SHOWN} more rows: all with --json, or .rows()"][: len(rows) > SHOWN]
+        notes = [f"{r['operator']}: {r['verdict']}: {r['why']}" for r in rows if r["why"] and _bad(r)]
+        return "\n".join(
+            [self.title(), *_columns([head, *body]), *more, *self.totals(), *dict.fromkeys(notes)]
+        )
+
+    def _repr_html_(self) -> str:
+        phases = self.phases()
+        colour = {
+            "CPU fallback": RED,
+            "AI CPU": AMBER,
+            "slow kernel": AMBER,
+            "kernel": GREEN,
+        }
+        calls = [p or "calls" for p in phases]
+        rows = "".join(
+            f'<tr><td style="color:{colour.get(r["verdict"], "inherit")};text-align:left">'
+            f'<b>{escape(r["verdict"])}</b></td><td style="text-align:left">{escape(r["operator"])}</td>'
+            + "".join(f"<td>{r['calls'][p] or '·'}</td>" for p in phases)
+            + f'<td style="text-align:left"><code>{escape(_sites(r))}</code></td>'
+            f'<td style="text-align:left">{escape(r["why"])}</td></tr>'
+            for r in self.rows()
+        )
+        return (
+            f"<p>{escape(self.title())}</p><table>"
+            f"{head_row(('verdict', 'operator', *calls, 'line', 'why'), calls)}<tbody>{rows}</tbody></table>"
+            f"<p>{'<br>'.join(map(escape, self.totals()))}</p>"
+        )
+
+    def title(self) -> str:
+        asked = "" if self.asked == self.torch_npu else f" (asked for {self.asked}: nearest table)"
+        return (
+            f"operators of {self.subject or 'the recorded forward'}, judged by the published torch_npu "
+            f"{self.torch_npu}{asked} and CANN {CANN}'s rules; no device was asked"
+        )
+
+    def totals(self) -> list[str]:
+        """Lines: per phase launches, syncs, GFLOP and verdicts; then what was assumed."""
+        lines = []
+        for phase in self.phases():
+            words = ", ".join(f"{n} {word}" for word, n in self.verdicts(phase).items())
+            lines.append(
+                f"{phase or 'total'}: {self.work(phase)}, {self.flops(phase) / 1e9:.1f} GFLOP; {words}"
+            )
+        return lines + [f"assumed: {text}" for text in self.assumed]
+
+    def to_json(self) -> dict:
+        """Plain data: totals, rows, and every kind of call with module, line, shapes and verdict."""
+        return {
+            "subject": self.subject,
+            "torch_npu": self.torch_npu,
+            "asked": self.asked,
+            "cann_rules": CANN,
+            "device": "none: a static count, no time in it",
+            "assumed": list(self.assumed),
+            "phases": {
+                p: {
+                    "launches": self.launches(p),
+                    "syncs": self.syncs(p),
+                    "flops": self.flops(p),
+                    "verdicts": self.verdicts(p),
+                }
+                for p in self.phases()
+            },
+            "operators": self.rows(),
+            "calls": [{**asdict(e.call), "count": e.count, **_words(e.verdict)} for e in self.entries],
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write census.json, census.txt and census.png into `folder`; returns their paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / "census.json", folder / "census.txt", folder / "census.png"]
+        paths[0].write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        paths[1].write_text(f"{self!r}\n", encoding="utf-8")
+        self.draw().savefig(paths[2], dpi=120)
+        return paths
+
+    def draw(self):
+        """A matplotlib Figure: per phase, the calls of each operator; hatched bars need care on an NPU."""
+        return draw(self)
+
+
+def _words(verdict: Verdict) -> dict:
+    return {"verdict": verdict.word, "why": verdict.why, "source": verdict.source}
+
+
+def _when(phase: str) -> int:
+    order = ("", "vision", "prefill", "decode")
+    return order.index(phase) if phase in order else len(order)
+
+
+def _bad(row: dict) -> bool:
+    return row["verdict"] in ("CPU fallback", "AI CPU", "slow kernel")
+
+
+def _sites(row: dict) -> str:
+    extra = len(row["sites"]) - 1
+    return row["sites"][0] + (f" (+{extra})" if extra else "")
+
+
+def _columns(lines: Iterable[list[str]]) -> list[str]:
+    lines = list(lines)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,0 +1,94 @@
+"""The convolutions of a model that is not ours, each run by a candidate of the slot conv2d.
+
+Weights, names, hooks and settings stay with the layer: only what it calls is exchanged, so that half(), train
+and gradients go on as before. A copy of an exchanged layer (deepcopy, pickle) is exchanged too, and stays so.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..substitutes import conv_other
+from .patching import Exchange
+
+PLAIN = {nn.Conv1d: conv_other.conv1d, nn.Conv2d: conv_other.conv2d, nn.Conv3d: conv_other.conv3d}
+TRANSPOSED = {
+    nn.ConvTranspose1d: conv_other.conv_transpose1d,
+    nn.ConvTranspose2d: conv_other.conv_transpose2d,
+    nn.ConvTranspose3d: None,
+}
+
+
+def exchange_convolutions(module: nn.Module, function: Callable, name: str):
+    """({path: what it does now}, {path: why it was left alone}, exchanges to undo)."""
+    takes = inspect.signature(function).parameters
+    general = {"dilation", "groups"} <= takes.keys() or any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    exchanged, left, undo = {}, {}, []
+    for path, layer in module.named_modules():
+        kind = next((kind for kind in (*PLAIN, *TRANSPOSED) if isinstance(layer, kind)), None)
+        if kind is None:
+            continue
+        if why := _why_not(layer, kind, general):
+            left[path] = why
+            continue
+        made, attribute = (Plain, "_conv_forward") if kind in PLAIN else (Transposed, "forward")
+        undo.append(Exchange(layer, attribute, lambda _, layer=layer, made=made: made(layer, function)))
+        told = "" if kind is nn.Conv2d else f" as {kind.__name__}"
+        exchanged[path] = f"{name}{told}, {layer.extra_repr()}"
+    return exchanged, left, undo
+
+
+def _why_not(layer: nn.Module, kind: type, general: bool) -> str:
+    special = [f"groups={layer.groups}"] if layer.groups != 1 else []
+    special += [f"dilation={layer.dilation}"] if set(layer.dilation) != {1} else []
+    if kind is nn.ConvTranspose3d:
+        return "a transposed convolution of volumes is none of pictures; it stays with torch's own"
+    if special and not general:
+        return f"{' and '.join(special)} is more than this implementation takes"
+    for name in ("forward", "_conv_forward"):
+        if getattr(type(layer), name) is not getattr(kind, name):
+            return f"{type(layer).__name__} has a {name} of its own"
+    return ""
+
+
+class Plain:
+    """Stands for a layer's `_conv_forward`. A class, so that the layer can be pickled."""
+
+    def __init__(self, layer: nn.Module, function: Callable):
+        self.layer, self.function = layer, function
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        layer, padding, given = self.layer, self.layer.padding, x
+        if layer.padding_mode != "zeros" or padding == "same":
+            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+            x, padding = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode), "valid"
+        if padding == "valid":
+            padding = (0,) * len(layer.kernel_size)
+        run = next(run for kind, run in PLAIN.items() if isinstance(layer, kind))
+        out = run(self.function, x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+        # A convolution of a contiguous picture is contiguous, and foreign code may call .view on it.
+        return out.contiguous() if given.is_contiguous() else out
+
+
+class Transposed:
+    """Stands for the `forward` of a transposed layer."""
+
+    def __init__(self, layer: nn.Module, function: Callable):
+        self.layer, self.function = layer, function
+
+    def __call__(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        layer, numbers = self.layer, len(self.layer.kernel_size)
+        more = layer._output_padding(
+            input, output_size, layer.stride, layer.padding, layer.kernel_size, numbers, layer.dilation
+        )
+        run = next(run for kind, run in TRANSPOSED.items() if isinstance(layer, kind))
+        out = run(
+            self.function, input, layer.weight, layer.bias, layer.stride, layer.padding, more, layer.groups,
+            layer.dilation,
+        )  # fmt: skip
+        return out.contiguous() if input.is_contiguous() else out

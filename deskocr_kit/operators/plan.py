@@ -1,0 +1,259 @@
+"""plan.json: which implementation stands in which slot, why, and for which machine that holds.
+
+    model = DeepseekOCRForCausalLM.from_pretrained(folder, plan="auto")
+
+takes the plan that `deskocr prove` wrote for this device, this torch, torch_npu and CANN, and a network of
+these sizes. Where none fits it says so and takes the defaults (model/fast).
+Importing this file also registers "auto".
+
+Looked for: the file in DESKOCR_PLAN, else reports/*/plan.json below the working folder, then beside the kit.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model import DeepseekOCRConfig, fast, loading, plans, slots
+
+from ..device import describe_device
+from ..device.dtypes import dtype_name
+from .substitutes.cases import ANY, ByCase
+from .substitutes.registry import candidate
+
+if TYPE_CHECKING:
+    import torch
+
+    from model import DeepseekOCRForCausalLM
+
+VARIABLE = "DESKOCR_PLAN"
+FORMAT = 1
+
+
+class PlanError(ValueError):
+    """A plan file that cannot be read, or names what does not exist."""
+
+
+def fingerprint(device, config) -> dict[str, str]:
+    """Everything on which the choice of an implementation hangs; plain text, so that two can be compared.
+
+    config: of our network, or a line that describes another.
+    """
+    told = describe_device(device)
+    names = ("name", "simulated", "profile", "torch", "torch_npu", "cann", "machine")
+    kind = str(told["device"]).partition(":")[0]
+    return {
+        "device": kind,
+        **{name: str(told[name]) for name in names},
+        "network": config if isinstance(config, str) else network(config),
+        "substitutes": code_digest(),
+    }
+
+
+def network(config) -> str:
+    """The sizes that the operators of a network see, as one line."""
+    sam, clip, lm = config.sam, config.clip, config.decoder
+    return (
+        f"sam {sam.width}x{sam.heads}/{sam.window}, clip {clip.width}x{clip.heads}, "
+        f"lm {lm.width}x{lm.heads}, experts {lm.experts_per_token} of {lm.experts} x {lm.expert_hidden}"
+    )
+
+
+def code_digest() -> str:
+    """12 hex digits that change with the code of the substitutes and the references, and with nothing else.
+
+    The syntax tree is hashed, so comments, docstrings, line breaks and moved files change nothing.
+    """
+    folders = (Path(__file__).parent / "substitutes", Path(fast.__file__).parent)
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))] + [Path(slots.__file__)]
+    return source_digest(path.read_text(encoding="utf-8") for path in files)
+
+
+def source_digest(sources: Iterable[str]) -> str:
+    """12 hex digits of Python sources, in their order: of their syntax trees without docstrings.
+
+    An import counts with the names that it brings, not with the module that they come from.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+            if isinstance(node, ast.ImportFrom):
+                node.module, node.level = None, 0
+        digest.update(plain(tree).encode() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def plain(node) -> str:
+    """A syntax tree as text, the same on every version of Python: `ast.dump` and field sets differ."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({','.join(f'{name}={plain(value)}' for name, value in fields)})"
+    return f"[{','.join(map(plain, node))}]" if isinstance(node, list) else repr(node)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`choices`: {dtype name: {slot: {kind of call: {"use": name, …evidence}}}}, see prove/choice.py."""
+
+    fingerprint: dict[str, str]
+    choices: dict[str, dict[str, dict[str, dict]]]
+    about: dict  # command, device, checkpoint: for people
+    path: Path | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Raises PlanError, naming the file."""
+        path = Path(path)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise PlanError(
+                    f"{path}: plan format {stored['format']}, this kit reads {FORMAT}; update the kit, or "
+                    "write a new plan with `deskocr prove`"
+                )
+            plan = cls(dict(stored["fingerprint"]), dict(stored["choices"]), dict(stored["about"]), path)
+            chosen = [cases for dtype in plan.choices for cases in plan.names(dtype).values()]
+            names = [name for cases in chosen for name in cases.values()]
+            if not all(isinstance(each, str) for each in (*names, *plan.fingerprint.values())):
+                raise ValueError("a name is no text")
+            return plan
+        except OSError as error:
+            raise PlanError(f"{path}: {error.strerror or error}") from error
+        except PlanError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Atomic: a reader finds the old plan or the new one."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        stored = {
+            "format": FORMAT,
+            "about": self.about,
+            "fingerprint": self.fingerprint,
+            "choices": self.choices,
+        }
+        part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+        return path
+
+    def differences(self, other: dict[str, str]) -> list[str]:
+        """What keeps this plan from holding elsewhere: "torch 2.6.0 here, 2.13.0 in the plan", …"""
+        keys = sorted(self.fingerprint.keys() | other.keys())
+        return [
+            f"{key}: {other.get(key)} here, {self.fingerprint.get(key)} in the plan"
+            for key in keys
+            if self.fingerprint.get(key) != other.get(key)
+        ]
+
+    def names(self, dtype: torch.dtype | str) -> dict[str, dict[str, str]]:
+        """{slot: {kind of call: candidate}} for a dtype; empty where the plan does not speak of it."""
+        chosen = self.choices.get(dtype_name(dtype), {})
+        return {slot: {case: each["use"] for case, each in cases.items()} for slot, cases in chosen.items()}
+
+    def functions(self, dtype: torch.dtype | str) -> dict[str, Callable]:
+        """{slot: function}, ready for `model.use_plan` and `adapt`. Raises PlanError for an unknown name."""
+        made: dict[str, Callable] = {}
+        for slot, cases in self.names(dtype).items():
+            try:
+                found = {case: candidate(slot, name) for case, name in cases.items()}
+                alike = len(set(cases.values())) == 1
+                made[slot] = next(iter(found.values())) if alike else ByCase(slot, cases, found)
+            except ValueError as error:
+                raise PlanError(f"{self.path or 'plan'}: {error}") from error
+            if ANY not in found:
+                raise PlanError(f"{self.path or 'plan'}: {slot} has no choice for {ANY!r}")
+        return made
+
+    def __repr__(self) -> str:
+        lines = [f"plan for {self.fingerprint.get('name')} ({self.fingerprint.get('device')})"]
+        for dtype in self.choices:
+            lines.append(dtype)
+            for slot, cases in self.names(dtype).items():
+                alike = len(set(cases.values())) == 1
+                shown = (
+                    next(iter(cases.values())) if alike else ", ".join(f"{k}: {v}" for k, v in cases.items())
+                )
+                lines.append(f"  {slot:<18} {shown}")
+        return "\n".join(lines)
+
+
+def find() -> list[Path]:
+    """Where a plan may be, best place first."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return [Path(named)]
+    places = dict.fromkeys((Path.cwd(), Path(__file__).resolve().parents[2]))
+    return [path for place in places for path in sorted((place / "reports").glob("*/plan.json"))]
+
+
+def auto(model: DeepseekOCRForCausalLM, path: Path | None = None) -> dict[str, Callable]:
+    """{slot: function} for a loaded model: the plan at `path`, or the first that fits. Says what it does.
+
+    Only the model's own slots are given. A plan that does not fit is never used; {} then. A file that
+    cannot be read is passed over and named; the one at `path` raises PlanError.
+    """
+    here = fingerprint(model.device, model.config)
+    dtype = dtype_name(model.dtype)
+    refused = []
+    for place in [path] if path else find():
+        try:
+            plan = Plan.load(place)
+            different = plan.differences(here)
+            if dtype not in plan.choices:
+                different.append(f"dtype: {dtype} here, {' and '.join(plan.choices) or 'none'} in the plan")
+            if not different:
+                found = {slot: f for slot, f in plan.functions(dtype).items() if hasattr(model.slots, slot)}
+                _say(f"plan: {place}, {len(found)} slots for {dtype}")
+                return found
+        except PlanError as error:
+            if path:
+                raise
+            _say(f"plan: passed over: {error}")
+            continue
+        refused.append((len(different), place, different))
+    if refused:
+        _, place, different = min(refused, key=lambda each: each[0])
+        _say(f"plan: {place} does not fit this machine ({'; '.join(different)}). {_remedy(model)}")
+    else:
+        _say(f"plan: none found. {_remedy(model)}")
+    return {}
+
+
+def _remedy(model) -> str:
+    told = describe_device(model.device)
+    name = f"npu-sim:{told['profile']}" if told["simulated"] else told["device"]
+    return (
+        f"The defaults are used; `deskocr prove --device {name} --checkpoint {_named(model)}` makes a plan."
+    )
+
+
+def _named(model) -> str:
+    """What `deskocr prove` calls these weights: a plan is of one network, nano's unless told otherwise."""
+    from ..reading.checkpoints import named
+
+    known = {"nano": loading.read_config(named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
+    mine = network(model.config)
+    return next((name for name, config in known.items() if network(config) == mine), "FOLDER")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+plans.makers["auto"] = auto

@@ -1,0 +1,115 @@
+"""Prove the slots of this network, or the calls of any module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from model import DeepseekOCRConfig
+from model.loading import read_config
+
+from ...device import describe_device, pick_device
+from ...device.dtypes import DTYPES
+from ...reading.checkpoints import find_checkpoint
+from ..plan import Plan, fingerprint
+from ..substitutes.registry import SLOTS
+from .choice import choose
+from .module_probes import describe, probes_of
+from .probes import Sizes, probes
+from .verdict_table import Report
+
+OFFICIAL_SIZES = "official-sizes"
+
+
+def config_of(checkpoint: str):
+    """The configuration whose sizes are probed: "official-sizes" needs no weights, else a checkpoint."""
+    if checkpoint == OFFICIAL_SIZES:
+        return DeepseekOCRConfig()
+    return read_config(find_checkpoint(checkpoint))
+
+
+def folder_name(device_name: str, checkpoint: str) -> str:
+    """reports/<this>: "npu-sim:as-believed", "nano" -> "npu-sim-as-believed-nano"."""
+    return f"{device_name}-{checkpoint}".replace(":", "-").replace("/", "-")
+
+
+def prove(
+    device: str = "auto",
+    dtypes: Iterable[str] = ("fp32", "bf16", "fp16"),
+    checkpoint: str = "nano",
+    slots: Iterable[str] | None = None,
+    repeats: int = 7,
+    config=None,
+    tell: Callable[[str], object] = lambda text: None,
+):
+    """Probe the candidates of every slot (or of `slots`) and choose; returns a Report.
+
+    Args:
+        device: as for device.pick_device. On the simulated NPU its profile decides what can run.
+        dtypes: of "fp32", "bf16", "fp16"; the plan has a choice for each.
+        checkpoint: whose sizes; "official-sizes" are those of the 3.3 B network.
+        repeats: timed samples per candidate; the median counts.
+        config: a configuration in place of the checkpoint's.
+        tell: called with what is about to run, for a progress bar.
+
+    Raises ValueError for unknown names, DeviceError without the device.
+    """
+    wanted = list(slots or SLOTS)
+    for name in wanted:
+        if name not in SLOTS:
+            raise ValueError(f"no slot named {name!r}; there are {', '.join(SLOTS)}")
+    config = config or config_of(checkpoint)
+    dtypes = checked(dtypes)
+    at = pick_device(device, quiet=True)
+    every = [probe for probe in probes(Sizes.of(config)) if probe.slot in wanted]
+    command = f"deskocr prove --device {device} --dtype {','.join(dtypes)} --checkpoint {checkpoint}"
+    if slots:
+        command += f" --slots {','.join(wanted)}"
+    return _report(every, at, dtypes, repeats, tell, config, checkpoint, command)
+
+
+def prove_module(
+    module,
+    run: Callable[[object], object],
+    device,
+    dtypes: Iterable[str] = ("fp16",),
+    repeats: int = 7,
+    name: str = "",
+    tell: Callable[[str], object] = lambda text: None,
+):
+    """The same for any model: the convolutions and masked_scatter calls that `run(module)` makes, with their
+    own activations, and the hard cases of those slots. The report's plan is one for `adapt`.
+
+    Args:
+        module: on the CPU, where it runs as its author meant it.
+        run: calls the module once.
+        device: a name, see device.pick_device, or a torch.device that was picked already.
+
+    Raises ValueError if the model makes no such call: then there is nothing to exchange.
+    """
+    dtypes = checked(dtypes)
+    at = pick_device(device, quiet=True) if isinstance(device, str) else device
+    every = probes_of(module, run)
+    label = name or type(module).__name__
+    command = f"deskocr_kit.operators.prove.prove_module({label}, …, {str(at)!r}, {list(dtypes)})"
+    return _report(every, at, dtypes, repeats, tell, describe(module), label, command)
+
+
+def checked(dtypes: Iterable[str]) -> list[str]:
+    """The names as a list. Raises ValueError for one that is none of DTYPES."""
+    dtypes = list(dtypes)
+    for name in dtypes:
+        if name not in DTYPES:
+            raise ValueError(f"unknown dtype {name!r}: use {', '.join(DTYPES)}")
+    return dtypes
+
+
+def _report(every, at, dtypes, repeats, tell, config, label, command):
+    import torch
+
+    from .runner import run
+
+    rows = run(every, at, [getattr(torch, DTYPES[name]) for name in dtypes], repeats, tell)
+    told = describe_device(at)
+    choices = {DTYPES[name]: choose(rows, DTYPES[name], told["simulated"]) for name in dtypes}
+    about = {"command": command, "device": told, "checkpoint": label}
+    return Report(told, label, command, rows, Plan(fingerprint(at, config), choices, about))

@@ -1,0 +1,229 @@
+"""Run every probe through every candidate: is it right, how fast, what does it cost?"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
+from ...device.dtypes import dtype_name
+from ...opcount.counting import Counts, counted
+from ..substitutes.cases import case_of
+from ..substitutes.registry import candidates
+from ..substitutes.self_check import NeedsTorchNpu, error_of
+from .probes import Probe
+
+ROOT = f"{Path(__file__).parents[3]}/"  # of this machine: no business of a report
+BUDGETS = Path(__file__).with_name("budgets.json")
+SAMPLE_SECONDS = 2e-3  # one timed sample is at least this long, so that the clock's grain does not matter
+SLOW = 1.0  # a call beyond this is timed once
+
+NEEDS_NPU = "an operator of torch_npu; needs an NPU"
+PASS, OVER, WRONG, SILENT, CANNOT = "pass", "over budget", "wrong", "no error raised", "cannot run here"
+
+
+@dataclass
+class Row:
+    """One candidate on one probe in one dtype. `seconds` and `ratio` only for real probes that passed."""
+
+    slot: str
+    candidate: str
+    probe: str
+    case: str
+    dtype: str
+    real: bool
+    verdict: str = PASS
+    why: str = ""
+    error: float | None = None
+    budget: float | None = None
+    seconds: float | None = None
+    ratio: float | None = None  # to the reference on this device, measured in turn with it; < 1 is faster
+    spread: float | None = None  # of the samples: (third - first quartile) / median
+    launches: int | None = None
+    syncs: int | None = None
+    h2d_bytes: int | None = None
+    d2h_bytes: int | None = None
+    fallbacks: int | None = None
+    ai_cpu: int | None = None
+    extra_bytes: int | None = None
+
+    def note(self, counts: Counts) -> None:
+        vars(self).update(asdict(counts))
+
+
+def budgets() -> dict[str, dict]:
+    """{slot: {dtype name: largest relative error, "reason": …}}."""
+    return json.loads(BUDGETS.read_text(encoding="utf-8"))["slots"]
+
+
+def run_probe(
+    probe: Probe,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    seed: int = 0,
+    repeats: int = 7,
+    skip_npu=True,
+) -> list[Row]:
+    """One row per candidate. dtype None keeps the probe's own (whole numbers)."""
+    name = dtype_name(dtype) if dtype else "int64"
+    # The seed hangs on the probe's name, so that adding a probe changes no other's numbers.
+    generator = torch.Generator().manual_seed(seed + zlib.crc32(f"{probe.slot} {probe.name}".encode()))
+    host_args = tuple(cast(each, dtype) for each in probe.make(generator))
+    found = candidates(probe.slot)
+    rows, timed = [], {}
+    with torch.no_grad():
+        expected = None if probe.raises else _expected(found["reference"], probe, host_args)
+        args = tuple(
+            each.to(device) if torch.is_tensor(each) and i not in probe.host else each
+            for i, each in enumerate(host_args)
+        )
+        case = case_of(probe.slot, args) if probe.real else "hard"
+        for candidate, function in found.items():
+            fits = getattr(function, "fits", None)
+            if probe.real and fits is not None and not fits(*args):
+                continue  # it would hand over to another candidate: nothing of its own to measure
+            row = Row(probe.slot, candidate, probe.name, case, name, probe.real)
+            row.budget = budgets()[probe.slot][name]
+            if skip_npu and candidate.startswith("npu_"):
+                row.verdict, row.why = CANNOT, NEEDS_NPU
+            else:
+                own = tuple(each.clone() if torch.is_tensor(each) else each for each in args)
+                call = _caller(probe, getattr(function, "unchecked", function), own if probe.writes else args)
+                seconds = _judge(row, probe, call, expected, device)
+                if row.verdict == PASS and probe.real:
+                    timed[candidate] = (row, call, seconds)
+            rows.append(row)
+        _time(timed, device, repeats)
+    return rows
+
+
+def cast(value, dtype: torch.dtype | None):
+    """Floating tensors to the dtype under test (an fp64 one stays: it is there to disagree)."""
+    if dtype is None or not torch.is_tensor(value) or not value.is_floating_point():
+        return value
+    return value if value.dtype == torch.float64 else _cast_like(value, dtype)
+
+
+def _cast_like(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The values in another dtype with the strides they had, slices with holes included."""
+    if value.dtype == dtype:
+        return value
+    base = value._base if value._base is not None else value
+    if base.numel() == 0 or value._base is None:
+        return value.to(dtype)
+    return base.to(dtype).as_strided(value.shape, value.stride(), value.storage_offset())
+
+
+def _caller(probe: Probe, function: Callable, args: tuple) -> Callable[[], torch.Tensor]:
+    if probe.call is not None:
+        return lambda: probe.call(function, *args, **probe.kwargs)
+    return lambda: function(*args, **probe.kwargs)
+
+
+def _expected(reference: Callable, probe: Probe, args: tuple) -> torch.Tensor:
+    """The reference on the CPU in the probe's wide dtype. Written-to arguments are copies."""
+    wide = tuple(
+        (each.to(probe.wide, copy=True) if each.is_floating_point() else each.clone())
+        if torch.is_tensor(each)
+        else each
+        for each in args
+    )
+    return _caller(probe, reference, wide)()
+
+
+def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.device) -> float:
+    """Fill in verdict, error and counts; the seconds of the first call."""
+    start = time.perf_counter()
+    try:
+        ours = call()
+        synchronize(device)
+    except NeedsTorchNpu as error:
+        row.verdict, row.why = CANNOT, str(error)
+        return 0.0
+    except Exception as error:
+        refused = isinstance(error, (NotImplementedError, DeviceError)) or hasattr(error, "operator")
+        if probe.raises and not refused:
+            row.why = f"raises, as it should: {_first_line(error)}"
+        else:
+            row.verdict = CANNOT
+            row.why = _first_line(error)
+        return 0.0
+    seconds = time.perf_counter() - start
+    if probe.raises:
+        row.verdict, row.why = SILENT, "a call that cannot be right gave a result"
+        return seconds
+    if ours.shape != expected.shape:
+        row.verdict, row.why = WRONG, f"shape {tuple(ours.shape)} in place of {tuple(expected.shape)}"
+        return seconds
+    row.error = error_of(ours, expected) if expected.numel() else 0.0
+    if not row.error <= row.budget:
+        row.verdict = OVER if row.error <= 0.3 else WRONG
+        row.why = f"relative error {row.error:.1e}, budget {row.budget:g}"
+    if probe.real and row.verdict == PASS and seconds < 30:
+        with counted(device) as counts:
+            call()
+        row.note(counts)
+    return seconds
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).replace(ROOT, "").strip().splitlines()
+    operator = getattr(error, "operator", None)
+    return f"{operator}: {text[0]}" if operator and text else (text[0] if text else type(error).__name__)
+
+
+def _time(timed: dict[str, tuple[Row, Callable, float]], device: torch.device, repeats: int) -> None:
+    """Medians, all candidates in turn, so that what else the machine does falls on all alike."""
+    samples: dict[str, list[float]] = {name: [] for name in timed}
+    loops = {}
+    for name, (_, call, first) in timed.items():
+        if first > SLOW:
+            samples[name].append(first)
+            continue
+        with Timer(device) as timer:
+            call()
+        loops[name] = max(1, round(SAMPLE_SECONDS / max(timer.seconds, 1e-7)))
+    for _ in range(repeats):
+        for name, loop in loops.items():
+            call = timed[name][1]
+            with Timer(device) as timer:
+                for _ in range(loop):
+                    call()
+            samples[name].append(timer.seconds / loop)
+    base = statistics.median(samples["reference"]) if samples.get("reference") else None
+    for name, (row, _, _) in timed.items():
+        row.seconds = statistics.median(samples[name])
+        row.ratio = row.seconds / base if base else None
+        row.spread = _spread(samples[name])
+
+
+def _spread(samples: list[float]) -> float:
+    if len(samples) < 4:
+        return 0.0
+    first, middle, third = statistics.quantiles(samples, n=4)
+    return (third - first) / middle
+
+
+def run(
+    every: Iterable[Probe],
+    device: torch.device,
+    dtypes: Iterable[torch.dtype],
+    repeats: int = 7,
+    tell=lambda s: None,
+) -> list[Row]:
+    """All probes in all dtypes. `tell` is called with the name of each slot and probe before it runs."""
+    real_npu = device.type == "npu" and not is_simulated(device)
+    rows = []
+    for probe in every:
+        for dtype in (None,) if probe.whole_numbers else dtypes:
+            tell(f"{probe.slot}: {probe.name}" + (f", {dtype}".replace("torch.", "") if dtype else ""))
+            rows += run_probe(probe, device, dtype, repeats=repeats, skip_npu=not real_npu)
+        free_cache(device)
+    return rows

@@ -1,0 +1,214 @@
+"""What `deskocr prove` found, as a table for people, as data, as a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...display.table import GREEN, GREY, RED, head_row
+from ..plan import Plan
+from .runner import CANNOT, NEEDS_NPU, PASS, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WRAP = {"call": "overflow-wrap:anywhere"}  # in a narrow pane: numbers never break at their hyphen
+
+
+@dataclass
+class Report:
+    """All rows of one run. `device` is device.describe_device(), `command` repeats it."""
+
+    device: dict
+    checkpoint: str
+    command: str
+    rows: list[Row]
+    plan: Plan
+
+    # ------------------------------------------------------------------ what holds
+    def verdicts(self) -> dict[tuple[str, str, str], tuple[str, str]]:
+        """{(slot, candidate, dtype): (verdict, why)}: the worst of its probes, and what it was."""
+        found: dict[tuple[str, str, str], tuple[str, str]] = {}
+        for row in self.rows:
+            key = (row.slot, row.candidate, row.dtype)
+            if key not in found or (found[key][0] == PASS and row.verdict != PASS):
+                found[key] = (row.verdict, "" if row.verdict == PASS else f"{row.probe}: {row.why}")
+        return found
+
+    def faults(self) -> list[str]:
+        """Every candidate that ran and was wrong. What cannot run here is no fault."""
+        return [
+            f"{slot} / {name} in {dtype}: {verdict}: {why}"
+            for (slot, name, dtype), (verdict, why) in self.verdicts().items()
+            if verdict not in (PASS, CANNOT)
+        ]
+
+    def table(self) -> list[dict]:
+        """One line per candidate, dtype and kind of call: what people want to see."""
+        used = {
+            (dtype, slot, case): name
+            for dtype in self.plan.choices
+            for slot, cases in self.plan.names(dtype).items()
+            for case, name in cases.items()
+        }
+        verdicts, lines = self.verdicts(), []
+        for row in self.rows:
+            if not row.real or (row.candidate.startswith("npu_") and row.why.startswith(NEEDS_NPU)):
+                continue
+            verdict, why = verdicts[row.slot, row.candidate, row.dtype]
+            dtype = next(iter(self.plan.choices), "") if row.dtype == "int64" else row.dtype
+            chosen = used.get((dtype, row.slot, row.case)) == row.candidate
+            lines.append({
+                "slot": row.slot, "call": row.probe, "candidate": row.candidate, "dtype": row.dtype,
+                "verdict": verdict, "in the plan": "yes" if chosen else "", "error": row.error,
+                "budget": row.budget, "ms": None if row.seconds is None else row.seconds * 1e3,
+                "ratio": row.ratio, "extra MiB": None if row.extra_bytes is None else row.extra_bytes / 2**20,
+                "launches": row.launches, "syncs": row.syncs, "why": why or row.why,
+            })  # fmt: skip
+        return lines
+
+    @property
+    def simulated(self) -> bool:
+        return bool(self.device["simulated"])
+
+    def heading(self) -> str:
+        name, kind = self.device["name"], "simulated, no time is an NPU's" if self.simulated else ""
+        software = ", ".join(
+            f"{k} {self.device[k]}" for k in ("torch", "torch_npu", "cann") if self.device[k]
+        )
+        what = ", ".join(filter(None, (self.device["device"], kind)))
+        return f"{name} ({what}), {software}; {self.checkpoint}"
+
+    def columns(self) -> list[str]:
+        """No time of the simulated NPU is shown: it would be read as one."""
+        names = ["slot", "call", "candidate", "dtype", "verdict", "in the plan", "error", "budget"]
+        times = [] if self.simulated else ["ms", "ratio"]
+        return [*names, *times, "extra MiB", "launches", "syncs"]
+
+    def summary(self) -> str:
+        counted = [verdict for verdict, _ in self.verdicts().values()]
+        passed, cannot = counted.count(PASS), counted.count(CANNOT)
+        return f"{passed} pass, {cannot} cannot run here, {len(counted) - passed - cannot} fail"
+
+    # ------------------------------------------------------------------ shown
+    def __repr__(self) -> str:
+        names = self.columns()
+        cells = [[_shown(line[name]) for name in names] for line in self.table()]
+        widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (names, *cells)
+        ]
+        return "\n".join([self.heading(), *(line.rstrip() for line in lines), self.summary(), *self.faults()])
+
+    def _repr_html_(self) -> str:
+        names = self.columns()
+        body = []
+        for line in self.table():
+            colour = GREEN if line["verdict"] == PASS else GREY if line["verdict"] == CANNOT else RED
+            cells = "".join(
+                f'<td style="text-align:left;color:{colour}"><b>{escape(_shown(line[name]))}</b></td>'
+                if name == "verdict"
+                else f'<td style="text-align:left;{_WRAP.get(name, "white-space:nowrap")}">'
+                f"{escape(_shown(line[name]))}</td>"
+                for name in names
+            )
+            body.append(f'<tr title="{escape(line["why"])}">{cells}</tr>')
+        return (
+            f"<p>{escape(self.heading())}</p><table>{head_row(names)}"
+            f"<tbody>{''.join(body)}</tbody></table><p><b>{escape(self.summary())}</b></p>"
+        )
+
+    def to_markdown(self) -> str:
+        names = self.columns()
+        rows = [
+            "| " + " | ".join(_shown(line[name]).replace("|", "\\|") for name in names) + " |"
+            for line in self.table()
+        ]
+        unable = [
+            f"* {slot} / {name}, {dtype}: {why}"
+            for (slot, name, dtype), (verdict, why) in self.verdicts().items()
+            if verdict == CANNOT and not name.startswith("npu_")
+        ]
+        return "\n".join([
+            f"# Operators on {self.heading()}", "", f"Made by `{self.command}`. {self.summary()}.", "",
+            "Error: relative, norms; against the reference in fp64 or fp32 on the CPU. "
+            + ("Times are left out: they are those of the simulator." if self.simulated else
+               "ms: median; ratio: to the reference on the same device, measured in turn with it.")
+            + " Extra MiB: the most held beyond the arguments. Budgets and their reasons: "
+            "`deskocr_kit/operators/prove/budgets.json`.", "",
+            "| " + " | ".join(names) + " |", "|" + "---|" * len(names), *rows, "",
+            *(["## Wrong", "", *(f"* {fault}" for fault in self.faults()), ""] if self.faults() else []),
+            *(["## Cannot run here", "", *unable, ""] if unable else []),
+            "## Plan", "", "```", repr(self.plan), "```", "",
+        ])  # fmt: skip
+
+    def save(self, folder: str | Path) -> Path:
+        """operators.json, operators.md, operators.png, plan.json into the folder; returns it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = {
+            "device": self.device, "checkpoint": self.checkpoint, "command": self.command,
+            "summary": self.summary(), "rows": [asdict(row) for row in self.rows],
+        }  # fmt: skip
+        (folder / "operators.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+        (folder / "operators.md").write_text(self.to_markdown(), encoding="utf-8")
+        self.figure().savefig(folder / "operators.png", dpi=110)
+        self.plan.save(folder / "plan.json")
+        return folder
+
+    def figure(self) -> Figure:
+        """A bar per candidate and timed call: its time over the reference's; launches on the simulated NPU.
+
+        Of the last dtype. Filled: what the plan takes; the number at the bar is the value.
+        """
+        from matplotlib.figure import Figure
+
+        dtype = next((row.dtype for row in reversed(self.rows) if row.dtype != "int64"), "int64")
+        used = self.plan.names(dtype)
+        bars = []  # (label, value, is it in the plan)
+        for row in self.rows:
+            value = row.launches if self.simulated else row.ratio
+            if row.dtype in (dtype, "int64") and value is not None:
+                chosen = used.get(row.slot, {}).get(row.case) == row.candidate
+                bars.append((f"{row.slot}: {row.probe}: {row.candidate}", value, chosen))
+        figure = Figure(figsize=(10, 0.19 * len(bars) + 1.2), layout="constrained")
+        axes = figure.subplots()
+        floor = 0 if self.simulated else 0.02  # a table that is looked up takes a ten-thousandth
+        for y, (_, value, chosen) in enumerate(bars):
+            start = 0 if self.simulated else 1
+            width = max(value, floor) - start
+            axes.barh(y, width, left=start, height=0.7, color=GREEN if chosen else "white", edgecolor=GREEN)
+            shown = str(value) if self.simulated else _shown(float(value))
+            place = {"textcoords": "offset points", "fontsize": 6, "va": "center"}
+            axes.annotate(shown, (max(value, floor, start), y), (3, 0), **place)
+        axes.set_yticks(range(len(bars)), [label for label, _, _ in bars], fontsize=6)
+        axes.set_ylim(len(bars) - 0.5, -0.5)
+        if not self.simulated:
+            axes.set_xscale("log")
+            axes.axvline(1, color="black", lw=0.8)
+        what = (
+            "launches (simulated NPU)" if self.simulated else "time / time of the reference (left is faster)"
+        )
+        axes.set_xlabel(f"{what}, {dtype}; filled: in the plan")
+        axes.set_title(self.heading(), fontsize=8)
+        axes.grid(axis="x", alpha=0.3)
+        return figure
+
+
+def _shown(value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return (
+            "0"
+            if value == 0
+            else f"{value:.1e}"
+            if value < 1e-2
+            else f"{value:.2f}"
+            if value < 100
+            else f"{value:.0f}"
+        )
+    return str(value)

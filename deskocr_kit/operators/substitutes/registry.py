@@ -1,0 +1,103 @@
+"""The candidates of each slot, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from model import slots
+from model.fast import DEFAULTS, moe, norm, position_tables, rel_pos_attention
+from model.fast.rotary import rotary_in_place
+
+from . import attention, conv2d, masked_scatter, ngram_guard, npu, place_images, pointwise
+
+#: Everything that has candidates. The last two are no slot of the model: `ngram_guard` belongs to its
+#: generation loop, `masked_scatter_` to models that are not ours (deskocr_kit/operators/adapt/module.py).
+SLOTS = (
+    "conv2d", "place_images", "rel_pos_attention", "attention", "moe", "rms_norm", "rotary", "swiglu", "gelu",
+    "quick_gelu", "resize_grid", "relative_table", "ngram_guard", "masked_scatter_",
+)  # fmt: skip
+
+
+def candidates(slot: str) -> dict[str, Callable]:
+    """{name: function} for a slot, "reference" first. Raises ValueError for a name that is no slot."""
+    if slot not in SLOTS:
+        raise ValueError(f"no slot named {slot!r}; there are {', '.join(SLOTS)}")
+    found = _portable()[slot]
+
+    return found | npu.CANDIDATES.get(slot, {})
+
+
+def candidate(slot: str, name: str) -> Callable:
+    """One candidate. Raises ValueError that lists the names there are."""
+    found = candidates(slot)
+    if name not in found:
+        raise ValueError(f"{slot} has no implementation {name!r}; there are {', '.join(found)}")
+    return found[name]
+
+
+def default(slot: str) -> str:
+    """The name of what the network runs in a slot if nobody says anything: see model/fast/."""
+    found = (name for name, function in candidates(slot).items() if function is DEFAULTS.get(slot))
+    return next(found, "reference")
+
+
+def _portable() -> dict[str, dict[str, Callable]]:
+    return {
+        "conv2d": {
+            "reference": slots.conv2d,
+            "unfold_einsum": conv2d.unfold_einsum,
+            "patchify": conv2d.patchify,
+            "pointwise": conv2d.pointwise,
+            "im2row": conv2d.im2row,
+        },
+        "place_images": {
+            "reference": place_images.reference,
+            "cpu_fallback": place_images.cpu_fallback,
+            "cumsum_where": place_images.cumsum_where,
+            "index_copy": place_images.index_copy,
+        },
+        "masked_scatter_": {
+            "reference": masked_scatter.reference,
+            "cpu_fallback": masked_scatter.cpu_fallback,
+            "cumsum_where": masked_scatter.cumsum_where,
+        },
+        "rel_pos_attention": {
+            "reference": slots.rel_pos_attention,
+            "by_size_of_map": rel_pos_attention.by_size_of_map,
+            "chunked": rel_pos_attention.chunked,
+            "folded_products": rel_pos_attention.folded_products,
+            "folded": rel_pos_attention.folded,
+        },
+        "attention": {"reference": slots.attention, "eager": attention.eager},
+        "moe": {
+            "reference": slots.moe,
+            "by_number_of_tokens": moe.by_number_of_tokens,
+            "in_place": moe.in_place,
+            "gathered": moe.gathered,
+            "grouped": moe.grouped,
+            "grouped_mm": moe.grouped_mm,
+        },
+        "rms_norm": {
+            "reference": slots.rms_norm,
+            "by_length": norm.rms_norm,
+            "fused_rms_norm": pointwise.fused_rms_norm,
+        },
+        "rotary": {
+            "reference": slots.rotary,
+            "rotary_halves": pointwise.rotary_halves,
+            "rotary_in_place": rotary_in_place,
+        },
+        "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
+        "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
+        "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},
+        "resize_grid": {"reference": slots.resize_grid, "grid_once": position_tables.grid_once},
+        "relative_table": {
+            "reference": slots.relative_table,
+            "relative_once": position_tables.relative_once,
+        },
+        "ngram_guard": {
+            "reference": ngram_guard.reference,
+            "indexed": ngram_guard.indexed,
+            "on_device": ngram_guard.on_device,
+        },
+    }

@@ -1,0 +1,281 @@
+"""Work divided by what a chip can do.
+
+Lower bound of a phase: max(FLOP / peak, bytes / bandwidth), the roofline. Launch-bound estimate: operators x
+what the host needs to start one. A phase takes at least the larger of the two. All are ranges, because what
+is published of a chip is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+
+from ..device.dtypes import find_dtype
+from ..display.table import head_row
+from .chips import Chip, Quantity, find, table
+from .roofline import draw
+from .work import PLANS, Phase, Work, work_of
+
+NAMED = "PREDICTION, not a measurement"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Seconds, low <= high."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.high + other.high)
+
+    def __str__(self) -> str:
+        unit, name = (1e3, "ms") if self.high < 10 else (1, "s")
+        low, high = (f"{each * unit:.3g}" for each in (self.low, self.high))
+        return f"{low} {name}" if low == high else f"{low}..{high} {name}"
+
+
+@dataclass(frozen=True)
+class Times:
+    """bound: what the hardware allows. launch: what starting the operators costs; None: not published."""
+
+    bound: Range
+    launch: Range | None
+
+    @property
+    def expected(self) -> Range:
+        """The larger of the two, at either end."""
+        if self.launch is None:
+            return self.bound
+        return Range(max(self.bound.low, self.launch.low), max(self.bound.high, self.launch.high))
+
+    def __add__(self, other: Times) -> Times:
+        both = None if self.launch is None or other.launch is None else self.launch + other.launch
+        return Times(self.bound + other.bound, both)
+
+
+def times(phase: Phase, chip: Chip, dtype: str) -> Times:
+    """Raises ValueError where no peak of this dtype is published for the chip."""
+    peak = chip.peak.get(dtype)
+    if peak is None:
+        known = ", ".join(name for name, found in chip.peak.items() if found)
+        raise ValueError(f"peak of {chip.name} in {dtype}: not published; there is {known}")
+    bound = Range(
+        max(phase.flops / peak.high, phase.bytes / chip.bandwidth.high),
+        max(phase.flops / peak.low, phase.bytes / chip.bandwidth.low),
+    )
+    cost = chip.launch
+    return Times(bound, cost and Range(phase.launches * cost.low, phase.launches * cost.high))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one page on one chip, for several ways of running it."""
+
+    chip: Chip
+    dtype: str
+    subject: str
+    mode: str
+    tokens: int
+    works: Sequence[Work]
+
+    def draw(self):
+        """A matplotlib Figure: TTFT and TPOT of each plan, and the limit of the hardware."""
+        return draw(self)
+
+    def ttft(self, plan: str) -> Times:
+        """Request to first token: vision, then prefill; of which each has its own limit."""
+        vision, prefill = (self.phase(plan, name) for name in ("vision", "prefill"))
+        expected = vision.expected + prefill.expected
+        total = vision + prefill
+        return _Sum(total.bound, total.launch, expected)
+
+    def tpot(self, plan: str) -> Times:
+        """One more token."""
+        return self.phase(plan, "decode")
+
+    def phase(self, plan: str, name: str) -> Times:
+        return times(self.work(plan).phases[name], self.chip, self.dtype)
+
+    def work(self, plan: str) -> Work:
+        return next(work for work in self.works if work.plan == plan)
+
+    def assumptions(self) -> list[str]:
+        """What this prediction rests on; part of every output."""
+        return [
+            f"one page at a time, {self.subject}, {self.dtype}, {self.tokens} tokens read",
+            "every operator of the network is one launch; CANN may start several kernels for one",
+            "weights are read once per phase, and prefill reads every expert; operators leave what lies "
+            "between them in a cache",
+            "host and device overlap fully: a phase takes the larger of the two, never their sum",
+            "waiting for the device, copies over the bus, page decoding and Python are not priced: no cost "
+            "of theirs is published, so «original», which waits most, is the most underestimated",
+            *(
+                f"{what}: {_shown(found, unit)}"
+                for what, found, unit in (
+                    (f"peak {self.dtype}", self.chip.peak.get(self.dtype), (1e12, "TFLOP/s")),
+                    ("memory bandwidth", self.chip.bandwidth, (1e9, "GB/s")),
+                    ("launch cost", self.chip.launch, (1e-6, "us")),
+                )
+            ),
+        ]
+
+    def published(self) -> list[dict]:
+        """Others' figures for chips of this family, beside this prediction, and why they may not compare.
+
+        verdict: "inside", "below" or "above" from the lower bound's low end to the estimate's high end of all
+        plans; "not comparable" where the mode or the figures are not stated.
+        """
+        rows = []
+        for row in table()["published"]:
+            if not self.chip.name.startswith(row["chip"][:4]):
+                continue
+            tpot = 1 / row["tokens_per_s"] if row["tokens_per_s"] else None
+            same = row["mode"] == self.mode
+            places = {
+                "ttft": _place(row["ttft_s"], [self.ttft(w.plan) for w in self.works]) if same else None,
+                "tpot": _place(tpot, [self.tpot(w.plan) for w in self.works]) if same else None,
+            }
+            rows.append({**row, "tpot_s": tpot, **{k: v or "not comparable" for k, v in places.items()}})
+        return rows
+
+    def rows(self) -> list[list[str]]:
+        """plan, launches and waits of a token, bound, launches, expected; then the same for the first."""
+        made = []
+        for work in self.works:
+            first, token = self.ttft(work.plan), self.tpot(work.plan)
+            ahead = [work.phases["vision"], work.phases["prefill"]]
+            for name, found, parts in (("TTFT", first, ahead), ("TPOT", token, [work.phases["decode"]])):
+                made.append(
+                    [
+                        work.plan,
+                        name,
+                        str(sum(part.launches for part in parts)),
+                        str(sum(part.syncs for part in parts)),
+                        str(found.bound),
+                        str(found.launch or "not published"),
+                        str(found.expected) if found.launch else f"at least {found.bound}",
+                    ]
+                )
+        return made
+
+    HEAD = ("plan", "what", "launches", "waits", "lower bound", "launch-bound", "predicted")
+
+    def title(self) -> str:
+        used = "" if self.chip.name == "cpu" else ": no such device was used"
+        return f"{NAMED}{used}. Chip {self.chip.name}, {self.subject}, {self.dtype}, {self.tokens} tokens"
+
+    def __repr__(self) -> str:
+        lines = [list(self.HEAD), *self.rows()]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.HEAD))]
+        body = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        plans = [f"{work.plan}: {PLANS[work.plan][1]}" for work in self.works if work.plan in PLANS]
+        return "\n".join(
+            [
+                self.title(),
+                *body,
+                *plans,
+                *(f"assumed: {text}" for text in self.assumptions()),
+                *self._others(),
+            ]
+        )
+
+    def _others(self) -> list[str]:
+        return [
+            f"published: {row['what']} ({row['mode'] or 'mode not stated'}): "
+            f"TTFT {_seconds(row['ttft_s'])} {row['ttft']}, TPOT {_seconds(row['tpot_s'])} {row['tpot']}; "
+            f"differs in: {', '.join(row['differs'])}; {row['source']}"
+            for row in self.published()
+        ]
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
+            for row in self.rows()
+        )
+        notes = "".join(f"<li>{escape(text)}</li>" for text in (*self.assumptions(), *self._others()))
+        return (
+            f"<p><b>{escape(self.title())}</b></p><table>{head_row(self.HEAD)}"
+            f"<tbody>{body}</tbody></table><p>assumed, and others' figures:</p><ul>{notes}</ul>"
+        )
+
+    def to_json(self) -> dict:
+        """Plain data, seconds."""
+        return {
+            "kind": NAMED,
+            "chip": asdict(self.chip),
+            "dtype": self.dtype,
+            "subject": self.subject,
+            "mode": self.mode,
+            "tokens": self.tokens,
+            "plans": {
+                work.plan: {
+                    "about": PLANS[work.plan][1] if work.plan in PLANS else "",
+                    "work": {name: asdict(phase) for name, phase in work.phases.items()},
+                    "ttft": _plain(self.ttft(work.plan)),
+                    "tpot": _plain(self.tpot(work.plan)),
+                }
+                for work in self.works
+            },
+            "assumed": self.assumptions(),
+            "published": self.published(),
+        }
+
+
+@dataclass(frozen=True)
+class _Sum(Times):
+    """Of two phases, each held up by its own limit."""
+
+    each: Range
+
+    @property
+    def expected(self) -> Range:
+        return self.each
+
+
+def predict(
+    chip: str | Chip = "910B2",
+    config=None,
+    mode: str = "gundam",
+    grid: tuple[int, int] = (2, 3),
+    tokens: int = 256,
+    dtype: str = "fp16",
+    subject: str = "official size",
+) -> Prediction:
+    """Counts one page dry (some seconds) and divides by the chip. config: None is the official size.
+
+    Raises ValueError for an unknown chip, and where nothing is published for the dtype.
+    """
+
+    chip = find(chip) if isinstance(chip, str) else chip
+    times(Phase(1, 0, 1, 1), chip, dtype)  # before the census
+    if tokens < 1:
+        raise ValueError(f"{tokens} tokens: at least one")
+    works = work_of(config, mode, grid, find_dtype(dtype), tokens)
+    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if mode == "gundam" else "")
+    return Prediction(chip, dtype, page, mode, tokens, works)
+
+
+def _place(figure: float | None, found: Sequence[Times]) -> str | None:
+    if figure is None:
+        return None
+    low, high = min(each.bound.low for each in found), max(each.expected.high for each in found)
+    return "below" if figure < low else "above" if figure > high else "inside"
+
+
+def _plain(found: Times) -> dict:
+    launch = asdict(found.launch) if found.launch else None
+    return {"bound": asdict(found.bound), "launch": launch, "predicted": asdict(found.expected)}
+
+
+def _shown(found: Quantity | None, unit: tuple[float, str]) -> str:
+    if found is None:
+        return "not published"
+    low, high = (f"{each / unit[0]:.4g}" for each in (found.low, found.high))
+    figure = low if low == high else f"{low}..{high}"
+    return f"{figure} {unit[1]} ({found.confidence}; {found.source})"
+
+
+def _seconds(value: float | None) -> str:
+    return "not stated" if value is None else f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

@@ -1,0 +1,131 @@
+"""What one page asks of a device: operators to start, waits, FLOP and bytes, by phase; counted, not timed.
+
+Launches and FLOP come from a dry census at the network's size, bytes from its shapes: the weights that a
+phase reads once, and the KV cache. What lies between operators may stay in a cache, so it is left out of a
+lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+
+from model import DeepseekOCRConfig
+from model.fast import DEFAULTS, references
+from model.loading import skeleton
+
+from ..benchmark.limits import LANGUAGE, VISION, active_bytes, weight_bytes
+from ..operator_census.ocr_model import census_ocr, page_inputs
+from ..operator_census.result import Census
+from ..operators.substitutes import npu
+from ..operators.substitutes.registry import candidates
+from .original_loop import census_original
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Of one page, or of one token (decode)."""
+
+    launches: int
+    syncs: int
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """A way of running one page: phases "vision", "prefill", "decode" (one token)."""
+
+    plan: str
+    phases: dict[str, Phase]
+
+
+def original_plan() -> dict[str, Callable]:
+    """The reference of every slot: the original's expert loop and all."""
+    return references()
+
+
+def portable_plan() -> dict[str, Callable]:
+    """The expert loop replaced: chosen experts gathered for few tokens, grouped for many; the default norm
+    and rotation, and so the network's own decode step (model/fast/step.py).
+    """
+    found = {slot: DEFAULTS[slot] for slot in ("rms_norm", "rotary")}
+    return {**original_plan(), **found, "moe": candidates("moe")["gathered"]}
+
+
+def fused_plan() -> dict[str, Callable]:
+    """And torch_npu's one-kernel norm, activation and grouped product. See `counted_once`."""
+
+    def moe(x, gate_up, down, ids, weights):
+        few = candidates("moe")["gathered"].fits(x, gate_up, down, ids)
+        return (candidates("moe")["gathered"] if few else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+
+    moe.prepared = npu.gathered_swiglu.prepared
+    return {**portable_plan(), "rms_norm": npu.rms_norm, "swiglu": npu.swiglu, "gelu": npu.gelu, "moe": moe}
+
+
+def counted_once():
+    """Where torch_npu's operators are asked for, a single operator of the same shape answers.
+
+    It stands in for counting only: its values and its FLOP mean nothing. What the kit does around the fused
+    operator (copies to make it contiguous, sorting) is the real code and is counted.
+    """
+    one = {
+        "npu_rms_norm": lambda x, weight, eps: (x * weight,),
+        "npu_swiglu": lambda x, dim: x[..., : x.shape[-1] // 2].neg(),
+        "npu_gelu": lambda x, approximate: x.neg(),
+        "npu_grouped_matmul": lambda x, w, **how: (x[0].new_zeros(x[0].shape[0], w[0].shape[-1]),),
+    }
+    return patch.object(npu, "operator", one.__getitem__)
+
+
+#: {name: (its slots, what it is)}, worst first.
+PLANS: dict[str, tuple[Callable[[], dict], str]] = {
+    "original": (original_plan, "the original's expert loop"),
+    "portable": (portable_plan, "experts gathered or grouped, plain operators"),
+    "fused": (fused_plan, "and torch_npu's fused operators; stand-ins were counted"),
+}
+
+
+def work_of(
+    config: DeepseekOCRConfig | None = None,
+    mode: str = "gundam",
+    grid: tuple[int, int] = (2, 3),
+    dtype: torch.dtype = torch.float16,
+    tokens: int = 256,
+    plans: tuple[str, ...] = tuple(PLANS),
+) -> list[Work]:
+    """One Work per plan, of a page and a reading of `tokens` tokens. config: None is the official size."""
+    config = config or DeepseekOCRConfig()
+    model = skeleton(config).to(dtype)
+    prompt = page_inputs(config, mode, grid)["input_ids"].shape[1]
+    size = {
+        "vision": weight_bytes(model, VISION),
+        "prefill": weight_bytes(model, LANGUAGE) + cache_bytes(config, prompt, dtype),
+        "decode": active_bytes(model) + cache_bytes(config, prompt + tokens // 2, dtype),
+    }
+    made, flops = [], None
+    for name in plans:
+        with counted_once() if name == "fused" else nullcontext():
+            census = census_ocr(config, mode, grid, dtype, plan=PLANS[name][0]())
+        flops = flops or {phase: census.flops(phase) for phase in size}  # the same sums, in whatever order
+        phases = {phase: _phase(census, phase, flops[phase], n) for phase, n in size.items()}
+        if name == "original":  # our references wait more often than the original does: see original.py
+            token = census_original(config, prompt, dtype)
+            phases["decode"] = _phase(token, "decode", flops["decode"], size["decode"])
+        made.append(Work(name, phases))
+    return made
+
+
+def _phase(census: Census, phase: str, flops: int, size: int) -> Phase:
+    return Phase(census.launches(phase), census.syncs(phase), flops, size)
+
+
+def cache_bytes(config: DeepseekOCRConfig, tokens: int, dtype: torch.dtype) -> int:
+    """Keys and values of so many tokens in all layers."""
+    c = config.decoder
+    return 2 * c.layers * c.heads * c.head_dim * tokens * dtype.itemsize

@@ -1,0 +1,1 @@
+"""Files in, text out: checkpoints, pages, the Reader, many pages, one record per page."""

@@ -1,0 +1,278 @@
+"""Many pages: what is finished stays, what is broken is told, what is done already is not done again.
+
+A page's folder is whole or not there (`write_results` writes result.json last), so a run may be cut off at
+any moment and started again with the same words. A page is taken as done if its result.json was
+made from a file of the same content with the same settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+from model.processing import resolve_prompt
+from model.results import write_atomically, write_results
+
+from ..device.dtypes import dtype_name
+from .page_record import output_folder, page_record
+from .pages import Page, iter_pages
+
+SUMMARY = "summary.json"
+PIECE = 1 << 20  # bytes read at a time
+SAMPLE = 1 << 16  # bytes of each of SAMPLES places of a weight file
+SAMPLES = 16
+
+
+@dataclass
+class Summary:
+    """What became of every page. read, skipped: folders under `out`; failed: {file, page, error}."""
+
+    settings: dict
+    read: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[dict] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+    loops: list[str] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def done(self) -> int:
+        return len(self.read) + len(self.skipped) + len(self.failed)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            name: len(getattr(self, name)) for name in ("read", "failed", "skipped", "truncated", "loops")
+        }
+
+    def record(self) -> dict:
+        rate = self.tokens / self.seconds if self.seconds else None
+        return {**vars(self), "counts": self.counts(), "tokens_per_second": rate}
+
+    def __repr__(self) -> str:
+        lines = [f"{name:<10} {count:>6}" for name, count in self.counts().items()]
+        lines += [f"failed: {each['error']}" for each in self.failed]
+        lines += [f"{what}: {name}" for what in ("truncated", "loops") for name in getattr(self, what)]
+        return "\n".join([*lines, *["interrupted: run it again to go on"][: self.interrupted]])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+def read_batch(
+    files: Iterable[Path],
+    reader,
+    out: Path,
+    *,
+    prompt: str = "free",
+    target: str | None = None,
+    mode: str | None = None,
+    max_tokens: int | None = None,
+    batch_size: int = 1,
+    progress=None,
+) -> Summary:
+    """Read every page of `files` into folders under `out`; batch_size pages are decoded together.
+
+    A page that cannot be read or written is told in the summary and disturbs no other. KeyboardInterrupt ends
+    the run with what is done. The summary is also written to `out`/summary.json. progress: see progress.py.
+
+    Raises OSError if `out` cannot be made.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    how = {"prompt": prompt, "target": target, "mode": mode, "max_new_tokens": max_tokens}
+    summary = Summary(settings_of(reader, **how))
+    shelf = Shelf(out, summary.settings)
+    start = time.perf_counter()
+
+    def tell(pages: int = 1) -> None:
+        if progress is not None:
+            progress.update(pages)
+            rate = summary.tokens / max(time.perf_counter() - start, 1e-9)
+            progress.set_postfix_str(f"{rate:.1f} tokens/s, {len(summary.failed)} failed", refresh=False)
+
+    def fail(page: Page, error: Exception) -> None:
+        what = str(error) if page.file in str(error) else f"{page.file} page {page.number}: {error}"
+        summary.failed.append({"file": page.file, "page": page.number, "error": what})
+        if progress is not None:
+            progress.write(f"error: {what}")
+
+    def store(page: Page, digest: str, reading) -> None:
+        folder = shelf.folder(page)
+        extra = {
+            **page_record(page, reading, reader, prompt, mode),
+            "source": shelf.key(page.file, page.number)[0],
+            "sha256": digest,
+            "settings": summary.settings,
+        }
+        write_results(folder, page.image, reading.text, extra=extra)
+        summary.tokens += len(reading.ids)
+        summary.read.append(folder.name)
+        if reading.truncated:
+            summary.truncated.append(folder.name)
+        if loops(reading.ids):
+            summary.loops.append(folder.name)
+
+    def finish(group: list[tuple[Page, str]]) -> None:
+        """Read a group together; if that fails, each alone, so that one page cannot take others with it."""
+        try:
+            readings = reader.read_batch([page.image for page, _ in group], **how)
+        except Exception as error:
+            if len(group) > 1:
+                for each in group:
+                    finish([each])
+                return
+            fail(group[0][0], error)
+            return tell()
+        for (page, digest), reading in zip(group, readings, strict=True):
+            try:
+                store(page, digest, reading)
+            except OSError as error:
+                fail(page, error)
+            tell()
+
+    try:
+        group: list[tuple[Page, str]] = []
+        for page, digest in shelf.wanted(files, summary, tell):
+            if page.error is not None:
+                fail(page, page.error)
+                tell()
+                continue
+            group.append((page, digest))
+            if len(group) == batch_size:
+                finish(group)
+                group = []
+        if group:
+            finish(group)
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    summary.seconds = time.perf_counter() - start
+    encoded = json.dumps(summary.record(), ensure_ascii=False, indent=1).encode("utf-8", "replace")
+    write_atomically(out / SUMMARY, encoded)
+    return summary
+
+
+class Shelf:
+    """The folders under `out`: which page each holds, and whether it still fits."""
+
+    def __init__(self, out: Path, settings: dict):
+        self.out, self.settings = out, settings
+        self.taken = {SUMMARY}
+        self.held: dict[tuple[str, int], tuple[Path, dict]] = {}  # page -> its folder and result.json
+        self.places: dict[tuple[str, int], Path] = {}  # page -> folder given in this run
+        for path in sorted(out.iterdir()):
+            self.taken.add(path.name.lower())
+            if path.is_dir() and (stored := stored_in(path)) is not None:
+                self.held[stored["source"], stored["page"]] = path, stored
+
+    @staticmethod
+    def key(file: str, number: int) -> tuple[str, int]:
+        return str(Path(file).absolute()), number
+
+    def folder(self, page: Page) -> Path:
+        """Where the page belongs: the folder that holds it already, else one of its own."""
+        key = self.key(page.file, page.number)
+        if key in self.held:
+            return self.held[key][0]
+        if key not in self.places:
+            self.places[key] = output_folder(self.out, page, self.taken)
+        return self.places[key]
+
+    def wanted(self, files: Iterable[Path], summary: Summary, tell) -> Iterator[tuple[Page, str]]:
+        """Each page that is to be read, with the digest of its file; those done go to the summary."""
+        seen = set()
+        for file in map(str, files):
+            source = self.key(file, 1)[0]
+            if source in seen:  # given twice, as itself and in its folder: one page, one folder
+                tell()
+                continue
+            seen.add(source)
+            digest = sha256(file)
+            done = {
+                number: folder
+                for (held, number), (folder, stored) in self.held.items()
+                if held == source
+                and (stored.get("sha256"), stored["settings"]) == (digest, self.settings)
+                and all((folder / name).is_file() for name in stored["files"])
+            }
+            summary.skipped += [folder.name for _, folder in sorted(done.items())]
+            if done:
+                tell(len(done))
+            for page in iter_pages(file, collect_errors=True, skip=done):
+                yield page, digest
+
+
+def stored_in(folder: Path) -> dict | None:
+    """What a folder's result.json holds; None if it is not one of a batch."""
+    try:
+        stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        kinds = {"source": str, "page": int, "settings": dict, "files": list}
+        return stored if all(isinstance(stored[name], kind) for name, kind in kinds.items()) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def settings_of(
+    reader, prompt: str, target: str | None, mode: str | None, max_new_tokens: int | None
+) -> dict:
+    """Everything that decides what is read from a page, as plain data. Batch size is not among it."""
+    own = dict(reader.settings)
+    return {
+        **own,
+        "mode": mode or own["mode"],
+        "max_new_tokens": max_new_tokens or own["max_new_tokens"],
+        "prompt": resolve_prompt(prompt, target),
+        "model": reader.name,
+        "weights": weights_digest(reader.folder),
+        "device": reader.model.device.type,
+        "dtype": dtype_name(reader.model.dtype),
+    }
+
+
+def weights_digest(folder: Path) -> str:
+    """Tells one checkpoint from another without reading gigabytes: all small files whole, of each weight file
+    its size and SAMPLES pieces spread over it.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix == ".safetensors":
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode())
+            with path.open("rb") as file:
+                for i in range(SAMPLES):
+                    file.seek(max(0, size - SAMPLE) * i // (SAMPLES - 1))
+                    digest.update(file.read(SAMPLE))
+        elif path.suffix == ".json" and path.name != "evaluation.json":
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def sha256(file: str) -> str:
+    """Of the content; "" for a file that cannot be opened (reading its pages says why)."""
+    digest = hashlib.sha256()
+    try:
+        with open(file, "rb") as stream:
+            while piece := stream.read(PIECE):
+                digest.update(piece)
+    except (OSError, ValueError):
+        return ""
+    return digest.hexdigest()
+
+
+def loops(ids: list[int], longest: int = 64, times: int = 4, least: int = 24) -> bool:
+    """Whether the end of a reading goes round: one piece of 1 to `longest` tokens, `times` times and more,
+    over at least `least` tokens. The end token does not count. A page may repeat itself a little.
+    """
+    ids = ids[:-1]
+    for period in range(1, longest + 1):
+        span = max(times * period, least)
+        tail = ids[-span:]
+        if len(tail) == span and tail[period:] == tail[:-period]:
+            return True
+    return False

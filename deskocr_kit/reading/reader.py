@@ -1,0 +1,138 @@
+"""A loaded checkpoint that reads pages: model, tokenizer, device and the checkpoint's own settings in one
+place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model import DeepseekOCRForCausalLM
+from model.inference import defaults, read_page, read_pages
+from model.processing import build_inputs, resolve_prompt
+from model.safetensors_io import CheckpointError
+
+from ..device import pick_device, synchronize
+from ..device.dtypes import find_dtype
+from .checkpoints import find_checkpoint
+from .pages import iter_pages
+
+if TYPE_CHECKING:
+    from model import DeepseekOCRForCausalLM
+    from model.inference import Reading
+
+    from .pages import Page
+
+
+@dataclass
+class Reader:
+    """Read pages with `read` (one image) or `read_file` (every page of a file)."""
+
+    model: DeepseekOCRForCausalLM
+    tokenizer: object
+    folder: Path
+    settings: dict  # mode, max_new_tokens, no_repeat_ngram_size, ngram_window
+    load_seconds: float
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path | None = None,
+        device="auto",
+        dtype: str = "auto",
+        plan: str | Path | None = None,
+    ) -> Reader:
+        """Load a checkpoint (see checkpoints.find_checkpoint) onto a device.
+
+        device: a name (see device.pick_device), or a torch.device that was picked already. plan: as in
+        from_pretrained.
+
+        Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
+        """
+        start = time.perf_counter()
+        folder = find_checkpoint(name)
+        where = pick_device(device) if isinstance(device, str) else device
+        model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where, plan)
+        tokenizer = load_tokenizer(folder)
+        synchronize(where)
+        return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def read(
+        self,
+        image,
+        prompt: str = "free",
+        mode: str | None = None,
+        target: str | None = None,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], object] | None = None,
+    ) -> Reading:
+        """Read one image. prompt: a name in PROMPTS or free text; mode: a name in MODES, or the checkpoint's
+        own.
+        """
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        return read_page(self.model, self.tokenizer, image, text, mode, on_text=on_text, **how)
+
+    def read_batch(
+        self,
+        images,
+        prompt: str = "free",
+        mode: str | None = None,
+        target: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[Reading]:
+        """Read several images, decoded together; else as `read`."""
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        return read_pages(self.model, self.tokenizer, images, text, mode, **how)
+
+    def inputs(
+        self, image, prompt: str = "free", mode: str | None = None, target: str | None = None
+    ) -> dict[str, Any]:
+        """The arguments of `model.forward` and `model.generate` for one image; else as `read`."""
+        mode, text, _ = self._how(prompt, mode, target, None)
+        config = self.model.config
+        return build_inputs(
+            self.tokenizer,
+            text,
+            image,
+            mode,
+            image_token_id=config.image_token_id,
+            bos_token_id=config.bos_token_id,
+        )
+
+    def _how(self, prompt: str, mode: str | None, target: str | None, max_new_tokens: int | None):
+        """(mode, prompt text, arguments of the decoding): what is asked for, else the checkpoint's own."""
+        settings = dict(self.settings)
+        own = settings.pop("mode", None)
+        if max_new_tokens is not None:
+            settings["max_new_tokens"] = max_new_tokens
+        return mode or own, resolve_prompt(prompt, target), settings
+
+    def read_file(self, path: str | Path, **how) -> Iterator[tuple[Page, Reading | None]]:
+        """Every page of an image or PDF with its reading, None where `page.error` says why there is none."""
+        for page in iter_pages(path, collect_errors=True):
+            yield page, None if page.error is not None else self.read(page.image, **how)
+
+
+def load_tokenizer(folder: Path):
+    """The checkpoint's tokenizer through AutoTokenizer, from local files only.
+
+    Raises CheckpointError if the folder has none that loads.
+    """
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise CheckpointError(
+            f"{folder}: tokenizer.json is missing. Copy it, and tokenizer_config.json, from the hub."
+        )
+    try:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{folder}: the tokenizer does not load ({error}). Copy it again.") from error
