@@ -27,17 +27,17 @@ test: $(READY) lint  ## everything CI runs: lint, tests, notebooks compared with
 	DESKOCR_DEVICE=npu-sim $(BIN)/python -m pytest -q notebooks  # the same stored notebooks on the simulated NPU
 
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
-	$(BIN)/python -m pytest -q -m slow --ignore=tests/test_full_size.py
+	$(BIN)/python -m pytest -q -m slow --ignore=tests/official_size/test_official_size.py
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
-	$(BIN)/python -m tests.full_size
+	$(BIN)/python -m tests.official_size.measure
 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
-	$(BIN)/python -m tests.full_size_race
+	$(BIN)/python -m tests.official_size.race
 
 browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -q -m browser tests/test_notebooks_browser.py
+	$(BIN)/python -m pytest -q -m browser tests/notebooks/test_jupyterlab.py
 
 solutions: $(READY)  ## write notebooks/solutions/ again
 	$(BIN)/deskocr notebooks solutions
