@@ -15,9 +15,9 @@ from torch import Tensor
 from .decoder import KVCache
 from .fast.recorded import Recorded
 from .fast.step import Step, possible
-from .health import explain_nonfinite
 from .modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
 from .ngram import DeviceGuard, by_token
+from .nonfinite import explain_nonfinite
 
 FROM_CONFIG = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded for nothing, and 1/16 of a wait is paid per token
@@ -39,50 +39,51 @@ def decode(
     return model.decode_embeds(model.model.embed_tokens(token), positions, mask, False, cache, last=1)[:, -1]
 
 
-class Choice:
-    """What may be said next, and what was: tokens, end, guard and NaN test, all on the device.
+class GreedyState:
+    """The tokens so far and the rules for the next one (end, n-gram guard, NaN test), all on the device.
 
-    `said` (b, length) int64 holds the prompt and behind it the tokens as they are chosen; `best` (b, length)
-    their logits, which are finite while all are. `look` reads both: the only place where the host waits.
+    `tokens` (b, length) int64 holds the prompt and then the chosen tokens. `best` (b, length) holds the
+    logits of the chosen tokens; they are finite as long as all logits are. `sync` reads both: the only place
+    where the host waits.
     """
 
     def __init__(
         self, input_ids: Tensor, new: int, vocab: int, device, ends, early: int, pad: int, never, guard: tuple
     ):
         b, self.at = input_ids.shape
-        self.seen, self.may_end = self.at, self.at + early
-        self.said = torch.full((b, self.at + new), pad, dtype=torch.long, device=device)
-        self.said[:, : self.at] = input_ids.to(device)
-        self.best = None  # (b, length): the logits of the tokens chosen
-        self.done = torch.zeros(b, 1, dtype=torch.bool, device=device)
+        self.synced, self.may_end = self.at, self.at + early
+        self.tokens = torch.full((b, self.at + new), pad, dtype=torch.long, device=device)
+        self.tokens[:, : self.at] = input_ids.to(device)
+        self.best = None
+        self.finished = torch.zeros(b, 1, dtype=torch.bool, device=device)
         self.ends = torch.tensor(sorted(ends), dtype=torch.long).to(device)[None] if ends else None
         self.never, self.pad = by_token(vocab, False, never, True, device) if never else None, pad
         self.too_early = by_token(vocab, False, {*never, *ends}, True, device) if early else None
-        self.guard = DeviceGuard(self.said, self.at, *guard, vocab)
+        self.guard = DeviceGuard(self.tokens, self.at, *guard, vocab)
 
     def pick(self, logits: Tensor) -> Tensor:
         """Greedy choice from logits (b, vocab) -> (b, 1); samples that have ended get the padding."""
         if self.best is None:
-            self.best = logits.new_zeros(self.said.shape)
+            self.best = logits.new_zeros(self.tokens.shape)
         logits = self.guard.apply(logits)
         forbidden = self.too_early if self.at < self.may_end else self.never
         if forbidden is not None:
             logits = logits.masked_fill(forbidden, -torch.inf)
-        token = self.said[:, self.at : self.at + 1]
+        token = self.tokens[:, self.at : self.at + 1]
         torch.max(logits, dim=-1, keepdim=True, out=(self.best[:, self.at : self.at + 1], token))
         if self.ends is not None:
-            token.masked_fill_(self.done, self.pad)
-            self.done |= (token == self.ends).any(1, keepdim=True)
+            token.masked_fill_(self.finished, self.pad)
+            self.finished |= (token == self.ends).any(1, keepdim=True)
         self.at += 1
         self.guard.append()
         return token
 
-    def look(self) -> list[list[int]]:
-        """Wait: for each step since the last look, the tokens of every sample, then 1 if it was sound."""
-        since = slice(self.seen, self.at)
-        self.seen = self.at
-        sound = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
-        return torch.cat((self.said[:, since], sound)).T.tolist()
+    def sync(self) -> list[list[int]]:
+        """Wait. For each step since the last call: the token of every sample, then 1 if it was finite."""
+        since = slice(self.synced, self.at)
+        self.synced = self.at
+        finite = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
+        return torch.cat((self.tokens[:, since], finite)).T.tolist()
 
 
 @contextlib.contextmanager
@@ -163,7 +164,7 @@ def generate(
         else set(eos_token_id)
     )
     device = model.device
-    choice = Choice(
+    state = GreedyState(
         input_ids, max_new_tokens, model.config.decoder.vocab, device, ends, min_new_tokens, pad_token_id,
         frozenset(suppress_tokens), (no_repeat_ngram_size, ngram_window, tuple(ngram_whitelist)),
     )  # fmt: skip
@@ -171,7 +172,7 @@ def generate(
         look_every = 1 if on_tokens is not None or device.type == "cpu" else LOOK_EVERY
 
     # The ids are on the device already, so of a page only its pixels, its mask and its ids go up, once.
-    embeds = model.embed(choice.said[:, :n], images, images_seq_mask, images_spatial_crop)
+    embeds = model.embed(state.tokens[:, :n], images, images_seq_mask, images_spatial_crop)
     mask, positions = padding(attention_mask, input_ids.shape, device)
     length = n + max_new_tokens
     cache = KVCache(model.config.decoder, b, length, embeds.dtype, device)
@@ -194,9 +195,9 @@ def generate(
     done = [False] * b
     with one_row_products(model, b):
         for step in range(max_new_tokens):
-            token = choice.pick(logits.to(model.dtype))
+            token = state.pick(logits.to(model.dtype))
             if (step + 1) % look_every == 0 or step + 1 == max_new_tokens:
-                for *tokens, sound in choice.look():
+                for *tokens, sound in state.sync():
                     if not sound:
                         said = torch.tensor(new, dtype=torch.long).view(-1, b).T
                         so_far = torch.cat((input_ids.cpu(), said), dim=1)

@@ -56,7 +56,7 @@ class DeepseekOCRModel(nn.Module):
         self.norm = RMSNorm(decoder.width, decoder.eps, slots)
         self.slots = slots
 
-    def see(self, pixels: Tensor) -> Tensor:
+    def encode_views(self, pixels: Tensor) -> Tensor:
         """Square views (b, 3, S, S) -> features (b, (S/64)**2, d). Cast to the dtype of the weights first.
 
         All views in one batch, so that a device gets large operators; a CPU gets AT_ONCE pixels at a time.
@@ -64,7 +64,7 @@ class DeepseekOCRModel(nn.Module):
         pixels = pixels.to(self.image_newline.dtype)
         most = max(1, AT_ONCE // pixels[0, 0].numel()) if pixels.device.type == "cpu" else len(pixels)
         if len(pixels) > most:
-            return torch.cat([self.see(some) for some in pixels.split(most)])
+            return torch.cat([self.encode_views(some) for some in pixels.split(most)])
         sam_map = self.sam_model(pixels)
         return self.projector(fuse(self.vision_model(sam_map), sam_map))
 
@@ -159,10 +159,9 @@ class DeepseekOCRForCausalLM(nn.Module):
             if size[0] != size[1] or size[0] % 64:
                 raise ValueError(f"views must be squares of a multiple of 64 pixels, got {size[0]}x{size[1]}")
             same = [view for view in views if tuple(view[2].shape[-2:]) == size]
-            seen = self.model.see(torch.cat([pixels for _, _, pixels in same]).to(self.dtype).to(self.device))
-            for (page, is_global, _), rows in zip(
-                same, seen.split([len(pixels) for _, _, pixels in same]), strict=True
-            ):
+            pixels = torch.cat([pixels for _, _, pixels in same]).to(self.dtype).to(self.device)
+            encoded = self.model.encode_views(pixels).split([len(pixels) for _, _, pixels in same])
+            for (page, is_global, _), rows in zip(same, encoded, strict=True):
                 features[page, is_global] = rows
         m = self.model
         return [

@@ -156,7 +156,7 @@ def test_plan_exchanges_slots_and_refuses_unknown_ones(golden_model):
 
     model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, plan={"conv2d": counted})
     with torch.no_grad():
-        model.model.see(torch.zeros(1, 3, 512, 512))
+        model.model.encode_views(torch.zeros(1, 3, 512, 512))
     assert len(calls) == 5  # six convolutions are stored, one is never used
     with pytest.raises(ValueError, match="no slot named 'conv3d'.*conv2d"):
         DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, plan={"conv3d": counted})

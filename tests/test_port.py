@@ -17,6 +17,7 @@ from deskocr_kit.compare.trace import keep, to
 from deskocr_kit.plan import Plan
 from deskocr_kit.port import Port, missing
 from deskocr_kit.prove import prove_module
+from model.slots import Operator
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,7 @@ def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
     from deskocr_kit.substitutes import conv2d
 
     right = conv2d.patchify
-    wrong = lambda x, weight, *more: right(x, weight * 1.01, *more)  # noqa: E731
-    wrong.fits = right.fits
+    wrong = Operator(lambda x, weight, *more: right(x, weight * 1.01, *more), right.supports)
     monkeypatch.setattr(conv2d, "patchify", wrong)
     report = prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1)
     assert any("patchify" in fault for fault in report.faults())

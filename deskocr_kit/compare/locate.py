@@ -283,7 +283,7 @@ def _wrong_convolution(function, args: tuple, kwargs: dict, problem: str) -> str
 
 def _first_overflow(judge, call: Call) -> str:
     """The operator of the candidate's own run of this module whose result is the first NaN or Inf."""
-    from model.health import finite
+    from model.nonfinite import finite
 
     found: list[str] = []
 

@@ -18,6 +18,7 @@ from model import DeepseekOCRConfig
 from model.fast import DEFAULTS
 from model.fast import references as original  # its expert loop and all
 from model.loading import skeleton
+from model.slots import operator
 
 from ..bench.limits import LANGUAGE, VISION, active_bytes, weight_bytes
 from ..census import Census, census_ocr
@@ -55,11 +56,13 @@ def portable() -> dict[str, Callable]:
 def fused() -> dict[str, Callable]:
     """And torch_npu's one-kernel norm, activation and grouped product. See `counted_once`."""
 
-    def moe(x, gate_up, down, ids, weights):
-        few = candidates("moe")["gathered"].fits(x, gate_up, down, ids)
-        return (candidates("moe")["gathered"] if few else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+    gathered = candidates("moe")["gathered"]
 
-    moe.prepared = npu.gathered_swiglu.prepared
+    @operator(prepare=npu.gathered_swiglu.prepare)
+    def moe(x, gate_up, down, ids, weights):
+        supported = gathered.supports(x, gate_up, down, ids)
+        return (gathered if supported else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+
     return {**portable(), "rms_norm": npu.rms_norm, "swiglu": npu.swiglu, "gelu": npu.gelu, "moe": moe}
 
 

@@ -22,7 +22,7 @@ def test_full_size_vision_towers_without_memory():
     with dry_run("npu:0", torch.float16) as inventory:
         model = DeepseekOCRForCausalLM(DeepseekOCRConfig())
         inventory.clear()
-        seen = model.model.see(torch.empty(1, 3, 1024, 1024))
+        seen = model.model.encode_views(torch.empty(1, 3, 1024, 1024))
     assert (
         seen.shape == (1, 256, 1280) and seen.dtype is torch.float16 and seen.device == torch.device("npu:0")
     )
