@@ -15,7 +15,7 @@ from torch import Tensor
 from .decoder import KVCache
 from .fast.recorded import Recorded
 from .fast.step import Step, possible
-from .modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
+from .network import Network, Page, padding
 from .ngram import DeviceGuard, by_token
 from .nonfinite import explain_nonfinite
 
@@ -23,16 +23,12 @@ FROM_CONFIG = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded for nothing, and 1/16 of a wait is paid per token
 
 
-def prefill(
-    model: DeepseekOCRForCausalLM, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
-) -> Tensor:
+def prefill(model: Network, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
     """The whole prompt in one pass: fills the cache, returns the logits of the last position (b, vocab)."""
     return model.decode_embeds(embeds, positions, mask, mask is None, cache, last=1)[:, -1]
 
 
-def decode(
-    model: DeepseekOCRForCausalLM, token: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
-) -> Tensor:
+def decode(model: Network, token: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
     """One more token per sample: token and positions (b, 1), mask (b, 1, 1, filled + 1) or None -> (b,
     vocab). Through the modules, hooks and all; `generate` takes fast.step where it may.
     """
@@ -87,7 +83,7 @@ class GreedyState:
 
 
 @contextlib.contextmanager
-def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> Iterator[None]:
+def one_row_products(model: Network, rows: int) -> Iterator[None]:
     """How a CPU shall multiply one bf16 row with a matrix: by torch's own loop, which reads the matrix about
     twice as fast as oneDNN's general product (20 to 10 GB/s where it was measured, one thread of a Zen 4).
     Nothing changes for more rows, other dtypes and other devices.
@@ -106,7 +102,7 @@ def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> Iterator[None]
 
 @torch.no_grad()
 def generate(
-    model: DeepseekOCRForCausalLM,
+    model: Network,
     input_ids: Tensor,
     images: Sequence[Page] | None = None,
     images_seq_mask: Tensor | None = None,

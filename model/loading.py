@@ -18,6 +18,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .config import DeepseekOCRConfig
+from .network import Network
 from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer that some re-saved copies contain
@@ -54,14 +55,10 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
         yield name, ()
 
 
-def skeleton(config: DeepseekOCRConfig) -> nn.Module:
+def skeleton(config: DeepseekOCRConfig, build: type[Network] = Network) -> Network:
     """The network on the meta device: shapes without memory."""
-    from .modeling_deepseekocr import (
-        DeepseekOCRForCausalLM,
-    )  # the network needs nothing of this file to be built
-
     with torch.device("meta"):
-        return DeepseekOCRForCausalLM(config)
+        return build(config)
 
 
 def placements(config: DeepseekOCRConfig, model: nn.Module) -> dict[str, tuple[str, Index]]:
@@ -214,13 +211,15 @@ def materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> N
             setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
 
 
-def load(folder: Path, dtype: torch.dtype | None, device: torch.device) -> nn.Module:
-    """Stream a checkpoint folder into a model, tensor by tensor, each straight into its place.
+def load(
+    folder: Path, dtype: torch.dtype | None, device: torch.device, build: type[Network] = Network
+) -> Network:
+    """Stream a checkpoint folder into a model, tensor by tensor, each directly into its place.
 
-    dtype None takes the files' own (that of the first tensor). Peak memory: the model and one tensor.
+    dtype None takes that of the first tensor in the files. Peak memory: the model and one tensor.
     """
     config, entries = check_folder(folder)
-    model = skeleton(config)
+    model = skeleton(config, build)
     placed = placements(config, model)
     materialise(model, dtype or next(iter(entries.values())).dtype, device)
     parameters = dict(model.named_parameters())

@@ -15,7 +15,7 @@ from model.decoder import KVCache
 from model.fast import norm, references, step
 from model.fast.moe import gathered
 from model.generation import decode, prefill
-from model.modeling_deepseekocr import padding
+from model.network import padding
 from model.ngram import DeviceGuard, banned_tokens
 from model.slots import rms_norm
 from tests.golden import inputs, tensors

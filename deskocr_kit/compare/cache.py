@@ -54,7 +54,7 @@ def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
     """Prefill with the inputs of forward, then decode `new_ids` one by one; returns the KV cache."""
     from model.decoder import KVCache
     from model.generation import decode, prefill
-    from model.modeling_deepseekocr import padding
+    from model.network import padding
 
     names = ("input_ids", "images", "images_seq_mask", "images_spatial_crop")
     embeds = model.embed(**{name: inputs.get(name) for name in names})
