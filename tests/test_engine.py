@@ -223,10 +223,10 @@ def test_a_recorded_step_gives_the_same_tokens(golden_model, case, monkeypatch):
     assert len(tapes) == 1
 
 
-def test_no_recording_goes_past_a_listener(golden_model):
+def test_no_recording_bypasses_hooks(golden_model):
     hook = golden_model.model.norm.register_forward_hook(lambda *_: None)
     try:
-        with pytest.raises(ValueError, match="a recording would go past it"):
+        with pytest.raises(ValueError, match="a recording would bypass it"):
             golden_model.generate(torch.tensor([[0, 5]]), max_new_tokens=2, record=lambda run: run)
     finally:
         hook.remove()
