@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .config import DeepseekOCRConfig
 from .network import Network
@@ -55,9 +56,25 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
         yield name, ()
 
 
+class NoInitialisation(TorchFunctionMode):
+    """Leaves the parameters of new modules as they are.
+
+    A checkpoint or `random` fills them later. Random numbers on the meta device would import torch._dynamo,
+    which takes a second.
+    """
+
+    FILLS = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.FILLS or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def skeleton(config: DeepseekOCRConfig, build: type[Network] = Network) -> Network:
     """The network on the meta device: shapes without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitialisation():
         return build(config)
 
 
