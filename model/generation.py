@@ -21,6 +21,7 @@ from .network import Network, Page, padding
 from .ngram import DeviceGuard, by_token
 from .nonfinite import NonFiniteError, explain_nonfinite
 from .observer import Observer
+from .official import DEEPSEEK_OCR
 
 FROM_CONFIG = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
@@ -50,10 +51,10 @@ class GreedyOptions:
         suppress_tokens: never chosen.
     """
 
-    max_new_tokens: int = 8192
+    max_new_tokens: int = DEEPSEEK_OCR.max_new_tokens
     min_new_tokens: int = 0
     eos_token_id: int | Sequence[int] | None = FROM_CONFIG
-    pad_token_id: int = 2
+    pad_token_id: int = DEEPSEEK_OCR.pad_token_id
     no_repeat_ngram_size: int = 0
     ngram_window: int | None = None
     ngram_whitelist: Iterable[int] = ()

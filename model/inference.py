@@ -10,17 +10,17 @@ from html import escape
 from pathlib import Path
 
 from .observer import Observer
+from .official import DEEPSEEK_OCR
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
 from .results import clean_text, write_results
 
-# The n-gram size of the original's guard (over the whole sequence) in normal and in evaluation mode.
-ORIGINAL_NGRAM, ORIGINAL_NGRAM_EVAL = 20, 35
 DEFAULTS = {
-    "mode": "gundam",
-    "max_new_tokens": 8192,
-    "no_repeat_ngram_size": ORIGINAL_NGRAM,
+    "mode": DEEPSEEK_OCR.mode,
+    "max_new_tokens": DEEPSEEK_OCR.max_new_tokens,
+    "no_repeat_ngram_size": DEEPSEEK_OCR.no_repeat_ngram_size,
     "ngram_window": None,
 }
+BASE_SIZE, IMAGE_SIZE, CROP_MODE = DEEPSEEK_OCR.modes[DEEPSEEK_OCR.mode]
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def read_page(
     tokenizer,
     page,
     prompt: str,
-    mode: str | Mode = "gundam",
+    mode: str | Mode = DEFAULTS["mode"],
     *,
     max_new_tokens: int = DEFAULTS["max_new_tokens"],
-    no_repeat_ngram_size: int = ORIGINAL_NGRAM,
+    no_repeat_ngram_size: int = DEFAULTS["no_repeat_ngram_size"],
     ngram_window: int | None = None,
     on_text: Callable[[str], object] | None = None,
     observer: Observer | None = None,
@@ -124,10 +124,10 @@ def read_pages(
     tokenizer,
     pages: Sequence,
     prompt: str,
-    mode: str | Mode = "gundam",
+    mode: str | Mode = DEFAULTS["mode"],
     *,
     max_new_tokens: int = DEFAULTS["max_new_tokens"],
-    no_repeat_ngram_size: int = ORIGINAL_NGRAM,
+    no_repeat_ngram_size: int = DEFAULTS["no_repeat_ngram_size"],
     ngram_window: int | None = None,
     on_tokens: Callable[[list[int]], object] | None = None,
     observer: Observer | None = None,
@@ -193,9 +193,9 @@ def infer(
     prompt: str = "",
     image_file: str | Path = "",
     output_path: str | Path = "",
-    base_size: int = 1024,
-    image_size: int = 640,
-    crop_mode: bool = True,
+    base_size: int = BASE_SIZE,
+    image_size: int = IMAGE_SIZE,
+    crop_mode: bool = CROP_MODE,
     test_compress: bool = False,
     save_results: bool = False,
     eval_mode: bool = False,
@@ -226,7 +226,9 @@ def infer(
         prompt,
         mode,
         max_new_tokens=max_new_tokens,
-        no_repeat_ngram_size=ORIGINAL_NGRAM_EVAL if eval_mode else ORIGINAL_NGRAM,
+        no_repeat_ngram_size=(
+            DEEPSEEK_OCR.no_repeat_ngram_size_eval if eval_mode else DEEPSEEK_OCR.no_repeat_ngram_size
+        ),
         on_text=on_text,
         observer=observer,
     )

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 from model.loading import check_folder, official_shapes
+from model.official import DEEPSEEK_OCR
 from model.safetensors_io import CheckpointError
 from tests.golden import CHECKPOINT
 
@@ -23,8 +24,9 @@ WEIGHTS = CHECKPOINT / "model.safetensors"
 
 def test_default_config_is_the_official_one():
     assert official_shapes(DeepseekOCRConfig()) == OFFICIAL
-    assert len(OFFICIAL) == 2710
-    assert sum(torch.Size(shape).numel() for shape in OFFICIAL.values()) == 3_336_106_240
+    parameters = sum(torch.Size(shape).numel() for shape in OFFICIAL.values())
+    assert (len(OFFICIAL), parameters) == (DEEPSEEK_OCR.tensors, DEEPSEEK_OCR.parameters)
+    assert parameters * getattr(torch, DEEPSEEK_OCR.dtype).itemsize == DEEPSEEK_OCR.bytes
 
 
 def test_tiny_config_has_the_tiny_names():
