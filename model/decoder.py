@@ -11,8 +11,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import DecoderConfig
-from model.slots import Slots
+from .config import DecoderConfig
+from .slots import Slots
 
 
 def rotary_tables(

@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from model.config import DeepseekOCRConfig
-from model.safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
+from .config import DeepseekOCRConfig
+from .network import Network
+from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer that some re-saved copies contain
 INDEX = "model.safetensors.index.json"
@@ -54,14 +56,26 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
         yield name, ()
 
 
-def skeleton(config: DeepseekOCRConfig) -> nn.Module:
-    """The network on the meta device: shapes without memory."""
-    from model.modeling_deepseekocr import (
-        DeepseekOCRForCausalLM,  # the network needs nothing of this file to be built
-    )
+class NoInitialisation(TorchFunctionMode):
+    """Leaves the parameters of new modules as they are.
 
-    with torch.device("meta"):
-        return DeepseekOCRForCausalLM(config)
+    A checkpoint or `random` fills them later. Random numbers on the meta device would import torch._dynamo,
+    which takes a second.
+    """
+
+    FILLS = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.FILLS or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+def skeleton(config: DeepseekOCRConfig, build: type[Network] = Network) -> Network:
+    """The network on the meta device: shapes without memory."""
+    with torch.device("meta"), NoInitialisation():
+        return build(config)
 
 
 def placements(config: DeepseekOCRConfig, model: nn.Module) -> dict[str, tuple[str, Index]]:
@@ -214,13 +228,15 @@ def materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> N
             setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
 
 
-def load(folder: Path, dtype: torch.dtype | None, device: torch.device) -> nn.Module:
-    """Stream a checkpoint folder into a model, tensor by tensor, each straight into its place.
+def load(
+    folder: Path, dtype: torch.dtype | None, device: torch.device, build: type[Network] = Network
+) -> Network:
+    """Stream a checkpoint folder into a model, tensor by tensor, each directly into its place.
 
-    dtype None takes the files' own (that of the first tensor). Peak memory: the model and one tensor.
+    dtype None takes that of the first tensor in the files. Peak memory: the model and one tensor.
     """
     config, entries = check_folder(folder)
-    model = skeleton(config)
+    model = skeleton(config, build)
     placed = placements(config, model)
     materialise(model, dtype or next(iter(entries.values())).dtype, device)
     parameters = dict(model.named_parameters())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from model.boxes import Ref, crop_box
+from .boxes import Ref, crop_box
 
 LABEL_LENGTH = 40  # characters; a label is model output and may be a whole page
 

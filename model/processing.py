@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from model.images import ImageError, load_image, open_image, to_rgb
-from model.prompts import IMAGE_TAG, PROMPTS, resolve_prompt
-from model.tiling import (
+from .images import ImageError, load_image, open_image, to_rgb
+from .official import DEEPSEEK_OCR
+from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt
+from .tiling import (
     MODES,
     Mode,
     Views,
@@ -50,7 +51,7 @@ __all__ = [
     "valid_image_tokens",
 ]
 
-PAD_TOKEN_ID = 2
+PAD_TOKEN_ID = DEEPSEEK_OCR.pad_token_id
 
 
 def tokenize_prompt(
@@ -59,7 +60,7 @@ def tokenize_prompt(
     image_tokens: int,
     *,
     image_token_id: int,
-    bos_token_id: int | None = 0,
+    bos_token_id: int | None = DEEPSEEK_OCR.language["bos_token_id"],
     repeat_untagged_prompt: bool = False,
 ) -> tuple[list[int], list[bool]]:
     """Token ids of one sample, and where its picture goes (True on each of the `image_tokens` placeholders).
@@ -95,10 +96,10 @@ def build_inputs(
     tokenizer,
     prompt: str | Sequence[str],
     pages,
-    mode: str | Mode = "gundam",
+    mode: str | Mode = DEEPSEEK_OCR.mode,
     *,
     image_token_id: int | None = None,
-    bos_token_id: int | None = 0,
+    bos_token_id: int | None = DEEPSEEK_OCR.language["bos_token_id"],
     dtype: torch.dtype = torch.float32,
     round_to_bf16: bool = True,
     repeat_untagged_prompt: bool = False,

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.boxes import Ref, crop_box, parse_boxes, to_pixels_box
-from model.overlay import crops, draw_overlay, label_colour
-from model.tables import csv_safe, tables, to_csv
+from .boxes import Ref, crop_box, parse_boxes, to_pixels_box
+from .overlay import crops, draw_overlay, label_colour
+from .tables import csv_safe, tables, to_csv
 
 __all__ = [
     "EOS",

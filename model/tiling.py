@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .official import DEEPSEEK_OCR
+
 GRAY = (127, 127, 127)  # padding colour: int(0.5 * 255), i.e. -0.0039 after normalising, not 0
-TILE = 640  # px. The original decides about tiling with this constant, whatever image_size is.
+TILE = DEEPSEEK_OCR.tile
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,7 @@ class Mode:
                 )
 
 
-MODES = {
-    "tiny": Mode("tiny", 512, 512, False),
-    "small": Mode("small", 640, 640, False),
-    "base": Mode("base", 1024, 1024, False),
-    "large": Mode("large", 1280, 1280, False),
-    "gundam": Mode("gundam", 1024, 640, True),
-}
+MODES = {name: Mode(name, *sizes) for name, sizes in DEEPSEEK_OCR.modes.items()}
 
 
 def get_mode(mode: str | Mode) -> Mode:
@@ -74,7 +70,9 @@ class Views:
     grid: tuple[int, int] = (1, 1)  # (tiles across, tiles down)
 
 
-def tile_grid(width: int, height: int, min_tiles: int = 2, max_tiles: int = 9) -> tuple[int, int]:
+def tile_grid(
+    width: int, height: int, min_tiles: int = 2, max_tiles: int = DEEPSEEK_OCR.max_tiles
+) -> tuple[int, int]:
     """(tiles across, tiles down) for a page of this size: the grid whose shape is nearest to the page's.
 
     Grids of min_tiles..max_tiles tiles (original: 2..9; its vLLM script: 2..6). On an exact tie the larger

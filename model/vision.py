@@ -10,8 +10,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import ClipConfig, SamConfig
-from model.slots import Slots, relative_table, resize_grid  # noqa: F401 (the two are also known by this address)
+from .config import ClipConfig, SamConfig
+from .slots import Slots, relative_table, resize_grid  # noqa: F401 (the two are also known by this address)
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 
 from model import DeepseekOCRForCausalLM
 from model.decoder import KVCache
-from model.health import NonFiniteError
 from model.ngram import NgramGuard, banned_tokens
+from model.nonfinite import NonFiniteError
 from tests.golden import CHECKPOINT, GOLDENS, inputs, tensors
 
 VECTORS = json.loads((GOLDENS / "ngram_vectors.json").read_text())["vectors"]

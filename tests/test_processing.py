@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from model.official import DEEPSEEK_OCR
 from model.processing import (
     MODES,
     PROMPTS,
@@ -26,7 +27,7 @@ from model.processing import (
 from tests.recipes import synth_image
 
 GOLDEN = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text(encoding="utf-8"))
-IMAGE_ID = 128815
+IMAGE_ID = DEEPSEEK_OCR.image_token_id
 PIECES = {  # pieces of the golden prompts and their ids in the official tokenizer
     "\n": [201],
     "<|grounding|>": [128820],
