@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from model import DeepseekOCRConfig
+from model import DeepseekOCRConfig, loading
 from model.official import DEEPSEEK_OCR
 
 from ..ascend.dispatch import dispatch_table, judge, wheel_versions
@@ -173,9 +173,7 @@ def version_pair(facts: dict, here: Setting) -> Outcome:
 
 
 def official_shapes() -> dict[str, list[int]]:
-    from model.loading import official_shapes
-
-    return official_shapes(DeepseekOCRConfig())
+    return loading.official_shapes(DeepseekOCRConfig())
 
 
 def ten_billion(facts: dict, here: Setting) -> Outcome:
