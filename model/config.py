@@ -225,7 +225,7 @@ class DeepseekOCRConfig(PretrainedConfig):
             (self.topk_method != "greedy", "only topk_method 'greedy' is supported"),
             (
                 self.num_key_value_heads != self.num_attention_heads,
-                "num_key_value_heads must equal num_attention_heads: grouped queries are not supported",
+                "num_key_value_heads must equal num_attention_heads: no grouped-query attention here",
             ),
             (
                 decoder.experts_per_token > decoder.experts,

@@ -1,4 +1,4 @@
-"""DeepSeek-OCR: the class that users of the original know. Loads, saves, generates and reads pages."""
+"""DeepSeek-OCR under the original's class name: load, save, generate, read pages."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class DeepseekOCRForCausalLM(Network):
 
         Args:
             folder: the checkpoint; nothing is downloaded.
-            dtype: of the parameters; None keeps the files' own. `torch_dtype` is the original's name for it.
-            device: where the parameters go, each tensor as it is read.
-            plan: {slot name: function}, see slots.py; "auto" takes what was proved fastest on this device, a
-                path that plan file (both need deskocr_kit, see plans.py); None takes the defaults, see fast/.
+            dtype: of the parameters; None keeps that of the files. `torch_dtype` is the original's name.
+            device: where the parameters go; each tensor is moved as it is read.
+            plan: {slot name: function}, see slots.py. "auto": the implementations that were proved fastest on
+                this device; a path: that plan file (both need deskocr_kit, see plans.py). None: the defaults,
+                see fast/.
 
         Raises:
-            CheckpointError: absent, incomplete, damaged or unfitting weights; the message names the first
-                few.
+            CheckpointError: the weights are missing, incomplete, damaged or do not fit; names the first few.
         """
         model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device), cls)
         model.use_plan(plans.resolve(plan, model))
@@ -58,7 +58,10 @@ class DeepseekOCRForCausalLM(Network):
         device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> DeepseekOCRForCausalLM:
-        """Seeded weights: matrices 1/sqrt(fan in), norms 1, biases 0, tables 0.02. For tests and training."""
+        """A model with seeded random weights, for tests and training.
+
+        Standard deviations: matrices 1/sqrt(fan in), tables 0.02. Norms are 1, biases 0.
+        """
         model = cls.skeleton(config)
         loading.materialise(model, dtype, torch.device(device))
         generator = torch.Generator(device="cpu").manual_seed(seed)
@@ -68,7 +71,7 @@ class DeepseekOCRForCausalLM(Network):
         return model.eval()
 
     def save_pretrained(self, folder: str | Path, shard_bytes: int = 5_000_000_000) -> None:
-        """Write config.json and safetensors under the official names; loading them again is bit-equal."""
+        """Write config.json and safetensors under the official names. Loading them restores the same bits."""
         loading.save(self.config, self, Path(folder), shard_bytes)
 
     def generate(self, *args, **kwargs) -> Tensor:
@@ -76,12 +79,12 @@ class DeepseekOCRForCausalLM(Network):
         return generate(self, *args, **kwargs)
 
     def infer(self, tokenizer, *args, **kwargs) -> str:
-        """Read one page. See inference.infer for the arguments; always returns the text."""
+        """Read one page and return the text. See inference.infer for the arguments."""
         return infer(self, tokenizer, *args, **kwargs)
 
 
 def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    """Fill one parameter in place, drawn on the CPU so that a seed means the same on every device."""
+    """Fill one parameter in place. Drawn on the CPU, so that a seed gives the same values on every device."""
     if name.endswith("bias"):
         parameter.zero_()
     elif "norm" in name or name.endswith(("neck.1.weight", "neck.3.weight")):
@@ -91,8 +94,7 @@ def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None
         table = any(word in name for word in tables) and "patch_embed" not in name
         fan_in = parameter[0].numel() if parameter.dim() != 3 else parameter.shape[-1]
         std = 0.02 if table else fan_in**-0.5
-        for piece in (
-            parameter if parameter.dim() == 3 else [parameter]
-        ):  # one expert at a time: no big fp32 copy
+        # One expert at a time, to avoid a large fp32 copy.
+        for piece in parameter if parameter.dim() == 3 else [parameter]:
             drawn = torch.empty(piece.shape, dtype=torch.float32).normal_(0.0, std, generator=generator)
             piece.copy_(drawn)

@@ -18,7 +18,7 @@ from .fast import DEFAULTS
 from .slots import Slots
 from .vision import ClipEncoder, SamEncoder, fuse, layout
 
-AT_ONCE = 1024 * 1024  # pixels; of more the activations leave the cache, which is slower and takes memory
+AT_ONCE = 1024 * 1024  # pixels per batch on a CPU; activations of more do not fit its cache
 Page = tuple[Tensor, Tensor]  # crops (p, 3, t, t) or zeros, global view (1, 3, S, S)
 
 
@@ -39,7 +39,7 @@ class Projector(nn.Module):
 
 
 class DeepseekOCRModel(nn.Module):
-    """Everything but the output matrix; attributes carry the official names."""
+    """Everything except the output matrix. The attributes have the official names."""
 
     def __init__(self, config: DeepseekOCRConfig, slots: Slots):
         super().__init__()
@@ -55,14 +55,14 @@ class DeepseekOCRModel(nn.Module):
         self.slots = slots
 
     def encode_views(self, pixels: Tensor) -> Tensor:
-        """Square views (b, 3, S, S) -> features (b, (S/64)**2, d). Cast to the dtype of the weights first.
+        """Square views (b, 3, S, S) -> features (b, (S/64)**2, d), in the dtype of the weights.
 
-        All views in one batch, so that a device gets large operators; a CPU gets AT_ONCE pixels at a time.
+        A device encodes all views in one batch, for large operators; a CPU encodes AT_ONCE pixels at a time.
         """
         pixels = pixels.to(self.image_newline.dtype)
-        most = max(1, AT_ONCE // pixels[0, 0].numel()) if pixels.device.type == "cpu" else len(pixels)
-        if len(pixels) > most:
-            return torch.cat([self.encode_views(some) for some in pixels.split(most)])
+        limit = max(1, AT_ONCE // pixels[0, 0].numel()) if pixels.device.type == "cpu" else len(pixels)
+        if len(pixels) > limit:
+            return torch.cat([self.encode_views(part) for part in pixels.split(limit)])
         sam_map = self.sam_model(pixels)
         return self.projector(fuse(self.vision_model(sam_map), sam_map))
 
@@ -78,7 +78,7 @@ class Network(nn.Module):
         self.lm_head = nn.Linear(config.decoder.width, config.decoder.vocab, bias=False)
 
     def use_plan(self, plan: Mapping[str, Callable]) -> None:
-        """Exchange implementations by slot name. Raises ValueError for a name that is no slot."""
+        """Replace implementations by slot name. Raises ValueError if a name is not a slot."""
         for name, function in plan.items():
             if not hasattr(self.slots, name):
                 raise ValueError(f"no slot named {name!r}; there are {', '.join(vars(self.slots))}")
@@ -93,11 +93,11 @@ class Network(nn.Module):
         return self.lm_head.weight.dtype
 
     def encode_pages(self, images: Sequence[Page], spatial_crop: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Token vectors of each page, [(tokens, d), …]: local rows, global rows, separator.
+        """The token vectors of each page, [(tokens, d), …]: local rows, global rows, separator.
 
-        Views of one size go through the towers in one batch, whichever page they belong to.
+        Views of the same size go through the towers in one batch, across pages.
         """
-        views: list[tuple[int, bool, Tensor]] = []  # page, is it the global one, pixels
+        views: list[tuple[int, bool, Tensor]] = []  # (page, whether it is the global view, pixels)
         for i, ((crops, view), (w, h)) in enumerate(zip(images, spatial_crop, strict=True)):
             views.append((i, True, view))
             if w * h > 1:
@@ -126,18 +126,18 @@ class Network(nn.Module):
         images_seq_mask: Tensor | None = None,
         images_spatial_crop: Tensor | None = None,
     ) -> Tensor:
-        """Token embeddings (b, n, d) with the vectors of the pages in the masked places.
+        """Token embeddings (b, n, d) with the vectors of the pages at the masked positions.
 
-        A sample is a text-only one if its row of `images_seq_mask` is all False; its pixels are not looked
-        at. (The original asks whether the pixels of sample 0 sum to zero, for the whole batch.)
+        A sample is text-only if its row of `images_seq_mask` is all False; its pixels are then ignored. (The
+        original decides for the whole batch by whether the pixels of sample 0 sum to zero.)
 
         Raises:
-            ValueError: places and vectors differ in number, naming the sample.
+            ValueError: the numbers of positions and vectors differ; names the sample.
         """
         embeds = self.model.embed_tokens(input_ids.to(self.device))
         if images is None or images_seq_mask is None:
             return embeds
-        mask = images_seq_mask.cpu()  # who places the vectors may count on the host without waiting
+        mask = images_seq_mask.cpu()  # counting on the host needs no synchronisation
         counts = mask.sum(1).tolist()
         if len(images) != len(counts):
             raise ValueError(f"{len(images)} pages for a batch of {len(counts)}")
@@ -152,7 +152,7 @@ class Network(nn.Module):
             if len(page) != counts[i]:
                 raise ValueError(
                     f"sample {i}: {counts[i]} image placeholders in the text, but the page gives "
-                    f"{len(page)} vectors. Were ids and pixels made with the same mode?"
+                    f"{len(page)} vectors. Were ids and pixels prepared with the same mode?"
                 )
         return self.model.slots.place_images(embeds, mask, torch.cat(pages).to(embeds.dtype))
 
@@ -165,8 +165,9 @@ class Network(nn.Module):
         cache: KVCache | None = None,
         last: int = 0,
     ) -> Tensor:
-        """Embeddings (b, n, d) -> logits (b, n or last, vocab) fp32. mask bool (b, 1, n, keys), True = may
-        look.
+        """Embeddings (b, n, d) -> logits (b, n or last, vocab) fp32.
+
+        mask: bool (b, 1, n, keys), True: attend. causal: use the causal mask instead.
         """
         c, positions = self.config.decoder, positions.to(self.device)
         if cache is None:
@@ -195,11 +196,11 @@ class Network(nn.Module):
         Args:
             input_ids: (b, n) int64; batches are padded on the left.
             images: per sample (crops, global view), see `Page`; None for text only.
-            images_seq_mask: (b, n) bool, True where a page's vectors go.
+            images_seq_mask: (b, n) bool, True at the placeholders of the page.
             images_spatial_crop: (b, 2) [tiles wide, tiles high]; (1, 1) means no tiles.
-            attention_mask: (b, n), 0 on padding. Rows of padding in the result mean nothing.
-            position_ids: (b, n); counted over the attended tokens if None.
-            logits_to_keep: how many last positions get logits; 0 all.
+            attention_mask: (b, n), 0 on padding. The logits of padding are meaningless.
+            position_ids: (b, n); by default counted over the attended tokens.
+            logits_to_keep: number of last positions that get logits; 0: all.
         """
         embeds = self.embed(input_ids, images, images_seq_mask, images_spatial_crop)
         mask, positions = padding(attention_mask, input_ids.shape, self.device)
@@ -211,17 +212,16 @@ class Network(nn.Module):
 def padding(
     attention_mask: Tensor | None, shape: torch.Size, device: torch.device
 ) -> tuple[Tensor | None, Tensor]:
-    """Mask (b, 1, n, n) bool or None where plain causal will do, and positions (b, n) that skip the padding.
+    """Mask (b, 1, n, n) bool, or None if plain causal is enough; and positions (b, n) that skip padding.
 
-    A row of padding may look at itself, so that it stays finite (its values are used by nobody).
+    A row of padding attends to itself, so that it stays finite; its values are not used.
     """
     b, n = shape
     if attention_mask is None or bool(attention_mask.all()):
         return None, torch.arange(n, device=device).expand(b, n)
     attended = attention_mask.bool().to(device)
-    positions = (attended.long().cumsum(1) - 1).masked_fill(
-        ~attended, 1
-    )  # 1 on padding, as transformers' generate
+    positions = attended.long().cumsum(1) - 1
+    positions = positions.masked_fill(~attended, 1)  # 1 on padding, as in transformers' generate
     causal = torch.ones(n, n, dtype=torch.bool, device=device).tril()
     itself = torch.eye(n, dtype=torch.bool, device=device)
     return ((causal & attended[:, None, :]) | itself)[:, None], positions

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+import torch._dynamo  # dispatch modes import it, which fails while a test replaces torch.cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deskocr_kit.device import graphs

@@ -240,9 +240,9 @@ FAULTS = {
         edit_file("model.safetensors", lambda b: b"<html>404</html>" * 9),
         "not a safetensors file but a web page",
     ),
-    "quantised to whole numbers": (
+    "quantised to integers": (
         edit_weights(lambda w: w.update({GATE: w[GATE].to(torch.int8)})),
-        rf"1 tensors are of whole numbers, first {GATE} \(torch.int8\): a quantised copy",
+        rf"1 tensors hold integers, first {GATE} \(torch.int8\): a quantised copy",
     ),
     "git-lfs pointer": (
         edit_file(
