@@ -1,14 +1,14 @@
 """DeepSeek-OCR in plain torch, weight-compatible with the official checkpoint."""
 
-from model import loading, tables
-from model.config import DeepseekOCRConfig
-from model.fast import references
-from model.health import NonFiniteError
-from model.loading import official_shapes
-from model.modeling_deepseekocr import DeepseekOCRForCausalLM
-from model.ngram import NgramGuard
-from model.processing import MODES, PROMPTS, build_inputs, count_image_tokens, load_image, tile_grid
-from model.results import crops, to_csv, to_markdown
+from . import loading, tables
+from .config import DeepseekOCRConfig
+from .fast import references
+from .loading import official_shapes
+from .modeling_deepseekocr import DeepseekOCRForCausalLM
+from .ngram import NgramGuard
+from .nonfinite import NonFiniteError
+from .processing import MODES, PROMPTS, build_inputs, count_image_tokens, load_image, tile_grid
+from .results import crops, to_csv, to_markdown
 
 __all__ = [
     "MODES", "PROMPTS", "DeepseekOCRConfig", "DeepseekOCRForCausalLM", "NgramGuard", "NonFiniteError",

@@ -1,7 +1,7 @@
-"""Grounding: `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>` in the model's text -> numbers.
+"""Grounding: parse `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>` in the model's text.
 
-The original hands this text to `eval`, so a page could make it run code. Here it is parsed as data: what is
-not four numbers in brackets is reported and left out.
+The original passes this text to `eval`, so that a page could make it run code. Here the text is parsed as
+data: anything except four numbers in brackets is reported and dropped.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 SCALE = 999  # the model's coordinates: 0 = left or top edge, 999 = right or bottom edge
 
-# As the original's pattern, but neither part may run over the next opening tag: with a tag left unclosed, the
-# original swallows the whole text up to the next complete one.
+# The original's pattern, except that neither part may extend over the next opening tag. After an unclosed tag
+# the original swallows all text up to the next complete one.
 _REF = re.compile(
     r"<\|ref\|>((?:(?!<\|ref\|>).)*?)<\|/ref\|><\|det\|>((?:(?!<\|ref\|>|<\|det\|>).)*?)<\|/det\|>", re.DOTALL
 )
@@ -26,13 +26,13 @@ class Ref:
 
     label: str
     boxes: list[tuple[float, float, float, float]]
-    span: tuple[int, int]  # where the match lies in the text
+    span: tuple[int, int]  # position of the match in the text
     raw: str  # the text between <|det|> and <|/det|>
-    problems: list[str]  # what was corrected or left out, in words
+    problems: list[str]  # what was corrected or dropped
 
     @property
     def is_image(self) -> bool:
-        """True for a figure on the page, which is cut out and shown in the markdown."""
+        """Whether this is a figure, which is cropped and shown in the markdown."""
         return self.label == "image"
 
 
@@ -46,7 +46,7 @@ def parse_boxes(text: str) -> list[Ref]:
 
 
 def to_pixels_box(box, width: int, height: int) -> tuple[int, int, int, int]:
-    """0..999 -> pixels of a width x height page, rounded down as in the original: int(v / 999 * side)."""
+    """Convert 0..999 to pixels of a width x height page: int(v / 999 * side), as in the original."""
     x1, y1, x2, y2 = box
     return (
         int(x1 / SCALE * width),
@@ -57,14 +57,14 @@ def to_pixels_box(box, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def crop_box(box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Like to_pixels_box, but inside the page and at least one pixel in size, so that it can be cut out."""
+    """`to_pixels_box`, limited to the page and at least one pixel in size, so that it can be cropped."""
     x1, y1, x2, y2 = to_pixels_box(box, width, height)
     x1, y1 = min(x1, width - 1), min(y1, height - 1)
     return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
 
 
 def _parse_list(raw: str):
-    """The text of a box list -> (boxes, problems)."""
+    """Parse the text of a box list -> (boxes, problems)."""
     plain = raw.replace("(", "[").replace(")", "]")
     boxes, problems = [], []
     for number, group in enumerate(_GROUP.findall(plain), 1):
@@ -82,7 +82,7 @@ def _parse_list(raw: str):
 
 
 def _parse_box(group: str):
-    """The text inside one pair of brackets -> (box or None, problem or "")."""
+    """Parse the text inside one pair of brackets -> (box or None, problem or "")."""
     parts = [part.strip() for part in group.split(",")]
     if len(parts) == 5 and not parts[4]:
         parts.pop()  # a trailing comma

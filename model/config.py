@@ -1,7 +1,7 @@
-"""Sizes of DeepSeek-OCR, read from a config.json in the official layout.
+"""The sizes of a network, read from a config.json in the official layout.
 
-The official file leaves out what the original code hard-codes (patch, window, neck, eps, …). Each of those
-has a key here too, whose default is the official value, so that a tiny checkpoint can state its own.
+The official file omits what the original hard-codes (patch, window, neck, eps, …). Here each of these has a
+key too, with the official value as default (see official.py), so that a tiny checkpoint can state its own.
 """
 
 from __future__ import annotations
@@ -10,50 +10,11 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig, PretrainedConfig
 
+from .official import DEEPSEEK_OCR
+
 SAM_KEY, CLIP_KEY = "sam_vit_b", "clip-l-14-224"
 
-SAM_DEFAULTS = {
-    "width": 768,
-    "layers": 12,
-    "heads": 12,
-    "global_attn_indexes": [2, 5, 8, 11],
-    "downsample_channels": [512, 1024],
-    "mlp_ratio": 4,
-    "layer_norm_eps": 1e-6,
-    "patch_size": 16,
-    "window_size": 14,
-    "neck_channels": 256,
-}
-CLIP_DEFAULTS = {
-    "width": 1024,
-    "layers": 24,
-    "heads": 16,
-    "image_size": 224,
-    "patch_size": 14,
-    "intermediate_size": 4096,
-    "layer_norm_eps": 1e-5,
-}
-LANGUAGE_DEFAULTS = {
-    "hidden_size": 1280,
-    "intermediate_size": 6848,
-    "moe_intermediate_size": 896,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 10,
-    "num_key_value_heads": 10,
-    "n_routed_experts": 64,
-    "n_shared_experts": 2,
-    "num_experts_per_tok": 6,
-    "first_k_dense_replace": 1,
-    "vocab_size": 129280,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "norm_topk_prob": False,
-    "routed_scaling_factor": 1.0,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-}
-# Written into our config.json for readers that expect them; the network has no other variant.
+# Written to config.json for readers that expect them; the network has no other variant.
 LANGUAGE_FIXED = {
     "use_mla": False,
     "topk_method": "greedy",
@@ -71,7 +32,7 @@ LANGUAGE_FIXED = {
 
 @dataclass(frozen=True)
 class SamConfig:
-    """SAM ViT-B image encoder. `grid` is the side of the stored position table, in patches."""
+    """The SAM ViT-B image encoder. `grid` is the side of the stored position table, in patches."""
 
     width: int
     layers: int
@@ -92,7 +53,7 @@ class SamConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """CLIP-L encoder. `grid` is the side of the position table; `patch` only shapes an unused weight."""
+    """The CLIP-L encoder. `grid` is the side of the position table; `patch` only sizes an unused weight."""
 
     width: int
     layers: int
@@ -109,7 +70,7 @@ class ClipConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """DeepSeek-V2 decoder as used here: plain attention, mixture of experts after `dense_layers`."""
+    """The DeepSeek-V2 decoder: plain attention, mixture of experts after the first `dense_layers`."""
 
     width: int
     layers: int
@@ -133,11 +94,13 @@ class DecoderConfig:
 
 
 class DeepseekOCRConfig(PretrainedConfig):
-    """The official config.json. `.sam`, `.clip`, `.decoder` are the parts that the network reads.
+    """The official config.json. The network reads the parts `.sam`, `.clip` and `.decoder`.
 
-    Language sizes stand twice in the official file; the original reads the top-level copy, so it wins here.
+    The official file states the language sizes twice. The original reads the top-level copy, so it takes
+    precedence here.
 
-    Raises ValueError where the parts do not fit each other, or ask for a variant this network does not have.
+    Raises:
+        ValueError: the parts do not fit each other, or need a variant that this network does not have.
     """
 
     model_type = "deepseek_vl_v2"
@@ -146,7 +109,7 @@ class DeepseekOCRConfig(PretrainedConfig):
         given = dict(language_config or {})
         language = {
             key: kwargs.pop(key, given.get(key, default))
-            for key, default in {**LANGUAGE_DEFAULTS, **LANGUAGE_FIXED}.items()
+            for key, default in {**DEEPSEEK_OCR.language, **LANGUAGE_FIXED}.items()
         }
         vision = dict(vision_config or {})
         width = vision.get("width") or {}
@@ -154,11 +117,11 @@ class DeepseekOCRConfig(PretrainedConfig):
             **{"image_size": 1024, "mlp_ratio": 3.7362, "model_name": "deeplip_b_l", "model_type": "vision"},
             **vision,
             "width": {
-                CLIP_KEY: {**CLIP_DEFAULTS, **width.get(CLIP_KEY, {})},
-                SAM_KEY: {**SAM_DEFAULTS, **width.get(SAM_KEY, {})},
+                CLIP_KEY: {**DEEPSEEK_OCR.clip, **width.get(CLIP_KEY, {})},
+                SAM_KEY: {**DEEPSEEK_OCR.sam, **width.get(SAM_KEY, {})},
             },
         }
-        self.image_token_id = kwargs.pop("image_token_id", 128815)
+        self.image_token_id = kwargs.pop("image_token_id", DEEPSEEK_OCR.image_token_id)
         for key, value in language.items():
             setattr(self, key, value)
         self.language_config = {**given, **language}
@@ -170,7 +133,7 @@ class DeepseekOCRConfig(PretrainedConfig):
             **(projector_config or {}),
         }
         kwargs.setdefault("tie_word_embeddings", False)
-        kwargs.setdefault("architectures", ["DeepseekOCRForCausalLM"])
+        kwargs.setdefault("architectures", [DEEPSEEK_OCR.architecture])
         kwargs.pop("model_type", None)
         super().__init__(bos_token_id=self.bos_token_id, eos_token_id=self.eos_token_id, **kwargs)
         self.validate_parts()
@@ -229,14 +192,17 @@ class DeepseekOCRConfig(PretrainedConfig):
         """Raise ValueError, naming the key, if the sizes cannot belong to one network."""
         sam, clip, decoder = self.sam, self.clip, self.decoder
         wrong = [
-            (sam.width % sam.heads, f"sam_vit_b.width {sam.width} is no multiple of its heads {sam.heads}"),
+            (
+                sam.width % sam.heads,
+                f"sam_vit_b.width {sam.width} is not a multiple of its heads {sam.heads}",
+            ),
             (
                 clip.width % clip.heads,
-                f"{CLIP_KEY}.width {clip.width} is no multiple of its heads {clip.heads}",
+                f"{CLIP_KEY}.width {clip.width} is not a multiple of its heads {clip.heads}",
             ),
             (
                 decoder.width % decoder.heads,
-                f"hidden_size {decoder.width} is no multiple of num_attention_heads",
+                f"hidden_size {decoder.width} is not a multiple of num_attention_heads",
             ),
             (
                 sam.downsample_channels[-1] != clip.width,
@@ -251,9 +217,12 @@ class DeepseekOCRConfig(PretrainedConfig):
                 self.projector_config["n_embed"] != decoder.width,
                 "projector_config.n_embed must equal hidden_size",
             ),
-            (self.projector_config["projector_type"] != "linear", "only projector_type 'linear' exists here"),
+            (
+                self.projector_config["projector_type"] != "linear",
+                "only projector_type 'linear' is supported",
+            ),
             (self.use_mla, "use_mla must be false: this network has plain multi-head attention"),
-            (self.topk_method != "greedy", "only topk_method 'greedy' exists here"),
+            (self.topk_method != "greedy", "only topk_method 'greedy' is supported"),
             (
                 self.num_key_value_heads != self.num_attention_heads,
                 "num_key_value_heads must equal num_attention_heads: no grouped-query attention here",
@@ -268,5 +237,5 @@ class DeepseekOCRConfig(PretrainedConfig):
                 raise ValueError(f"config.json: {message}")
 
 
-# AutoTokenizer and AutoConfig look at config.json, and warn of a model_type that nobody registered.
+# AutoTokenizer and AutoConfig read config.json and warn about a model_type that is not registered.
 AutoConfig.register(DeepseekOCRConfig.model_type, DeepseekOCRConfig, exist_ok=True)

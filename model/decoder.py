@@ -1,5 +1,4 @@
-"""The DeepSeek-V2 decoder as DeepSeek-OCR uses it: RMS norm, rotary attention, mixture of experts, static KV
-cache.
+"""The DeepSeek-V2 decoder: RMS norm, rotary attention, mixture of experts, static KV cache.
 
 Shape letters: see slots.py.
 """
@@ -11,8 +10,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import DecoderConfig
-from model.slots import Slots
+from .config import DecoderConfig
+from .slots import Slots
 
 
 def rotary_tables(
@@ -20,8 +19,8 @@ def rotary_tables(
 ) -> tuple[Tensor, Tensor]:
     """positions (b, n) -> cos, sin (b, 1, n, k) in `dtype`; angles in fp32, half-split layout.
 
-    The frequencies are computed here and stored nowhere: rounding them to bf16, as `.to(torch.bfloat16)` does
-    to the original's buffer, turns the angle at position 1000 by 1.2 rad.
+    The frequencies are computed here and never stored. The original keeps them in a buffer that
+    `.to(torch.bfloat16)` rounds, which changes the angle at position 1000 by 1.2 rad.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     angles = positions[:, None, :, None].float() * (1.0 / theta**exponents)
@@ -32,8 +31,7 @@ def rotary_tables(
 class KVCache:
     """Keys and values of all layers, allocated once for `length` positions: (layers, 2, b, h, length, k).
 
-    `filled` is how many positions hold something; layers write behind it, `advance` moves it when a pass is
-    done.
+    `filled` is the number of positions in use. Layers write behind it; `advance` increases it after a pass.
     """
 
     def __init__(self, c: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device):
@@ -43,7 +41,7 @@ class KVCache:
         self.cos, self.sin = (t[0, 0] for t in rotary_tables(every, c.head_dim, c.rope_theta, dtype))
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos, sin (b, 1, n, k) at positions (b, n): two look-ups in place of ten operators."""
+        """cos, sin (b, 1, n, k) at positions (b, n): two look-ups instead of ten operators."""
         return self.cos[positions][:, None], self.sin[positions][:, None]
 
     @property
@@ -51,7 +49,7 @@ class KVCache:
         return self.data.shape[4]
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v (b, h, n, k) behind what is filled; return all keys and values up to and with them."""
+        """Append k, v (b, h, n, k); return all keys and values up to and including them."""
         end = self.filled + k.shape[2]
         if end > self.length:
             raise ValueError(f"KV cache: {end} positions do not fit the {self.length} it was allocated for")
@@ -60,7 +58,7 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def put(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
-        """`update` for one position whose keys and values lie together: kv (2, b, h, 1, k), one copy."""
+        """`update` for one position whose keys and values are adjacent: kv (2, b, h, 1, k), one copy."""
         end = self.filled + 1
         if end > self.length:
             raise ValueError(f"KV cache: {end} positions do not fit the {self.length} it was allocated for")
@@ -95,7 +93,7 @@ class Attention(nn.Module):
         b, n, d = x.shape
         qkv = self.qkv_proj(x).view(b, n, 3 * self.heads, -1).transpose(1, 2)  # b 3h n k
         qk, v = qkv.split((2 * self.heads, self.heads), dim=1)
-        q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)  # turned together: half the operators
+        q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)  # rotated together: half the operators
         if cache is not None:
             k, v = cache.update(self.index, k, v)
         x = self.slots.attention(q, k, v, mask, causal)
@@ -103,7 +101,7 @@ class Attention(nn.Module):
 
 
 class DenseMLP(nn.Module):
-    """SwiGLU; gate and up are one matrix."""
+    """A SwiGLU layer whose gate and up projections are one matrix."""
 
     def __init__(self, width: int, hidden: int, slots: Slots):
         super().__init__()
@@ -134,10 +132,12 @@ class MoE(nn.Module):
         self.slots = slots
 
     def route(self, x: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (n, d) -> expert ids (n, top) and their weights (n, top) fp32: softmax over all, not
-        renormalised. gate: the router's weights in fp32, from who keeps them.
+        """x (n, d) -> expert ids (n, top) and their weights (n, top) fp32: softmax over all experts.
+
+        The weights are renormalised only if the config says so. gate: the weight of the router in fp32, if
+        the caller keeps a copy.
         """
-        # Outside any autocast: the original's «fp32» router silently ran in bf16 under autocast.
+        # Autocast is disabled, because the original's "fp32" router silently ran in bf16 under autocast.
         with torch.autocast(x.device.type, enabled=False):
             gate = self.gate.weight.float() if gate is None else gate
             scores = F.linear(x.float(), gate).softmax(dim=-1)

@@ -1,100 +1,299 @@
 """Greedy decoding with a static KV cache: prefill once, then one token at a time for the whole batch.
 
-Choosing the token, the n-gram guard, the end and the NaN test stay on the device; the host looks
-now and then.
+The choice of the token, the n-gram guard, the test for the end and the test for NaN run on the device. The
+host waits for their results only every few tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from model.decoder import KVCache
-from model.fast.recorded import Recorded
-from model.fast.step import Step, possible
-from model.health import explain_nonfinite
-from model.modeling_deepseekocr import DeepseekOCRForCausalLM, Page, padding
-from model.ngram import DeviceGuard, by_token
+from .decoder import KVCache
+from .fast.recorded import Recorded
+from .fast.step import Step, possible
+from .network import Network, Page, padding
+from .ngram import DeviceGuard, by_token
+from .nonfinite import NonFiniteError, explain_nonfinite
+from .observer import Observer
+from .official import DEEPSEEK_OCR
 
 FROM_CONFIG = object()
-LOOK_EVERY = 16  # tokens: at most 15 are decoded for nothing, and 1/16 of a wait is paid per token
+LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
 
 
-def prefill(
-    model: DeepseekOCRForCausalLM, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
+@dataclass(frozen=True)
+class Prompt:
+    """The inputs of the model's `forward`."""
+
+    input_ids: Tensor
+    images: Sequence[Page] | None = None
+    images_seq_mask: Tensor | None = None
+    images_spatial_crop: Tensor | None = None
+    attention_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GreedyOptions:
+    """What may be generated.
+
+    Args:
+        max_new_tokens: upper limit; the KV cache is allocated for prompt + max_new_tokens.
+        min_new_tokens: the end token is not chosen earlier.
+        eos_token_id: ends a sample. By default the one in config.json; None: no token ends it.
+        pad_token_id: fills the samples of a batch that end earlier than others.
+        no_repeat_ngram_size, ngram_window, ngram_whitelist: see ngram.NgramGuard; size 0 is off.
+        suppress_tokens: never chosen.
+    """
+
+    max_new_tokens: int = DEEPSEEK_OCR.max_new_tokens
+    min_new_tokens: int = 0
+    eos_token_id: int | Sequence[int] | None = FROM_CONFIG
+    pad_token_id: int = DEEPSEEK_OCR.pad_token_id
+    no_repeat_ngram_size: int = 0
+    ngram_window: int | None = None
+    ngram_whitelist: Iterable[int] = ()
+    suppress_tokens: Iterable[int] = ()
+
+    def ends(self, default: int) -> set[int]:
+        """The tokens that end a sample."""
+        ids = default if self.eos_token_id is FROM_CONFIG else self.eos_token_id
+        return set() if ids is None else {ids} if isinstance(ids, int) else set(ids)
+
+
+@torch.no_grad()
+def generate(
+    model: Network,
+    input_ids: Tensor,
+    images: Sequence[Page] | None = None,
+    images_seq_mask: Tensor | None = None,
+    images_spatial_crop: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *,
+    on_tokens: Callable[[list[int]], object] | None = None,
+    look_every: int | None = None,
+    record: Callable | None = None,
+    observer: Observer | None = None,
+    **options,
 ) -> Tensor:
+    """Greedy decoding.
+
+    Args:
+        input_ids, images, images_seq_mask, images_spatial_crop, attention_mask: see the model's `forward`.
+        on_tokens: called at each step with the new token of every sample, for streaming.
+        look_every: the host waits for the device once per this many tokens; the result does not depend on it.
+            By default 1 if on_tokens or an observer is given or the device is the CPU (where waiting costs
+            nothing), else 16.
+        record: how to record the decode step and replay it, see fast/recorded.py. None (usually right) runs
+            it operator by operator. deskocr_kit.device.graphs returns a recorder for CUDA and NPU graphs.
+        observer: follows the phases and the tokens, see observer.Observer.
+        options: the fields of `GreedyOptions`: max_new_tokens, eos_token_id, no_repeat_ngram_size, …
+
+    Returns:
+        (b, n + new) int64 on the CPU: the prompt, then the new tokens with the end token.
+
+    Raises:
+        NonFiniteError: logits are NaN or Inf; names the first layer.
+        ValueError: see `forward`; an empty prompt; max_new_tokens < 1; `record` for a model with replaced
+            modules (quantised) or hooks.
+    """
+    prompt = Prompt(input_ids, images, images_seq_mask, images_spatial_crop, attention_mask)
+    options = GreedyOptions(**options)
+    if input_ids.shape[1] == 0 or options.max_new_tokens < 1:
+        raise ValueError(
+            f"nothing to do: prompt of {input_ids.shape[1]} tokens, max_new_tokens {options.max_new_tokens}"
+        )
+    if look_every is None:
+        follows = on_tokens is not None or observer is not None
+        look_every = 1 if follows or model.device.type == "cpu" else LOOK_EVERY
+    if look_every < 1:
+        raise ValueError(f"look_every must be 1 or more, got {look_every}")
+    observer = observer or Observer()
+
+    state, logits, step = prepare(model, prompt, options, record, observer)
+    new: list[list[int]] = []  # for each step the token of every sample
+    try:
+        with one_row_products(model, len(input_ids)):
+            for tokens in decode_loop(state, logits, step, options.max_new_tokens, look_every):
+                new.append(tokens)
+                observer.token(tokens)
+                if on_tokens is not None:
+                    on_tokens(tokens)
+    except NonFiniteLogits:
+        raise explain_failure(model, prompt, new) from None
+    ids = torch.cat((input_ids.cpu(), torch.tensor(new).T), dim=1)
+    observer.phase("decode")
+    return ids
+
+
+# ---------------------------------------------------------------------- prepare: prompt to first logits
+def prepare(
+    model: Network, prompt: Prompt, options: GreedyOptions, record: Callable | None, observer: Observer
+) -> tuple[GreedyState, Tensor, Callable[[Tensor], Tensor]]:
+    """Embed the prompt and fill the cache: the state, the logits of the first token, and the decode step."""
+    b, n = prompt.input_ids.shape
+    length = n + options.max_new_tokens
+    state = GreedyState(model, prompt.input_ids, options)
+    # The state has copied the ids to the device. Of an image only pixels, mask and places are copied, once.
+    embeds = model.embed(
+        state.tokens[:, :n], prompt.images, prompt.images_seq_mask, prompt.images_spatial_crop
+    )
+    observer.phase("vision")
+    mask, positions = padding(prompt.attention_mask, prompt.input_ids.shape, model.device)
+    cache = KVCache(model.config.decoder, b, length, embeds.dtype, model.device)
+    visible = None
+    if mask is not None:
+        visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=model.device)
+        visible[:, 0, 0, :n] = prompt.attention_mask.bool().to(model.device)
+    logits = prefill(model, embeds, positions, mask, cache)
+    observer.phase("prefill")
+    return state, logits, decode_step(model, cache, positions[:, -1:], visible, record)
+
+
+def prefill(model: Network, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
     """The whole prompt in one pass: fills the cache, returns the logits of the last position (b, vocab)."""
     return model.decode_embeds(embeds, positions, mask, mask is None, cache, last=1)[:, -1]
 
 
-def decode(
-    model: DeepseekOCRForCausalLM, token: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
-) -> Tensor:
-    """One more token per sample: token and positions (b, 1), mask (b, 1, 1, filled + 1) or None -> (b,
-    vocab). Through the modules, hooks and all; `generate` takes fast.step where it may.
+def decode(model: Network, token: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
+    """One more token per sample through the modules and their hooks -> (b, vocab).
+
+    token and positions (b, 1), mask (b, 1, 1, filled + 1) or None. `generate` uses fast.step where possible.
     """
     return model.decode_embeds(model.model.embed_tokens(token), positions, mask, False, cache, last=1)[:, -1]
 
 
-class Choice:
-    """What may be said next, and what was: tokens, end, guard and NaN test, all on the device.
+def decode_step(
+    model: Network, cache: KVCache, position: Tensor, visible: Tensor | None, record: Callable | None
+) -> Callable[[Tensor], Tensor]:
+    """A function token (b, 1) -> logits (b, vocab) that counts positions and mask on from call to call.
 
-    `said` (b, length) int64 holds the prompt and behind it the tokens as they are chosen; `best` (b, length)
-    their logits, which are finite while all are. `look` reads both: the only place where the host waits.
+    position: (b, 1), of the last token of the prompt. visible: (b, 1, 1, length) bool, False on padding; None
+    if there is no padding.
+    """
+    b = len(position)
+    if record is not None:
+        if not possible(model):
+            raise ValueError("record: a module was replaced or has hooks, and a recording would bypass it")
+        every = torch.ones(b, 1, 1, cache.length, dtype=torch.bool, device=model.device)
+        run = Recorded(model, cache, b, every if visible is None else visible, position + 1, record)
+    elif possible(model):
+        run = Step(model, cache, b)
+    else:
+
+        def run(token, position, mask):
+            at = token.new_full((b, 1), cache.filled) if position is None else position
+            return decode(model, token, at, mask, cache)
+
+    if visible is None:
+        return lambda token: run(token, None, None)
+
+    def step(token: Tensor) -> Tensor:
+        nonlocal position
+        position = position + 1
+        return run(token, position, visible[..., : cache.filled + 1])
+
+    return step
+
+
+# ---------------------------------------------------------------------- loop: one token after another
+class NonFiniteLogits(Exception):
+    """The logits of this step are NaN or Inf."""
+
+
+def decode_loop(
+    state: GreedyState, logits: Tensor, step: Callable[[Tensor], Tensor], limit: int, look_every: int
+) -> Iterator[list[int]]:
+    """The token of every sample, step by step, until all samples have ended. Raises NonFiniteLogits."""
+    ended = [False] * len(state.tokens)
+    for count in range(1, limit + 1):
+        token = state.pick(logits)
+        if count % look_every == 0 or count == limit:
+            for *tokens, finite in state.sync():
+                if not finite:
+                    raise NonFiniteLogits
+                yield tokens
+                ended = [was or token in state.ends for token, was in zip(tokens, ended, strict=True)]
+                if all(ended):
+                    return  # tokens decoded past the end are dropped
+        if count < limit:
+            logits = step(token)
+
+
+class GreedyState:
+    """The tokens so far and the rules for the next one (end, n-gram guard, NaN test), all on the device.
+
+    `tokens` (b, length) int64 holds the prompt and then the chosen tokens. `best` (b, length) holds the
+    logits of the chosen tokens; they are finite as long as all logits are. `sync` reads both: the only place
+    where the host waits.
     """
 
-    def __init__(
-        self, input_ids: Tensor, new: int, vocab: int, device, ends, early: int, pad: int, never, guard: tuple
-    ):
+    def __init__(self, model: Network, input_ids: Tensor, options: GreedyOptions):
         b, self.at = input_ids.shape
-        self.seen, self.may_end = self.at, self.at + early
-        self.said = torch.full((b, self.at + new), pad, dtype=torch.long, device=device)
-        self.said[:, : self.at] = input_ids.to(device)
-        self.best = None  # (b, length): the logits of the tokens chosen
-        self.done = torch.zeros(b, 1, dtype=torch.bool, device=device)
-        self.ends = torch.tensor(sorted(ends), dtype=torch.long).to(device)[None] if ends else None
-        self.never, self.pad = by_token(vocab, False, never, True, device) if never else None, pad
-        self.too_early = by_token(vocab, False, {*never, *ends}, True, device) if early else None
-        self.guard = DeviceGuard(self.said, self.at, *guard, vocab)
+        device, vocab, self.dtype = model.device, model.config.decoder.vocab, model.dtype
+        self.synced, self.may_end = self.at, self.at + options.min_new_tokens
+        self.pad, self.ends = options.pad_token_id, options.ends(model.config.eos_token_id)
+        never = frozenset(options.suppress_tokens)
+        self.tokens = torch.full(
+            (b, self.at + options.max_new_tokens), self.pad, dtype=torch.long, device=device
+        )
+        self.tokens[:, : self.at] = input_ids.to(device)
+        self.best = None
+        self.finished = torch.zeros(b, 1, dtype=torch.bool, device=device)
+        self.end_ids = (
+            torch.tensor(sorted(self.ends), dtype=torch.long).to(device)[None] if self.ends else None
+        )
+        self.never = by_token(vocab, False, never, True, device) if never else None
+        self.too_early = None
+        if options.min_new_tokens:
+            self.too_early = by_token(vocab, False, {*never, *self.ends}, True, device)
+        self.guard = DeviceGuard(
+            self.tokens, self.at, options.no_repeat_ngram_size, options.ngram_window,
+            tuple(options.ngram_whitelist), vocab,
+        )  # fmt: skip
 
     def pick(self, logits: Tensor) -> Tensor:
         """Greedy choice from logits (b, vocab) -> (b, 1); samples that have ended get the padding."""
+        logits = logits.to(self.dtype)
         if self.best is None:
-            self.best = logits.new_zeros(self.said.shape)
+            self.best = logits.new_zeros(self.tokens.shape)
         logits = self.guard.apply(logits)
         forbidden = self.too_early if self.at < self.may_end else self.never
         if forbidden is not None:
             logits = logits.masked_fill(forbidden, -torch.inf)
-        token = self.said[:, self.at : self.at + 1]
+        token = self.tokens[:, self.at : self.at + 1]
         torch.max(logits, dim=-1, keepdim=True, out=(self.best[:, self.at : self.at + 1], token))
-        if self.ends is not None:
-            token.masked_fill_(self.done, self.pad)
-            self.done |= (token == self.ends).any(1, keepdim=True)
+        if self.end_ids is not None:
+            token.masked_fill_(self.finished, self.pad)
+            self.finished |= (token == self.end_ids).any(1, keepdim=True)
         self.at += 1
         self.guard.append()
         return token
 
-    def look(self) -> list[list[int]]:
-        """Wait: for each step since the last look, the tokens of every sample, then 1 if it was sound."""
-        since = slice(self.seen, self.at)
-        self.seen = self.at
-        sound = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
-        return torch.cat((self.said[:, since], sound)).T.tolist()
+    def sync(self) -> list[list[int]]:
+        """Wait. For each step since the last call: the token of every sample, then 1 if it was finite."""
+        since = slice(self.synced, self.at)
+        self.synced = self.at
+        finite = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
+        return torch.cat((self.tokens[:, since], finite)).T.tolist()
 
 
 @contextlib.contextmanager
-def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> Iterator[None]:
-    """How a CPU shall multiply one bf16 row with a matrix: by torch's own loop, which reads the matrix about
-    twice as fast as oneDNN's general product (20 to 10 GB/s where it was measured, one thread of a Zen 4).
-    Nothing changes for more rows, other dtypes and other devices.
+def one_row_products(model: Network, rows: int) -> Iterator[None]:
+    """On a CPU, multiply a single bf16 row with a matrix by torch's own loop instead of oneDNN.
+
+    The loop reads the matrix about twice as fast as oneDNN's general product (20 instead of 10 GB/s, measured
+    with one thread of a Zen 4). No effect for several rows, other dtypes and other devices.
     """
     if rows != 1 or model.device.type != "cpu" or model.dtype != torch.bfloat16:
         yield
         return
-    # torch.backends.mkldnn.flags would set TF32 too and warn, its property fails where flags are frozen.
+    # torch.backends.mkldnn.flags would also set TF32 and warn; its property fails where flags are frozen.
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
@@ -103,137 +302,16 @@ def one_row_products(model: DeepseekOCRForCausalLM, rows: int) -> Iterator[None]
         torch._C._set_mkldnn_enabled(before)
 
 
-@torch.no_grad()
-def generate(
-    model: DeepseekOCRForCausalLM,
-    input_ids: Tensor,
-    images: Sequence[Page] | None = None,
-    images_seq_mask: Tensor | None = None,
-    images_spatial_crop: Tensor | None = None,
-    attention_mask: Tensor | None = None,
-    *,
-    max_new_tokens: int = 8192,
-    min_new_tokens: int = 0,
-    eos_token_id: int | Sequence[int] | None = FROM_CONFIG,
-    pad_token_id: int = 2,
-    no_repeat_ngram_size: int = 0,
-    ngram_window: int | None = None,
-    ngram_whitelist: Iterable[int] = (),
-    suppress_tokens: Iterable[int] = (),
-    on_tokens: Callable[[list[int]], object] | None = None,
-    look_every: int | None = None,
-    record: Callable | None = None,
-) -> Tensor:
-    """Greedy decoding.
-
-    Args:
-        input_ids, images, images_seq_mask, images_spatial_crop, attention_mask: as in the model's `forward`.
-        max_new_tokens: at most so many; the KV cache is allocated for prompt + max_new_tokens.
-        min_new_tokens: the end is not allowed before.
-        eos_token_id: ends a sample; from config.json if not given, None never ends.
-        pad_token_id: fills the samples of a batch that ended earlier.
-        no_repeat_ngram_size, ngram_window, ngram_whitelist: see ngram.NgramGuard; 0 is off.
-        suppress_tokens: never chosen.
-        on_tokens: called for each step with the new token of every sample, for streaming.
-        look_every: the host waits for the device once in so many tokens; the result is the same for any. None
-            takes 1 where tokens are streamed or the device is the CPU (waiting costs nothing there), else 16.
-        record: how to record the decode step and replay it, see fast/recorded.py; None (usually right) runs
-            it operator by operator. deskocr_kit.device.graphs gives one for CUDA and NPU graphs.
-
-    Returns:
-        (b, n + new) int64 on the CPU: the prompt as given, then the new tokens, the end token included.
-
-    Raises:
-        NonFiniteError: logits are NaN or Inf; names the first layer.
-        ValueError: see `forward`; also for an empty prompt or max_new_tokens < 1, and for `record` where a
-            module was exchanged (quantised) or is listened to.
-    """
-    b, n = input_ids.shape
-    if n == 0 or max_new_tokens < 1:
-        raise ValueError(f"nothing to do: prompt of {n} tokens, max_new_tokens {max_new_tokens}")
-    if look_every is not None and look_every < 1:
-        raise ValueError(f"look_every must be 1 or more, got {look_every}")
-    if eos_token_id is FROM_CONFIG:
-        eos_token_id = model.config.eos_token_id
-    ends = (
-        set()
-        if eos_token_id is None
-        else {eos_token_id}
-        if isinstance(eos_token_id, int)
-        else set(eos_token_id)
+# ---------------------------------------------------------------------- explain a failure
+def explain_failure(model: Network, prompt: Prompt, new: list[list[int]]) -> NonFiniteError:
+    """Repeat the pass that failed, without a cache, and name the layer."""
+    chosen = torch.tensor(new, dtype=torch.long).view(-1, len(prompt.input_ids)).T
+    extra = (0, chosen.shape[1])
+    places, attended = prompt.images_seq_mask, prompt.attention_mask
+    whole = replace(
+        prompt,
+        input_ids=torch.cat((prompt.input_ids.cpu(), chosen), dim=1),
+        images_seq_mask=None if places is None else F.pad(places, extra),
+        attention_mask=None if attended is None else F.pad(attended, extra, value=1),
     )
-    device = model.device
-    choice = Choice(
-        input_ids, max_new_tokens, model.config.decoder.vocab, device, ends, min_new_tokens, pad_token_id,
-        frozenset(suppress_tokens), (no_repeat_ngram_size, ngram_window, tuple(ngram_whitelist)),
-    )  # fmt: skip
-    if look_every is None:
-        look_every = 1 if on_tokens is not None or device.type == "cpu" else LOOK_EVERY
-
-    # The ids are on the device already, so of a page only its pixels, its mask and its ids go up, once.
-    embeds = model.embed(choice.said[:, :n], images, images_seq_mask, images_spatial_crop)
-    mask, positions = padding(attention_mask, input_ids.shape, device)
-    length = n + max_new_tokens
-    cache = KVCache(model.config.decoder, b, length, embeds.dtype, device)
-    visible = None
-    if mask is not None:
-        visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=device)
-        visible[:, 0, 0, :n] = attention_mask.bool().to(device)
-    logits = prefill(model, embeds, positions, mask, cache)
-    position = None if mask is None else positions[:, -1:]
-    step_on = None
-    if record is not None:
-        if not possible(model):
-            raise ValueError("record: a module was exchanged or has hooks, and a recording would go past it")
-        seen = torch.ones(b, 1, 1, length, dtype=torch.bool, device=device) if visible is None else visible
-        step_on = Recorded(model, cache, b, seen, positions[:, -1:] + 1, record)
-    elif possible(model):
-        step_on = Step(model, cache, b)
-
-    new: list[list[int]] = []
-    done = [False] * b
-    with one_row_products(model, b):
-        for step in range(max_new_tokens):
-            token = choice.pick(logits.to(model.dtype))
-            if (step + 1) % look_every == 0 or step + 1 == max_new_tokens:
-                for *tokens, sound in choice.look():
-                    if not sound:
-                        said = torch.tensor(new, dtype=torch.long).view(-1, b).T
-                        so_far = torch.cat((input_ids.cpu(), said), dim=1)
-                        raise explain(
-                            model, so_far, images, images_seq_mask, images_spatial_crop, attention_mask
-                        )
-                    new.append(tokens)
-                    if on_tokens is not None:
-                        on_tokens(tokens)
-                    done = [ended or token in ends for token, ended in zip(tokens, done, strict=True)]
-                    if all(done):
-                        break  # what was decoded past the end is not looked at
-                if all(done):
-                    break
-            if step + 1 < max_new_tokens:
-                position = None if position is None else position + 1
-                seen = None if visible is None else visible[..., : cache.filled + 1]
-                if step_on is not None:
-                    logits = step_on(token, position, seen)
-                else:
-                    at = token.new_full((b, 1), cache.filled) if position is None else position
-                    logits = decode(model, token, at, seen, cache)
-    return torch.cat((input_ids.cpu(), torch.tensor(new).T), dim=1)
-
-
-def explain(model, input_ids, images, images_seq_mask, images_spatial_crop, attention_mask) -> Exception:
-    """Repeat the pass that went wrong, without a cache, and name the layer."""
-    extra = input_ids.shape[1]
-    if images_seq_mask is not None:
-        extra -= images_seq_mask.shape[1]
-        images_seq_mask = torch.nn.functional.pad(images_seq_mask, (0, extra))
-    if attention_mask is not None:
-        attention_mask = torch.nn.functional.pad(
-            attention_mask, (0, input_ids.shape[1] - attention_mask.shape[1]), value=1
-        )
-
-    def again():
-        model(input_ids, images, images_seq_mask, images_spatial_crop, attention_mask, logits_to_keep=1)
-
-    return explain_nonfinite(model, again, model.dtype)
+    return explain_nonfinite(model, lambda: model(**vars(whole), logits_to_keep=1), model.dtype)

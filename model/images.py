@@ -1,9 +1,8 @@
-"""Open a picture safely: one RGB page out, or one clear `ImageError`.
+"""Open an image safely: the result is an RGB page or an `ImageError`.
 
-The network needs an upright 8-bit RGB page. The original project gets it with `Image.open` ->
-`exif_transpose` -> `convert("RGB")`; we do the same, pixel for pixel, and add what a batch of real files
-needs: every failure is an `ImageError` whose text says what is wrong, with which file, and what to do about
-it.
+The network needs an upright 8-bit RGB page. The original calls `Image.open`, `exif_transpose` and
+`convert("RGB")`; this module gives the same pixels. In addition, every failure is an `ImageError` that states
+the file, the problem and the remedy.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# px; the longest side a JPEG can have, and result_with_boxes.jpg is one. The first resize pass keeps a side,
-# so a longer strip would take gigabytes, and no mode could show its text.
+# Pixels; the longest side of a JPEG, and result_with_boxes.jpg is one. The first pass of a resize keeps one
+# side, so a longer strip would take gigabytes, and no mode could show its text.
 MAX_SIDE = 65_500
 
-# First bytes of things that are often handed over as a picture, and what to do with each.
+# (first bytes, what it is, remedy) of files that are often given instead of an image.
 _NOT_IMAGES = (
     (b"%PDF-", "it is a PDF", "render its pages first (the `deskocr` command does)"),
     (b"version https://git-lfs", "it is a Git LFS pointer, not the file itself", "run `git lfs pull`"),
@@ -43,17 +42,21 @@ _IMAGES = (
 
 
 class ImageError(ValueError):
-    """A page that cannot be read. One line: what is wrong, which file, what to do."""
+    """A page that cannot be read. One line: the file, the problem, the remedy."""
 
 
 def load_image(source, *, frame: int = 0) -> Image.Image:
-    """Open `source` as an upright 8-bit RGB picture, fully decoded.
+    """Open `source` as an upright 8-bit RGB image, fully decoded.
 
-    source: path, bytes, binary file object, or PIL image. frame: which frame of a multi-frame file (0 =
-    first). Alpha is dropped, not composited, exactly as in the original: a transparent pixel takes its
-    stored colour. The result's `.info["notes"]` lists what the reader should know (more frames, alpha
-    dropped, 16 bits reduced ...). Raises ImageError (a ValueError) for everything that is not a readable
-    picture.
+    Alpha is dropped, not composited, as in the original: a transparent pixel gets its stored colour. The
+    `.info["notes"]` of the result lists remarks for the reader (more frames, alpha dropped, 16 bits reduced).
+
+    Args:
+        source: path, bytes, binary file object, or PIL image.
+        frame: index of the frame in a file with several.
+
+    Raises:
+        ImageError: (a ValueError) `source` is not a readable image.
     """
     name = _name(source)
     if isinstance(source, Image.Image):
@@ -61,15 +64,13 @@ def load_image(source, *, frame: int = 0) -> Image.Image:
     with open_image(source) as image:
         if frame:
             _seek(image, frame, name)
-        page = to_rgb(
-            image, name
-        )  # before the frames are counted: a damaged list of frames must not cost this one
+        page = to_rgb(image, name)  # before counting the frames, which fails if their list is damaged
         try:
             frames = getattr(image, "n_frames", 1)
         except Exception as error:
             page.info["notes"].append(f"frame {frame + 1} was read, the others cannot be counted ({error})")
             return page
-        # A camera's MPO is one photo with previews behind it, so the extra frames are not worth a word there.
+        # An MPO of a camera is one photo followed by previews, so its further frames need no remark.
         if frames > 1 and image.format != "MPO":
             page.info["notes"].append(f"frame {frame + 1} of {frames} was read")
         return page
@@ -87,13 +88,13 @@ def _seek(image: Image.Image, frame: int, name: str) -> None:
 
 
 def open_image(source) -> Image.Image:
-    """`Image.open` with clear errors; pixels are not decoded yet. Raises ImageError."""
+    """`Image.open` that raises ImageError. Pixels are not decoded yet."""
     name = _name(source)
     if isinstance(source, (str, os.PathLike)):
         source = _existing_file(Path(source), name)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         if len(source) == 0:
-            raise ImageError(f"{name}: empty (0 bytes); check where the bytes come from")
+            raise ImageError(f"{name}: empty (0 bytes); check the source of the bytes")
         source = io.BytesIO(bytes(source))
     elif not hasattr(source, "read"):
         raise ImageError(
@@ -108,16 +109,17 @@ def open_image(source) -> Image.Image:
             f"{name}: too many pixels ({str(error).split(',')[0]}); scale it down, "
             "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
         ) from error
-    except (
-        Exception
-    ) as error:  # decoders raise almost anything (SyntaxError, struct.error, KeyError ...) on bad headers
+    except Exception as error:  # for bad headers decoders raise SyntaxError, struct.error, KeyError, …
         raise _broken(name, error) from error
     _check_size(image, name)
     return image
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """A PIL image of any mode -> upright RGB copy whose `.info` is {"notes": [...]}. Raises ImageError."""
+    """Convert a PIL image of any mode to an upright RGB copy with `.info` {"notes": [...]}.
+
+    Raises ImageError.
+    """
     _check_size(image, name)
     notes: list[str] = []
     try:
@@ -126,11 +128,11 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
         raise _broken(name, error) from error
     try:
         image = ImageOps.exif_transpose(image)
-    except Exception as error:  # unreadable EXIF must not cost the page: the original falls back the same way
+    except Exception as error:  # unreadable EXIF is no reason to reject the page; the original agrees
         notes.append(f"EXIF data unreadable ({type(error).__name__}), orientation ignored")
     try:
         page = _reduce_depth(image, notes)
-        if page.mode in ("RGBa", "La"):  # premultiplied alpha has no direct way to RGB
+        if page.mode in ("RGBa", "La"):  # premultiplied alpha cannot be converted to RGB directly
             page = page.convert({"RGBa": "RGBA", "La": "LA"}[page.mode])
         if page.mode in ("RGBA", "LA", "PA") and page.getchannel("A").getextrema()[0] < 255:
             notes.append("transparency dropped: such pixels show the colour stored under them")
@@ -144,10 +146,10 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 
 def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Gray pictures with more than 8 bits -> "L". Others unchanged.
+    """Convert grey images with more than 8 bits to "L"; others are unchanged.
 
-    Pillow's own convert("RGB") clips here: each 16-bit value above 255 becomes white, which erases the page.
-    We scale instead, with the smallest usual depth (8, 12, 16 bits) that holds the brightest pixel.
+    Pillow's convert("RGB") clips: every 16-bit value above 255 becomes white, which erases the page. This
+    function scales by the smallest usual depth (8, 12, 16 bits) that holds the brightest pixel.
     """
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
@@ -167,7 +169,7 @@ def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
 def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise ImageError(f"{name}: the picture has no pixels ({width}x{height}); make it again")
+        raise ImageError(f"{name}: the image has no pixels ({width}x{height}); create it again")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"{name}: {width}x{height} is longer than {MAX_SIDE} pixels; cut it into pages")
 
@@ -202,7 +204,7 @@ def _existing_file(path: Path, name: str) -> Path:
 
 
 def _what_it_is(source) -> str:
-    """Best guess what a non-image is, with the way out."""
+    """A guess what a file that is not an image is, with the remedy."""
     head = b""
     try:
         if isinstance(source, Path):
@@ -211,10 +213,10 @@ def _what_it_is(source) -> str:
         else:
             source.seek(0)
             head = source.read(256)
-    except Exception:  # only a hint is at stake; the caller raises the real error
+    except Exception:  # only the hint is lost; the caller raises the error
         head = b""
     if not head:
-        return "no data; check where it comes from"
+        return "no data; check its source"
     start = head.lstrip().lower()
     for magic, what, do in _NOT_IMAGES:
         if start.startswith(magic.lower()):

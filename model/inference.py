@@ -1,6 +1,4 @@
-"""One page in, text out: prompt, views, generation, decoding; and `infer`, the call that users of the
-original know.
-"""
+"""One page in, text out: prompt, views, generation, decoding; and `infer`, with the original's arguments."""
 
 from __future__ import annotations
 
@@ -11,22 +9,23 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from model.processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
-from model.results import clean_text, write_results
+from .observer import Observer
+from .official import DEEPSEEK_OCR
+from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
+from .results import clean_text, write_results
 
-# The original's greedy guard, over the whole sequence: size in normal and in evaluation mode.
-ORIGINAL_NGRAM, ORIGINAL_NGRAM_EVAL = 20, 35
 DEFAULTS = {
-    "mode": "gundam",
-    "max_new_tokens": 8192,
-    "no_repeat_ngram_size": ORIGINAL_NGRAM,
+    "mode": DEEPSEEK_OCR.mode,
+    "max_new_tokens": DEEPSEEK_OCR.max_new_tokens,
+    "no_repeat_ngram_size": DEEPSEEK_OCR.no_repeat_ngram_size,
     "ngram_window": None,
 }
+BASE_SIZE, IMAGE_SIZE, CROP_MODE = DEEPSEEK_OCR.modes[DEEPSEEK_OCR.mode]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the model said of one page. `text` is without the end token; `raw` is with it."""
+    """The model's answer for one page. `text` is without the end token; `raw` is with it."""
 
     text: str
     raw: str
@@ -35,18 +34,18 @@ class Reading:
     image_tokens: int  # placeholders
     grid: tuple[int, int]  # tiles across, down; (1, 1) is none
     truncated: bool  # stopped by max_new_tokens, not by the end token
-    seconds: float  # preprocessing to last token; of a batch its share
+    seconds: float  # preprocessing to last token; in a batch the share of this page
 
     def __repr__(self) -> str:
         stop = ", truncated" if self.truncated else ""
-        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop})"  # ≈: measured, a notebook's test leaves it
+        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop})"  # ≈ marks what the notebook tests skip
 
     def _repr_html_(self) -> str:
-        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'  # a model wrote it
+        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'  # model output
 
 
 def defaults(folder: str | Path) -> dict:
-    """How a checkpoint wants to be read: DEFAULTS, overridden by the folder's generation_config.json.
+    """The settings of a checkpoint: DEFAULTS, overridden by generation_config.json of the folder.
 
     Keys: mode (a name in MODES), max_new_tokens, no_repeat_ngram_size, ngram_window. The official folder has
     no such file; the nano checkpoint has one.
@@ -57,26 +56,26 @@ def defaults(folder: str | Path) -> dict:
 
 
 class TextStream:
-    """Turns tokens into text as they come, holding back bytes that are not yet a whole character."""
+    """Decodes tokens as they arrive and holds back bytes that are not yet a whole character."""
 
-    def __init__(self, tokenizer, ends: set[int], say: Callable[[str], object]):
-        self.tokenizer, self.ends, self.say = tokenizer, ends, say
-        self.waiting: list[int] = []
+    def __init__(self, tokenizer, ends: set[int], emit: Callable[[str], object]):
+        self.tokenizer, self.ends, self.emit = tokenizer, ends, emit
+        self.pending: list[int] = []
 
     def __call__(self, tokens: list[int]) -> None:
         if tokens[0] in self.ends:
             return self.flush()
-        self.waiting.append(tokens[0])
-        text = self.tokenizer.decode(self.waiting, skip_special_tokens=False)
+        self.pending.append(tokens[0])
+        text = self.tokenizer.decode(self.pending, skip_special_tokens=False)
         if not text.endswith("\ufffd"):
-            self.waiting = []
-            self.say(text)
+            self.pending = []
+            self.emit(text)
 
     def flush(self) -> None:
-        """Say what waits, whole or not: generation has ended."""
-        if self.waiting:
-            self.say(self.tokenizer.decode(self.waiting, skip_special_tokens=False))
-            self.waiting = []
+        """Emit what is pending, whole or not: generation has ended."""
+        if self.pending:
+            self.emit(self.tokenizer.decode(self.pending, skip_special_tokens=False))
+            self.pending = []
 
 
 def read_page(
@@ -84,16 +83,19 @@ def read_page(
     tokenizer,
     page,
     prompt: str,
-    mode: str | Mode = "gundam",
+    mode: str | Mode = DEFAULTS["mode"],
     *,
     max_new_tokens: int = DEFAULTS["max_new_tokens"],
-    no_repeat_ngram_size: int = ORIGINAL_NGRAM,
+    no_repeat_ngram_size: int = DEFAULTS["no_repeat_ngram_size"],
     ngram_window: int | None = None,
     on_text: Callable[[str], object] | None = None,
+    observer: Observer | None = None,
 ) -> Reading:
-    """Read one page: whatever `load_image` takes, or None for a text-only prompt.
+    """Read one page: anything that `load_image` accepts, or None for a text-only prompt.
 
-    on_text: called with each new piece of text, for streaming.
+    Args:
+        on_text: called with each new piece of text, for streaming.
+        observer: follows the phases and the tokens, see observer.Observer.
 
     Raises:
         ImageError: the page cannot be read.
@@ -110,6 +112,7 @@ def read_page(
         no_repeat_ngram_size=no_repeat_ngram_size,
         ngram_window=ngram_window,
         on_tokens=stream,
+        observer=observer,
     )
     if stream is not None:
         stream.flush()
@@ -121,16 +124,17 @@ def read_pages(
     tokenizer,
     pages: Sequence,
     prompt: str,
-    mode: str | Mode = "gundam",
+    mode: str | Mode = DEFAULTS["mode"],
     *,
     max_new_tokens: int = DEFAULTS["max_new_tokens"],
-    no_repeat_ngram_size: int = ORIGINAL_NGRAM,
+    no_repeat_ngram_size: int = DEFAULTS["no_repeat_ngram_size"],
     ngram_window: int | None = None,
     on_tokens: Callable[[list[int]], object] | None = None,
+    observer: Observer | None = None,
 ) -> list[Reading]:
-    """Read several pages with one prompt, decoded together: shorter prompts are padded on the left.
+    """Read several pages with one prompt as one batch: shorter prompts are padded on the left.
 
-    `seconds` of each is its share of the whole, by tokens. on_tokens: see generation.generate.
+    `seconds` of each page is its share of the time, by tokens. on_tokens, observer: see generation.generate.
 
     Raises:
         ImageError: one of the pages cannot be read.
@@ -146,6 +150,8 @@ def read_pages(
         image_token_id=config.image_token_id,
         bos_token_id=config.bos_token_id,
     )
+    if observer is not None:
+        observer.phase("preprocess")
     end = config.eos_token_id
     n = inputs["input_ids"].shape[1]
     rows = model.generate(
@@ -155,8 +161,9 @@ def read_pages(
         ngram_window=ngram_window,
         ngram_whitelist=table_cells(tokenizer),
         on_tokens=on_tokens,
+        observer=observer,
     )[:, n:].tolist()
-    # What follows the end token is padding, until the longest page of the batch has ended.
+    # Behind the end token there is padding, until the longest page of the batch has ended.
     rows = [ids[: ids.index(end) + 1] if end in ids else ids for ids in rows]
     per_token = (time.perf_counter() - start) / sum(map(len, rows))
     return [
@@ -186,21 +193,21 @@ def infer(
     prompt: str = "",
     image_file: str | Path = "",
     output_path: str | Path = "",
-    base_size: int = 1024,
-    image_size: int = 640,
-    crop_mode: bool = True,
+    base_size: int = BASE_SIZE,
+    image_size: int = IMAGE_SIZE,
+    crop_mode: bool = CROP_MODE,
     test_compress: bool = False,
     save_results: bool = False,
     eval_mode: bool = False,
     *,
     max_new_tokens: int = DEFAULTS["max_new_tokens"],
     on_text: Callable[[str], object] | None = None,
+    observer: Observer | None = None,
 ) -> str:
-    """Read one page as the original's `infer` does, with its arguments; always returns the text.
+    """Read one page with the arguments of the original's `infer`; always returns the text.
 
-    Differences: nothing is printed unless `on_text=print`-like is given or `test_compress` asks for the
-    ratio; a prompt without a picture works; results are written only with `save_results`, which needs
-    `output_path`.
+    Differences: nothing is printed except the ratio for `test_compress` (stream with `on_text`); a prompt
+    without an image works; results are written only with `save_results`, which needs `output_path`.
 
     Raises:
         ImageError: the page cannot be read.
@@ -219,8 +226,11 @@ def infer(
         prompt,
         mode,
         max_new_tokens=max_new_tokens,
-        no_repeat_ngram_size=ORIGINAL_NGRAM_EVAL if eval_mode else ORIGINAL_NGRAM,
+        no_repeat_ngram_size=(
+            DEEPSEEK_OCR.no_repeat_ngram_size_eval if eval_mode else DEEPSEEK_OCR.no_repeat_ngram_size
+        ),
         on_text=on_text,
+        observer=observer,
     )
     if test_compress and page is not None:
         print(compression(reading, page.size, mode))
@@ -230,7 +240,7 @@ def infer(
 
 
 def compression(reading: Reading, size: tuple[int, int], mode: str | Mode) -> str:
-    """The original's statistics line: text tokens against the vision tokens that carry page, not padding."""
+    """The original's statistics line: text tokens per vision token that shows the page, not padding."""
     valid = valid_image_tokens(get_mode(mode), size, reading.grid)
     ratio = (
         f"{len(reading.ids) / valid:.2f}" if valid else "undefined (the original counts 0 valid tokens here)"

@@ -1,7 +1,7 @@
-"""The official checkpoint layout at the edge of the network: names, shapes, streaming load, save.
+"""The official checkpoint layout: names, shapes, streaming load, save.
 
-Our parameters keep the official names except where several official tensors are one stacked parameter here
-(qkv, gate|up, experts). `placements` says, for each official name, which slice of which parameter it is.
+The parameters of the network have the official names, except where several official tensors are one stacked
+parameter here (qkv, gate|up, experts). `placements` maps each official name to a slice of a parameter.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from model.config import DeepseekOCRConfig
-from model.safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
+from .config import DeepseekOCRConfig
+from .network import Network
+from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
-IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer that some re-saved copies contain
+IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer in some re-saved copies
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 SHOWN = 5  # names shown per kind of fault
@@ -29,7 +31,7 @@ Index = tuple[int | slice, ...]
 
 
 def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> Iterator[tuple[str, Index]]:
-    """The official tensors that make up our parameter `ours`, each with its slice of it."""
+    """The official tensors that form the parameter `ours`, each with its slice."""
     decoder = config.decoder
     name = ours.replace("vision_model.layers.", "vision_model.transformer.layers.")
     name = re.sub(r"embeddings\.(patch|position)_embedding$", r"embeddings.\1_embedding.weight", name)
@@ -54,18 +56,30 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
         yield name, ()
 
 
-def skeleton(config: DeepseekOCRConfig) -> nn.Module:
-    """The network on the meta device: shapes without memory."""
-    from model.modeling_deepseekocr import (
-        DeepseekOCRForCausalLM,  # the network needs nothing of this file to be built
-    )
+class NoInitialisation(TorchFunctionMode):
+    """Leaves the parameters of new modules as they are.
 
-    with torch.device("meta"):
-        return DeepseekOCRForCausalLM(config)
+    A checkpoint or `random` fills them later. Random numbers on the meta device would import torch._dynamo,
+    which takes a second.
+    """
+
+    FILLS = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.FILLS or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+def skeleton(config: DeepseekOCRConfig, build: type[Network] = Network) -> Network:
+    """The network on the meta device: shapes without memory."""
+    with torch.device("meta"), NoInitialisation():
+        return build(config)
 
 
 def placements(config: DeepseekOCRConfig, model: nn.Module) -> dict[str, tuple[str, Index]]:
-    """{official name: (our parameter name, slice of it)} for every tensor of the official file."""
+    """{official name: (parameter name, slice)} for every tensor of the official file."""
     return {
         name: (ours, index)
         for ours, parameter in model.named_parameters()
@@ -74,7 +88,7 @@ def placements(config: DeepseekOCRConfig, model: nn.Module) -> dict[str, tuple[s
 
 
 def official_shapes(config: DeepseekOCRConfig) -> dict[str, list[int]]:
-    """{official tensor name: shape}, as in the official checkpoint for the default config."""
+    """{official tensor name: shape}; with the default config, that of the official checkpoint."""
     model = skeleton(config)
     parameters = dict(model.named_parameters())
     return {
@@ -83,21 +97,21 @@ def official_shapes(config: DeepseekOCRConfig) -> dict[str, list[int]]:
 
 
 def official_tensors(config: DeepseekOCRConfig, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """(official name, view of our memory) for every tensor of the official file."""
+    """(official name, view of the parameter) for every tensor of the official file."""
     parameters = dict(model.named_parameters())
     for name, (ours, index) in placements(config, model).items():
         yield name, parameters[ours].detach()[index]
 
 
 def read_config(folder: Path) -> DeepseekOCRConfig:
-    """config.json of a checkpoint folder. Raises CheckpointError if it is absent or damaged."""
+    """The config of a checkpoint folder. Raises CheckpointError if config.json is missing or damaged."""
     folder = Path(folder)
     path = folder / "config.json"
     if not folder.is_dir():
         raise CheckpointError(
-            f"{folder}: {'a file, not a' if folder.exists() else 'no such'} folder. Give a folder with "
-            "config.json and *.safetensors (model/README.md says where to get the official "
-            "weights; model/nano ships with the kit)."
+            f"{folder}: {'a file, not a' if folder.exists() else 'no such'} folder. Expected a folder with "
+            "config.json and *.safetensors (model/README.md says where to get the official weights; "
+            "model/nano is included)."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -116,10 +130,11 @@ def read_config(folder: Path) -> DeepseekOCRConfig:
 
 
 def find_tensors(folder: Path) -> dict[str, Entry]:
-    """Every tensor in the folder's safetensors file(s), by name, from the headers alone.
+    """Every tensor in the safetensors files of a folder, by name. Reads only the headers.
 
-    Raises CheckpointError for no weights, pickles only, a missing shard, a damaged or half-downloaded file,
-    or one name in two files.
+    Raises:
+        CheckpointError: no weights, only pickles, a missing shard, a damaged or half-downloaded file, or one
+            name in two files.
     """
     folder = Path(folder)
     index_path = folder / INDEX
@@ -146,8 +161,8 @@ def find_tensors(folder: Path) -> dict[str, Entry]:
         pickles = sorted(p.name for ext in PICKLES for p in folder.glob(ext))
         if pickles:
             raise CheckpointError(
-                f"{folder}: only pickled weights here ({pickles[0]}). They can run code when opened and are "
-                "refused; get the .safetensors files."
+                f"{folder}: only pickled weights ({pickles[0]}). They can run code when opened and are "
+                "refused; download the .safetensors files."
             )
         raise CheckpointError(
             f"{folder}: no *.safetensors here. model/README.md says how to get the weights."
@@ -195,13 +210,13 @@ def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Pat
 
 
 def check_folder(folder: Path) -> tuple[DeepseekOCRConfig, dict[str, Entry]]:
-    """Config and tensor list of a checkpoint folder, verified against each other; no weight is read."""
+    """Config and tensor list of a checkpoint folder, checked against each other. Reads no weights."""
     config, entries = read_config(folder), find_tensors(folder)
     compare(official_shapes(config), entries, Path(folder))
     if whole := [entry for entry in entries.values() if not entry.dtype.is_floating_point]:
         raise CheckpointError(
-            f"{folder}: {len(whole)} tensors are of whole numbers, first {whole[0].name} ({whole[0].dtype}): "
-            "a quantised copy, which is not read here. Get the original."
+            f"{folder}: {len(whole)} tensors hold integers, first {whole[0].name} ({whole[0].dtype}): "
+            "a quantised copy, which is not supported. Download the original."
         )
     return config, entries
 
@@ -214,36 +229,39 @@ def materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> N
             setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
 
 
-def load(folder: Path, dtype: torch.dtype | None, device: torch.device) -> nn.Module:
-    """Stream a checkpoint folder into a model, tensor by tensor, each straight into its place.
+def load(
+    folder: Path, dtype: torch.dtype | None, device: torch.device, build: type[Network] = Network
+) -> Network:
+    """Stream a checkpoint folder into a model, tensor by tensor, each directly into its place.
 
-    dtype None takes the files' own (that of the first tensor). Peak memory: the model and one tensor.
+    dtype None takes that of the first tensor in the files. Peak memory: the model and one tensor.
     """
     config, entries = check_folder(folder)
-    model = skeleton(config)
+    model = skeleton(config, build)
     placed = placements(config, model)
     materialise(model, dtype or next(iter(entries.values())).dtype, device)
     parameters = dict(model.named_parameters())
     with ExitStack() as stack, torch.no_grad():
         files = {path: stack.enter_context(path.open("rb")) for path in {e.path for e in entries.values()}}
-        for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # disks like reading in order
+        for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # sequential reads
             ours, index = placed[entry.name]
             read_into(entry, files[entry.path], parameters[ours].detach()[index])
     return model
 
 
 def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes: int = 5_000_000_000) -> None:
-    """Write config.json and the official tensors; more than one file, with an index, above `shard_bytes`.
+    """Write config.json and the official tensors; above `shard_bytes` several files and an index.
 
-    Raises CheckpointError for a model that lacks some of them, as a quantised one does; nothing is written.
+    Raises:
+        CheckpointError: the model lacks some of the tensors, as a quantised one does; nothing is written.
     """
     folder = Path(folder)
     there = {name for name, _ in model.named_parameters()}
     needed = {name for name, _ in skeleton(config).named_parameters()}
     if gone := sorted(needed - there):
         raise CheckpointError(
-            f"{folder}: not written. {len(gone)} of {len(needed)} weights are not there in full, first "
-            f"{gone[0]}; a quantised model cannot be saved, save the one that it was made from."
+            f"{folder}: not written. {len(gone)} of {len(needed)} weights are missing from the model, first "
+            f"{gone[0]}; a quantised model cannot be saved, save the model before quantising."
         )
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[list[tuple[str, Tensor]]] = [[]]
@@ -270,7 +288,7 @@ def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Atomic and readable."""
+    """Write indented JSON atomically."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)

@@ -1,83 +1,22 @@
-"""DeepSeek-OCR: vision towers, merge, decoder, and the calls that users of the original know.
-
-Shape letters: see slots.py.
-"""
+"""DeepSeek-OCR under the original's class name: load, save, generate, read pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
-from model import loading, plans
-from model.config import DeepseekOCRConfig
-from model.decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
-from model.fast import DEFAULTS
-from model.slots import Slots
-from model.vision import ClipEncoder, SamEncoder, fuse, layout
-
-AT_ONCE = 1024 * 1024  # pixels; of more the activations leave the cache, which is slower and takes memory
-Page = tuple[Tensor, Tensor]  # crops (p, 3, t, t) or zeros, global view (1, 3, S, S)
+from . import loading, plans
+from .config import DeepseekOCRConfig
+from .generation import generate
+from .inference import infer
+from .network import Network
 
 
-@dataclass
-class Output:
-    """logits (b, n, vocab) fp32."""
-
-    logits: Tensor
-
-
-class Projector(nn.Module):
-    def __init__(self, config: DeepseekOCRConfig):
-        super().__init__()
-        self.layers = nn.Linear(config.projector_config["input_dim"], config.projector_config["n_embed"])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-
-class DeepseekOCRModel(nn.Module):
-    """Everything but the output matrix; attributes carry the official names."""
-
-    def __init__(self, config: DeepseekOCRConfig, slots: Slots):
-        super().__init__()
-        decoder = config.decoder
-        self.sam_model = SamEncoder(config.sam, slots)
-        self.vision_model = ClipEncoder(config.clip, slots)
-        self.projector = Projector(config)
-        self.image_newline = nn.Parameter(torch.empty(decoder.width))
-        self.view_seperator = nn.Parameter(torch.empty(decoder.width))  # official spelling
-        self.embed_tokens = nn.Embedding(decoder.vocab, decoder.width)
-        self.layers = nn.ModuleList(DecoderLayer(decoder, i, slots) for i in range(decoder.layers))
-        self.norm = RMSNorm(decoder.width, decoder.eps, slots)
-        self.slots = slots
-
-    def see(self, pixels: Tensor) -> Tensor:
-        """Square views (b, 3, S, S) -> features (b, (S/64)**2, d). Cast to the dtype of the weights first.
-
-        All views in one batch, so that a device gets large operators; a CPU gets AT_ONCE pixels at a time.
-        """
-        pixels = pixels.to(self.image_newline.dtype)
-        most = max(1, AT_ONCE // pixels[0, 0].numel()) if pixels.device.type == "cpu" else len(pixels)
-        if len(pixels) > most:
-            return torch.cat([self.see(some) for some in pixels.split(most)])
-        sam_map = self.sam_model(pixels)
-        return self.projector(fuse(self.vision_model(sam_map), sam_map))
-
-
-class DeepseekOCRForCausalLM(nn.Module):
-    """The whole network. Build with `from_pretrained`, or `random` for tests."""
-
-    def __init__(self, config: DeepseekOCRConfig, plan: Mapping[str, Callable] | None = None):
-        super().__init__()
-        self.config = config
-        self.slots = replace(Slots(), **{**DEFAULTS, **(plan or {})})
-        self.model = DeepseekOCRModel(config, self.slots)
-        self.lm_head = nn.Linear(config.decoder.width, config.decoder.vocab, bias=False)
+class DeepseekOCRForCausalLM(Network):
+    """The whole model. Build it with `from_pretrained`, or with `random` for tests."""
 
     @classmethod
     def from_pretrained(
@@ -93,18 +32,23 @@ class DeepseekOCRForCausalLM(nn.Module):
 
         Args:
             folder: the checkpoint; nothing is downloaded.
-            dtype: of the parameters; None keeps the files' own. `torch_dtype` is the original's name for it.
-            device: where the parameters go, each tensor as it is read.
-            plan: {slot name: function}, see slots.py; "auto" takes what was proved fastest on this device, a
-                path that plan file (both need deskocr_kit, see plans.py); None takes the defaults, see fast/.
+            dtype: of the parameters; None keeps that of the files. `torch_dtype` is the original's name.
+            device: where the parameters go; each tensor is moved as it is read.
+            plan: {slot name: function}, see slots.py. "auto": the implementations that were proved fastest on
+                this device; a path: that plan file (both need deskocr_kit, see plans.py). None: the defaults,
+                see fast/.
 
         Raises:
-            CheckpointError: absent, incomplete, damaged or unfitting weights; the message names the first
-                few.
+            CheckpointError: the weights are missing, incomplete, damaged or do not fit; names the first few.
         """
-        model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device))
+        model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device), cls)
         model.use_plan(plans.resolve(plan, model))
         return model.eval().requires_grad_(False)
+
+    @classmethod
+    def skeleton(cls, config: DeepseekOCRConfig) -> DeepseekOCRForCausalLM:
+        """The model on the meta device: shapes without memory."""
+        return loading.skeleton(config, cls)
 
     @classmethod
     def random(
@@ -114,8 +58,11 @@ class DeepseekOCRForCausalLM(nn.Module):
         device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> DeepseekOCRForCausalLM:
-        """Seeded weights: matrices 1/sqrt(fan in), norms 1, biases 0, tables 0.02. For tests and training."""
-        model = loading.skeleton(config)
+        """A model with seeded random weights, for tests and training.
+
+        Standard deviations: matrices 1/sqrt(fan in), tables 0.02. Norms are 1, biases 0.
+        """
+        model = cls.skeleton(config)
         loading.materialise(model, dtype, torch.device(device))
         generator = torch.Generator(device="cpu").manual_seed(seed)
         with torch.no_grad():
@@ -123,175 +70,21 @@ class DeepseekOCRForCausalLM(nn.Module):
                 initialise(name, parameter, generator)
         return model.eval()
 
-    def use_plan(self, plan: Mapping[str, Callable]) -> None:
-        """Exchange implementations by slot name. Raises ValueError for a name that is no slot."""
-        for name, function in plan.items():
-            if not hasattr(self.slots, name):
-                raise ValueError(f"no slot named {name!r}; there are {', '.join(vars(self.slots))}")
-            setattr(self.slots, name, function)
-
     def save_pretrained(self, folder: str | Path, shard_bytes: int = 5_000_000_000) -> None:
-        """Write config.json and safetensors under the official names; loading them again is bit-equal."""
+        """Write config.json and safetensors under the official names. Loading them restores the same bits."""
         loading.save(self.config, self, Path(folder), shard_bytes)
-
-    @property
-    def device(self) -> torch.device:
-        return self.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
-
-    def encode_pages(self, images: Sequence[Page], spatial_crop: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Token vectors of each page, [(tokens, d), …]: local rows, global rows, separator.
-
-        Views of one size go through the towers in one batch, whichever page they belong to.
-        """
-        views: list[tuple[int, bool, Tensor]] = []  # page, is it the global one, pixels
-        for i, ((crops, view), (w, h)) in enumerate(zip(images, spatial_crop, strict=True)):
-            views.append((i, True, view))
-            if w * h > 1:
-                if len(crops) != w * h:
-                    raise ValueError(f"page {i}: {len(crops)} tiles for a grid of {w}x{h}")
-                views.append((i, False, crops))
-        features: dict[tuple[int, bool], Tensor] = {}
-        for size in dict.fromkeys(tuple(pixels.shape[-2:]) for _, _, pixels in views):
-            if size[0] != size[1] or size[0] % 64:
-                raise ValueError(f"views must be squares of a multiple of 64 pixels, got {size[0]}x{size[1]}")
-            same = [view for view in views if tuple(view[2].shape[-2:]) == size]
-            seen = self.model.see(torch.cat([pixels for _, _, pixels in same]).to(self.dtype).to(self.device))
-            for (page, is_global, _), rows in zip(
-                same, seen.split([len(pixels) for _, _, pixels in same]), strict=True
-            ):
-                features[page, is_global] = rows
-        m = self.model
-        return [
-            layout(features[i, True][0], features.get((i, False)), (w, h), m.image_newline, m.view_seperator)
-            for i, (w, h) in enumerate(spatial_crop)
-        ]
-
-    def embed(
-        self,
-        input_ids: Tensor,
-        images: Sequence[Page] | None = None,
-        images_seq_mask: Tensor | None = None,
-        images_spatial_crop: Tensor | None = None,
-    ) -> Tensor:
-        """Token embeddings (b, n, d) with the vectors of the pages in the masked places.
-
-        A sample is a text-only one if its row of `images_seq_mask` is all False; its pixels are not looked
-        at. (The original asks whether the pixels of sample 0 sum to zero, for the whole batch.)
-
-        Raises:
-            ValueError: places and vectors differ in number, naming the sample.
-        """
-        embeds = self.model.embed_tokens(input_ids.to(self.device))
-        if images is None or images_seq_mask is None:
-            return embeds
-        mask = images_seq_mask.cpu()  # who places the vectors may count on the host without waiting
-        counts = mask.sum(1).tolist()
-        if len(images) != len(counts):
-            raise ValueError(f"{len(images)} pages for a batch of {len(counts)}")
-        with_page = [i for i, count in enumerate(counts) if count]
-        if not with_page:
-            return embeds
-        if images_spatial_crop is None:
-            images_spatial_crop = [[1, 1]] * len(counts)
-        crop = torch.as_tensor(images_spatial_crop).tolist()
-        pages = self.encode_pages([images[i] for i in with_page], [crop[i] for i in with_page])
-        for i, page in zip(with_page, pages, strict=True):
-            if len(page) != counts[i]:
-                raise ValueError(
-                    f"sample {i}: {counts[i]} image placeholders in the text, but the page gives "
-                    f"{len(page)} vectors. Were ids and pixels made with the same mode?"
-                )
-        return self.model.slots.place_images(embeds, mask, torch.cat(pages).to(embeds.dtype))
-
-    def decode_embeds(
-        self,
-        embeds: Tensor,
-        positions: Tensor,
-        mask: Tensor | None,
-        causal: bool,
-        cache: KVCache | None = None,
-        last: int = 0,
-    ) -> Tensor:
-        """Embeddings (b, n, d) -> logits (b, n or last, vocab) fp32. mask bool (b, 1, n, keys), True = may
-        look.
-        """
-        c, positions = self.config.decoder, positions.to(self.device)
-        if cache is None:
-            rope = rotary_tables(positions, c.head_dim, c.rope_theta, embeds.dtype)
-        else:
-            rope = cache.rotary(positions)
-        x = embeds
-        for layer in self.model.layers:
-            x = layer(x, rope, mask, causal, cache)
-        if cache is not None:
-            cache.advance(embeds.shape[1])
-        return self.lm_head(self.model.norm(x[:, -last:])).float()
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        images: Sequence[Page] | None = None,
-        images_seq_mask: Tensor | None = None,
-        images_spatial_crop: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        logits_to_keep: int = 0,
-    ) -> Output:
-        """One pass without a cache.
-
-        Args:
-            input_ids: (b, n) int64; batches are padded on the left.
-            images: per sample (crops, global view), see `Page`; None for text only.
-            images_seq_mask: (b, n) bool, True where a page's vectors go.
-            images_spatial_crop: (b, 2) [tiles wide, tiles high]; (1, 1) means no tiles.
-            attention_mask: (b, n), 0 on padding. Rows of padding in the result mean nothing.
-            position_ids: (b, n); counted over the attended tokens if None.
-            logits_to_keep: how many last positions get logits; 0 all.
-        """
-        embeds = self.embed(input_ids, images, images_seq_mask, images_spatial_crop)
-        mask, positions = padding(attention_mask, input_ids.shape, self.device)
-        if position_ids is not None:
-            positions = position_ids
-        return Output(self.decode_embeds(embeds, positions, mask, mask is None, last=logits_to_keep))
 
     def generate(self, *args, **kwargs) -> Tensor:
         """Greedy decoding: prompt and new ids (b, n + new). See generation.generate for the arguments."""
-        from model.generation import generate
-
         return generate(self, *args, **kwargs)
 
     def infer(self, tokenizer, *args, **kwargs) -> str:
-        """Read one page. See inference.infer for the arguments; always returns the text."""
-        from model.inference import infer
-
+        """Read one page and return the text. See inference.infer for the arguments."""
         return infer(self, tokenizer, *args, **kwargs)
 
 
-def padding(
-    attention_mask: Tensor | None, shape: torch.Size, device: torch.device
-) -> tuple[Tensor | None, Tensor]:
-    """Mask (b, 1, n, n) bool or None where plain causal will do, and positions (b, n) that skip the padding.
-
-    A row of padding may look at itself, so that it stays finite (its values are used by nobody).
-    """
-    b, n = shape
-    if attention_mask is None or bool(attention_mask.all()):
-        return None, torch.arange(n, device=device).expand(b, n)
-    attended = attention_mask.bool().to(device)
-    positions = (attended.long().cumsum(1) - 1).masked_fill(
-        ~attended, 1
-    )  # 1 on padding, as transformers' generate
-    causal = torch.ones(n, n, dtype=torch.bool, device=device).tril()
-    itself = torch.eye(n, dtype=torch.bool, device=device)
-    return ((causal & attended[:, None, :]) | itself)[:, None], positions
-
-
 def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    """Fill one parameter in place, drawn on the CPU so that a seed means the same on every device."""
+    """Fill one parameter in place. Drawn on the CPU, so that a seed gives the same values on every device."""
     if name.endswith("bias"):
         parameter.zero_()
     elif "norm" in name or name.endswith(("neck.1.weight", "neck.3.weight")):
@@ -301,8 +94,7 @@ def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None
         table = any(word in name for word in tables) and "patch_embed" not in name
         fan_in = parameter[0].numel() if parameter.dim() != 3 else parameter.shape[-1]
         std = 0.02 if table else fan_in**-0.5
-        for piece in (
-            parameter if parameter.dim() == 3 else [parameter]
-        ):  # one expert at a time: no big fp32 copy
+        # One expert at a time, to avoid a large fp32 copy.
+        for piece in parameter if parameter.dim() == 3 else [parameter]:
             drawn = torch.empty(piece.shape, dtype=torch.float32).normal_(0.0, std, generator=generator)
             piece.copy_(drawn)

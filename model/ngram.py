@@ -1,7 +1,7 @@
-"""Guards against repetition loops: which tokens would complete an n-gram that was already said.
+"""Guards against repetition: which tokens would complete an n-gram that is already in the sequence.
 
-Both rules look up the last n-1 tokens among the earlier starts of n-grams. Kept incrementally: O(1) per
-token, where the original rebuilds every n-gram of the sequence at each step.
+Both guards look up the last n-1 tokens among the earlier starts of n-grams. They work incrementally, O(1) per
+token; the original rebuilds every n-gram of the sequence at each step.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor
 
 
 class NgramGuard:
-    """Feed it every token of one sequence; `banned()` says what must not come next.
+    """The guard for one sequence: `append` every token; `banned()` returns the forbidden next tokens.
 
-    size: n. 0 switches the guard off.
-    window: only n-grams that start in the last `window` tokens count (the rule of the original's serving
-        scripts);
-        None takes the whole sequence, prompt and padding included (the rule of transformers).
-    whitelist: tokens that are never banned, for example table cells.
+    With n = 1 the original's windowed rule bans nothing (it compares its empty prefix with the whole
+    sequence), and the whole-sequence rule bans every earlier token. Both are kept.
 
-    With n = 1 the windowed rule of the original bans nothing (its empty prefix is compared with the whole
-    sequence), the whole-sequence rule bans every token seen. Both are kept.
+    Args:
+        size: n; 0 switches the guard off.
+        window: only n-grams that start in the last `window` tokens count (the rule of the original's serving
+            scripts). None: the whole sequence, prompt and padding included (the rule of transformers).
+        whitelist: tokens that are never banned, for example table cells.
     """
 
     def __init__(self, size: int, window: int | None = None, whitelist: Iterable[int] = ()):
@@ -32,11 +32,10 @@ class NgramGuard:
         if window is not None and window <= 0:
             raise ValueError(f"n-gram window must be positive or None, got {window}")
         self.size, self.window, self.whitelist = size, window, frozenset(whitelist)
-        self.tail: deque[int] = deque(maxlen=max(0, size - 1))  # the last n-1 tokens: the prefix asked about
+        self.tail: deque[int] = deque(maxlen=max(0, size - 1))  # the last n-1 tokens
         self.length = 0
-        self.following: dict[tuple[int, ...], deque[tuple[int, int]]] = defaultdict(
-            deque
-        )  # prefix: (start, next)
+        # prefix: (start, next token) of each of its occurrences
+        self.following: dict[tuple[int, ...], deque[tuple[int, int]]] = defaultdict(deque)
 
     def extend(self, tokens: Iterable[int]) -> NgramGuard:
         for token in tokens:
@@ -55,7 +54,7 @@ class NgramGuard:
         self.length += 1
 
     def forget(self, starts: deque[tuple[int, int]]) -> None:
-        """Drop the starts that have left the window; it only ever moves forward."""
+        """Drop the starts that have left the window, which only moves forward."""
         while starts and starts[0][0] < self.length - self.window:
             starts.popleft()
 
@@ -73,13 +72,14 @@ class NgramGuard:
 def banned_tokens(
     tokens: Sequence[int], size: int, window: int | None = None, whitelist: Iterable[int] = ()
 ) -> set[int]:
-    """`NgramGuard` for one finished sequence."""
+    """The result of `NgramGuard` for one complete sequence."""
     return NgramGuard(size, window, whitelist).extend(tokens).banned()
 
 
 def by_token(vocab: int, rest, listed: Iterable[int], value, device: torch.device) -> Tensor:
-    """(vocab) on the device: `value` for the listed tokens, `rest` for all others. Only the list goes up:
-    eight bytes a token, where the table itself would be half a megabyte per page.
+    """A table (vocab) on the device: `value` for the listed tokens, `rest` for all others.
+
+    Only the list is copied to the device, eight bytes per token; the table would be half a megabyte per page.
     """
     table = torch.full((vocab,), rest, device=device)
     listed = sorted(token for token in set(listed) if 0 <= token < vocab)
@@ -89,19 +89,21 @@ def by_token(vocab: int, rest, listed: Iterable[int], value, device: torch.devic
 
 
 class DeviceGuard:
-    """The same rules for a batch, on the device: nothing is read back, nothing is copied up per token.
+    """The same rules for a batch on the device, without copies between host and device per token.
 
-    It keeps, for every place, how many tokens up to there equal the last ones said. One token more makes each
-    run one longer or ends it, so a step costs the same few operators for any n.
+    For every position it keeps the number of tokens up to there that equal the last tokens of the sequence.
+    A new token makes each of these runs one longer or ends it, so a step costs the same few operators for
+    any n.
 
-    ids: (b, length) int64 on the device, the prompt in its first `filled` columns; the caller writes each new
-        token into the next column before `append`.
+    Args:
+        ids: (b, length) int64 on the device, the prompt in its first `filled` columns. The caller writes each
+            new token to the next column before `append`.
     """
 
     def __init__(
         self, ids: Tensor, filled: int, size: int, window: int | None, whitelist: Iterable[int], vocab: int
     ):
-        NgramGuard(size, window)  # raises ValueError for what is impossible
+        NgramGuard(size, window)  # raises ValueError for invalid arguments
         self.ids, self.filled, self.size, self.window = ids, filled, size, window
         self.off = size == 0 or (size == 1 and window is not None)
         if self.off:
@@ -113,10 +115,10 @@ class DeviceGuard:
             equal = ids[:, : filled - back] == ids[:, filled - 1 - back, None]
             same = equal if same is None else same[:, 1:] & equal
             run[:, back + 1 : filled + 1] += same.to(torch.int32)
-        self.run, self.next = run, torch.zeros_like(run)  # run[:, 0] stays 0: nothing stands before the first
+        self.run, self.next = run, torch.zeros_like(run)  # run[:, 0] stays 0
 
     def append(self) -> None:
-        """The column `filled` of ids has been written."""
+        """Account for the new token in column `filled` of ids."""
         self.filled += 1
         if self.off:
             return
@@ -126,7 +128,7 @@ class DeviceGuard:
         self.run, self.next = self.next, self.run
 
     def apply(self, logits: Tensor) -> Tensor:
-        """logits (b, vocab) -> the same, -inf where a token would complete an n-gram already said."""
+        """logits (b, vocab) -> the same with -inf for tokens that would repeat an n-gram."""
         n, size = self.filled, self.size
         first = 0 if self.window is None else max(0, n - self.window)
         if self.off or n < size or first > n - size:
@@ -138,4 +140,4 @@ class DeviceGuard:
         if size > 1:
             hit = self.run[:, first + size - 1 : n] >= size - 1
             penalty = torch.where(hit, penalty, self.nothing)
-        return logits.scatter_add(1, followers, penalty)  # twice the same token: still -inf
+        return logits.scatter_add(1, followers, penalty)  # repeated tokens still give -inf

@@ -1,4 +1,4 @@
-"""Show the model's boxes: drawn on the page, and cut out of it."""
+"""Draw the model's boxes on the page, and crop its figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from model.boxes import Ref, crop_box
+from .boxes import Ref, crop_box
 
 LABEL_LENGTH = 40  # characters; a label is model output and may be a whole page
 
@@ -15,8 +15,8 @@ LABEL_LENGTH = 40  # characters; a label is model output and may be a whole page
 def draw_overlay(image: Image.Image, refs: Sequence[Ref]) -> Image.Image:
     """A copy of the RGB page with every box: outline (4 px for "title", else 2), faint fill, label on white.
 
-    The colour follows from the label, so that the same page always gives the same picture (the original's
-    is random).
+    The colour depends on the label only, so that a page always gives the same image (the original's is
+    random).
     """
     page = image.convert("RGB")
     shade = Image.new("RGBA", page.size, (0, 0, 0, 0))
@@ -35,12 +35,12 @@ def draw_overlay(image: Image.Image, refs: Sequence[Ref]) -> Image.Image:
 
 
 def crops(image: Image.Image, refs: Sequence[Ref]) -> list[Image.Image]:
-    """The figures of a page: one picture per box of every ref labelled "image", in the text's order."""
+    """The figures of a page: one image per box of every ref labelled "image", in the order of the text."""
     return [image.crop(crop_box(box, *image.size)) for ref in refs if ref.is_image for box in ref.boxes]
 
 
 def label_colour(label: str) -> tuple[int, int, int]:
-    """A colour dark enough for white paper, always the same for a label."""
+    """A colour for a label, dark enough on white paper."""
     code = zlib.crc32(label.encode("utf-8", "replace"))
     return (code & 0xFF) % 200, (code >> 8 & 0xFF) % 200, code >> 16 & 0xFF
 
@@ -49,5 +49,5 @@ def _caption(label: str) -> str:
     text = " ".join(label.split())
     if len(text) > LABEL_LENGTH:
         text = text[: LABEL_LENGTH - 3] + "..."
-    # Pillow's built-in font has Latin letters only, and without FreeType it raises on others.
+    # The built-in font of Pillow has only Latin letters; without FreeType it raises for others.
     return text.encode("latin-1", "replace").decode("latin-1") or "?"

@@ -1,6 +1,6 @@
-"""Page to tokens: prompt and views -> the tensors that `DeepseekOCRForCausalLM` takes.
+"""Page to tensors: prompt and views -> the inputs of `DeepseekOCRForCausalLM`.
 
-The rooms behind it: images.py opens files, tiling.py cuts views, prompts.py names prompts.
+Uses images.py (open files), tiling.py (cut views) and prompts.py (named prompts).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from model.images import ImageError, load_image, open_image, to_rgb
-from model.prompts import IMAGE_TAG, PROMPTS, resolve_prompt
-from model.tiling import (
+from .images import ImageError, load_image, open_image, to_rgb
+from .official import DEEPSEEK_OCR
+from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt
+from .tiling import (
     MODES,
     Mode,
     Views,
@@ -50,7 +51,7 @@ __all__ = [
     "valid_image_tokens",
 ]
 
-PAD_TOKEN_ID = 2
+PAD_TOKEN_ID = DEEPSEEK_OCR.pad_token_id
 
 
 def tokenize_prompt(
@@ -59,27 +60,29 @@ def tokenize_prompt(
     image_tokens: int,
     *,
     image_token_id: int,
-    bos_token_id: int | None = 0,
+    bos_token_id: int | None = DEEPSEEK_OCR.language["bos_token_id"],
     repeat_untagged_prompt: bool = False,
 ) -> tuple[list[int], list[bool]]:
-    """Token ids of one sample, and where its picture goes (True on each of the `image_tokens` placeholders).
+    """The token ids of one sample and a mask that is True on each of the `image_tokens` placeholders.
 
-    [bos] + text before <image> + placeholders + text after it; the prompt is stripped first, as in the
-    original. A prompt without <image> but with a page: the original puts the whole prompt before *and*
-    after the picture. We write the tag that is missing ("<image>\\n" + prompt), which is the form the model
-    was trained on; repeat_untagged_prompt=True gives the original's layout. Raises ValueError for several
-    <image> tags, or a tag without a page.
+    Layout: [bos] + text before <image> + placeholders + text after it. The prompt is stripped first, as in
+    the original. For a prompt without <image> but with a page, the original puts the whole prompt before
+    *and* after the image. This function adds the missing tag ("<image>\\n" + prompt), the form on which the
+    model was trained; repeat_untagged_prompt=True gives the original's layout.
+
+    Raises:
+        ValueError: several <image> tags, or a tag without a page.
     """
     prompt = prompt.strip()
     tags = prompt.count(IMAGE_TAG)
     if tags > 1:
         raise ValueError(
             f"the prompt has {tags} {IMAGE_TAG} tags; a sample holds one page: "
-            "pass several pages as a batch, each with one tag"
+            "pass several pages as a batch with one tag each"
         )
     if image_tokens == 0 and tags:
         raise ValueError(
-            f"the prompt has an {IMAGE_TAG} tag but no page was given; give a page or drop the tag"
+            f"the prompt has an {IMAGE_TAG} tag but no page was given; pass a page or remove the tag"
         )
     if image_tokens and not tags:
         prompt = f"{prompt}{IMAGE_TAG}{prompt}" if repeat_untagged_prompt else f"{IMAGE_TAG}\n{prompt}"
@@ -95,31 +98,37 @@ def build_inputs(
     tokenizer,
     prompt: str | Sequence[str],
     pages,
-    mode: str | Mode = "gundam",
+    mode: str | Mode = DEEPSEEK_OCR.mode,
     *,
     image_token_id: int | None = None,
-    bos_token_id: int | None = 0,
+    bos_token_id: int | None = DEEPSEEK_OCR.language["bos_token_id"],
     dtype: torch.dtype = torch.float32,
     round_to_bf16: bool = True,
     repeat_untagged_prompt: bool = False,
 ) -> dict:
-    """Inputs of `model(...)` and `model.generate(...)` for b pages.
+    """The inputs of `model(...)` and `model.generate(...)` for b pages.
 
-    tokenizer: anything with `.encode(text, add_special_tokens=False)` and `.convert_tokens_to_ids(token)`.
-    prompt: one text for all pages, or one per page. pages: one page or a sequence; a page is whatever
-    `load_image` takes, or None for a text-only sample. dtype: of the pixels, after round_to_bf16 (the
-    original always rounds).
+    Args:
+        tokenizer: has `.encode(text, add_special_tokens=False)` and `.convert_tokens_to_ids(token)`.
+        prompt: one text for all pages, or one per page.
+        pages: one page or a sequence. A page is anything that `load_image` accepts, or None for a text-only
+            sample.
+        dtype: of the pixels, after round_to_bf16 (the original always rounds).
 
-    Returns input_ids (b, n) int64, left-padded with id 2; attention_mask (b, n) int64; images_seq_mask (b,
-    n) bool; images: b pairs (tiles (p, 3, s, s), global view (1, 3, S, S)); images_spatial_crop (b, 2)
-    int64, [across, down]. No tiles: zeros (1, 3, S, S) and [1, 1], the original's sign for it; a text-only
-    sample has zeros for both. Raises ValueError (ImageError for an unreadable page).
+    Returns:
+        input_ids (b, n) int64, left-padded with PAD_TOKEN_ID; attention_mask (b, n) int64; images_seq_mask
+        (b, n) bool; images: b pairs (tiles (p, 3, s, s), global view (1, 3, S, S)); images_spatial_crop
+        (b, 2) int64, [across, down]. A page without tiles has zeros (1, 3, S, S) and [1, 1], as in the
+        original; a text-only sample has zeros for both.
+
+    Raises:
+        ValueError: the arguments do not fit; ImageError (a ValueError) for an unreadable page.
     """
     mode = get_mode(mode)
     pages = list(pages) if isinstance(pages, (list, tuple)) else [pages]
     prompts = [prompt] * len(pages) if isinstance(prompt, str) else list(prompt)
     if not pages or len(prompts) != len(pages):
-        raise ValueError(f"{len(prompts)} prompts for {len(pages)} pages; give one prompt, or one per page")
+        raise ValueError(f"{len(prompts)} prompts for {len(pages)} pages; pass one prompt, or one per page")
     if image_token_id is None:
         image_token_id = _image_token_id(tokenizer)
     rows, images, grids = [], [], []
@@ -155,11 +164,11 @@ def build_inputs(
 
 
 def _page_tensors(page, mode: Mode, round_to_bf16: bool):
-    """One page -> (tiles, overview, grid, number of placeholders), pixels float32."""
+    """One page -> (tiles, overview, grid, number of placeholders), pixels in float32."""
     side = mode.base_size if mode.crop_mode else mode.image_size
     if page is None:
-        nothing = torch.zeros(1, 3, side, side)
-        return nothing, nothing.clone(), (1, 1), 0
+        zeros = torch.zeros(1, 3, side, side)
+        return zeros, zeros.clone(), (1, 1), 0
     views = make_views(load_image(page), mode)
     overview = to_pixels(views.global_view, round_to_bf16)[None]
     if views.tiles:
@@ -178,6 +187,6 @@ def _image_token_id(tokenizer) -> int:
     if token_id is None or token_id == getattr(tokenizer, "unk_token_id", None):
         raise ValueError(
             f"the tokenizer does not know {IMAGE_TAG}, so it is not DeepSeek-OCR's; "
-            "pass image_token_id, or load the tokenizer that lies beside the weights"
+            "pass image_token_id, or load the tokenizer in the folder of the weights"
         )
     return int(token_id)

@@ -1,27 +1,25 @@
-"""The prompts that the model was trained on, by name, and free text."""
+"""The prompts on which the model was trained, by name, and free text."""
 
 from __future__ import annotations
 
 import difflib
 
+from .official import DEEPSEEK_OCR
+
 IMAGE_TAG = "<image>"
 
-PROMPTS = {
-    "document": "<image>\n<|grounding|>Convert the document to markdown.",
-    "ocr": "<image>\n<|grounding|>OCR this image.",
-    "free": "<image>\nFree OCR.",
-    "figure": "<image>\nParse the figure.",
-    "describe": "<image>\nDescribe this image in detail.",
-    "locate": "<image>\nLocate <|ref|>{target}<|/ref|> in the image.",
-}
+PROMPTS = dict(DEEPSEEK_OCR.prompts)
 
 
 def resolve_prompt(text_or_name: str, target: str | None = None) -> str:
-    """Full prompt for a name in PROMPTS; any other text passes through unchanged.
+    """The full prompt for a name in PROMPTS; any other text is returned unchanged.
 
-    target: what "locate" shall find. Raises ValueError for an empty prompt, a target missing or out of
-    place, and one mistyped word ("documnet"), which would otherwise reach the model as a prompt it has
-    never seen.
+    Args:
+        target: what the prompt "locate" searches for.
+
+    Raises:
+        ValueError: the prompt is empty; a target is missing, or given for another prompt; or the prompt is a
+            single mistyped word ("documnet"), which would otherwise reach the model as a prompt.
     """
     if not isinstance(text_or_name, str) or not text_or_name.strip():
         raise ValueError(f"the prompt is empty; give text or one of {', '.join(PROMPTS)}")
@@ -40,7 +38,7 @@ def resolve_prompt(text_or_name: str, target: str | None = None) -> str:
 
 def _checked_target(target: str | None) -> str:
     if target is None or not target.strip():
-        raise ValueError('the prompt "locate" needs a target: what shall be found?')
+        raise ValueError('the prompt "locate" needs a target: the text to find')
     if "<|" in target or IMAGE_TAG in target:
-        raise ValueError(f"the target {target!r} contains a special tag; give plain words")
+        raise ValueError(f"the target {target!r} contains a special tag; use plain words")
     return target.strip()

@@ -1,7 +1,7 @@
-"""The model's text -> what a reader wants: markdown, figures, tables, boxes on the page, JSON.
+"""Convert the model's text to markdown, figures, tables, boxes on the page, and JSON.
 
-The text is data. Nothing in it is evaluated, and no file name comes from it: files are numbered.
-The rooms behind it: boxes.py reads the grounding, overlay.py draws and cuts, tables.py reads tables.
+The text is treated as data. Nothing in it is evaluated, and file names are numbers, never part of the text.
+Uses boxes.py (parse the grounding), overlay.py (draw and crop) and tables.py (parse tables).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.boxes import Ref, crop_box, parse_boxes, to_pixels_box
-from model.overlay import crops, draw_overlay, label_colour
-from model.tables import csv_safe, tables, to_csv
+from .boxes import Ref, crop_box, parse_boxes, to_pixels_box
+from .overlay import crops, draw_overlay, label_colour
+from .tables import csv_safe, tables, to_csv
 
 __all__ = [
     "EOS",
@@ -43,18 +43,19 @@ _OUR_FILES = re.compile(r"(images/\d{1,6}\.jpg|tables/\d{1,6}\.csv|result_with_b
 
 
 def clean_text(text: str, eos: str = EOS) -> str:
-    """Decoded text without the end token and the space around it: what the original returns in eval_mode."""
+    """The decoded text without end token and surrounding space, as the original returns in eval_mode."""
     return text.removesuffix(eos).strip() if eos else text.strip()
 
 
 def to_markdown(text: str, refs: Sequence[Ref] | None = None, folder: str = "images") -> str:
-    """The text with grounding taken out and figures put in: the content of result.mmd.
+    """The text without grounding and with figures: the content of result.mmd.
 
-    Each box of a ref labelled "image" becomes a line `![](images/k.jpg)`, k counting boxes, which is how
-    `crops` counts: line k always shows crop k. (The original numbers crops per box but lines per ref, so
-    they part at the first ref with two boxes.) All other refs are removed. `\\coloneqq` and `\\eqqcolon`
-    become := and =: always (in the original only if some other ref was found). refs: of exactly this text;
-    default parse_boxes(text).
+    Each box of a ref labelled "image" becomes a line `![](images/k.jpg)`, where k counts boxes as `crops`
+    does, so that line k shows crop k. (The original numbers crops per box but lines per ref, so they differ
+    after the first ref with two boxes.) All other refs are removed. `\\coloneqq` and `\\eqqcolon` become :=
+    and =: always (in the original only if another ref was found).
+
+    refs: the refs of exactly this text; by default parse_boxes(text).
     """
     pieces, position, k = [], 0, 0
     for ref in parse_boxes(text) if refs is None else refs:
@@ -75,14 +76,20 @@ def write_results(
     overlay: bool = True,
     extra: dict | None = None,
 ) -> dict:
-    """Write one page's results into `folder` (made if missing) and return what result.json holds.
+    """Write the results of one page to `folder` (created if missing); return the content of result.json.
 
-    result.mmd, result_with_boxes.jpg (if overlay), images/k.jpg, tables/k.csv, result.json. image: the
-    upright RGB page (`load_image`), or None for text-only output: then there is no picture to draw on or
-    cut from, and figures have no lines in the markdown. extra: more entries for result.json (tokens,
-    seconds ...); ours win on a clash. Each file appears whole or not at all, result.json last, so its
-    presence says that the page is complete. Crops and tables that an earlier run left here and this one
-    does not have are removed. Raises OSError if it cannot write.
+    Writes result.mmd, result_with_boxes.jpg (if overlay), images/k.jpg, tables/k.csv and result.json. Each
+    file is written atomically, result.json last, so that its presence means a complete page. Crops and tables
+    of an earlier run that this run does not have are removed.
+
+    Args:
+        image: the upright RGB page (see `load_image`). None: there is nothing to draw on or to crop, and
+            figures have no lines in the markdown.
+        extra: further entries of result.json (tokens, seconds, …); the entries of this function take
+            precedence.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     folder = Path(folder)
     text = clean_text(text)
@@ -106,13 +113,13 @@ def write_results(
         "image_size": list(image.size) if image else None,
         "refs": [_ref_entry(ref, image) for ref in refs],
         "tables": found,
-        # The original evaluates such output and plots it; here it stays text.
+        # The original evaluates and plots such output; here it remains text.
         "geometry": text if "line_type" in text else None,
         "files": sorted(files),
     }
     (folder / "images").mkdir(parents=True, exist_ok=True)
     earlier = _files_of_last_run(folder)
-    with contextlib.suppress(FileNotFoundError):  # from here until the end the page counts as unfinished
+    with contextlib.suppress(FileNotFoundError):  # until the end the page is incomplete
         (folder / "result.json").unlink()
     for name in earlier - files.keys():
         with contextlib.suppress(FileNotFoundError):
@@ -125,13 +132,13 @@ def write_results(
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, then rename: a reader, or a run that is cut off, never sees half a file."""
+    """Write to a temporary file, then rename, so that no reader and no interrupted run sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(part, 0o644)  # mkstemp makes it private; a result is an ordinary file
+        os.chmod(part, 0o644)  # mkstemp creates private files
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -147,7 +154,7 @@ def _ref_entry(ref: Ref, image: Image.Image | None) -> dict:
 
 
 def _files_of_last_run(folder: Path) -> set[str]:
-    """What an earlier result.json says it wrote; only names of the kind we give, whatever it contains."""
+    """The files listed in an earlier result.json, restricted to the names that this module uses."""
     try:
         names = json.loads((folder / "result.json").read_text(encoding="utf-8"))["files"]
         return {name for name in names if isinstance(name, str) and _OUR_FILES.fullmatch(name)}

@@ -1,8 +1,8 @@
-"""Reading and writing safetensors files one tensor at a time.
+"""Read and write safetensors files one tensor at a time.
 
-Why not the library's own calls: its reader maps the file, so that every page read stays counted beside the
-model, and its writer holds a second copy of all tensors. A file of 6.7 GB must cost one tensor of extra
-memory, not 6.7 GB.
+The safetensors library is not used: its reader maps the file, so that every page read counts as memory in
+addition to the model, and its writer holds a second copy of all tensors. A file of 6.7 GB must cost one
+tensor of additional memory, not 6.7 GB.
 The format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}, raw data.
 """
 
@@ -31,16 +31,16 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-HEADER_LIMIT = 100_000_000  # the format's own limit on the header, in bytes
+HEADER_LIMIT = 100_000_000  # bytes; the limit that the format sets
 
 
 class CheckpointError(ValueError):
-    """A weight folder or file that cannot be used; the message says what, where and what to do."""
+    """A weight folder or file that cannot be used; the message states file, problem and remedy."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies: `start` is a byte offset in `path`."""
+    """The location of one tensor: `start` is a byte offset in `path`."""
 
     name: str
     dtype: torch.dtype
@@ -51,9 +51,10 @@ class Entry:
 
 
 def read_header(path: Path) -> dict[str, Entry]:
-    """The tensors of one file, without reading them.
+    """The tensors of one file, without reading their data.
 
-    Raises CheckpointError if the file is missing, not safetensors, or shorter than its header says.
+    Raises:
+        CheckpointError: the file is missing, not safetensors, or shorter than its header says.
     """
     path = Path(path)
     try:
@@ -67,8 +68,8 @@ def read_header(path: Path) -> dict[str, Entry]:
                 )
             if start.lower().startswith((b"<!doctyp", b"<html", b"<?xml")):
                 raise CheckpointError(
-                    f"{path}: not a safetensors file but a web page, perhaps of a hub that refused. "
-                    "Open it to see what it says, then download the file again."
+                    f"{path}: not a safetensors file but a web page, perhaps an error page of a hub. "
+                    "Open it to read the reason, then download the file again."
                 )
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT
             raw = file.read(length) if length < min(HEADER_LIMIT, total) else b""
@@ -87,8 +88,8 @@ def read_header(path: Path) -> dict[str, Entry]:
             shape = tuple(int(side) for side in item["shape"])
             if item["dtype"] not in DTYPES:
                 raise CheckpointError(
-                    f"{path}: tensor {name} has dtype {item['dtype']}, which this kit does not read. "
-                    f"It reads {', '.join(DTYPES)}."
+                    f"{path}: tensor {name} has dtype {item['dtype']}, which is not supported. "
+                    f"Supported: {', '.join(DTYPES)}."
                 )
             dtype = DTYPES[item["dtype"]]
             count = 1
@@ -101,7 +102,7 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: not a safetensors file, or its head is damaged ({error}). Download it again."
+            f"{path}: not a safetensors file, or its header is damaged ({error}). Download it again."
         ) from error
     needed = max((entry.start + entry.size for entry in entries.values()), default=base)
     if total != needed:
@@ -113,9 +114,9 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def read_into(entry: Entry, file, target: Tensor) -> None:
-    """Copy the tensor at `entry` (its file is open as `file`) into `target`, converting dtype and device.
+    """Copy the tensor at `entry` (its file is open as `file`) to `target`, converting dtype and device.
 
-    Where bytes can go straight into the target's memory they do.
+    Bytes are read directly into the memory of the target where possible.
     """
     file.seek(entry.start)
     direct = target.device.type == "cpu" and target.dtype == entry.dtype and target.is_contiguous()
@@ -134,7 +135,7 @@ def as_bytes(tensor: Tensor):
 def write_file(
     path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: dict[str, str] | None = None
 ) -> int:
-    """Write (name, tensor) pairs, one after the other, atomically. Returns the number of data bytes."""
+    """Write (name, tensor) pairs one after another, atomically. Returns the number of data bytes."""
     tensors = list(tensors)
     header: dict = {"__metadata__": metadata or {"format": "pt"}}
     offset = 0
@@ -147,7 +148,7 @@ def write_file(
         }
         offset += size
     raw = json.dumps(header, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)  # data starts on a multiple of 8
+    raw += b" " * (-len(raw) % 8)  # data starts at a multiple of 8
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)

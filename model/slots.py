@@ -1,14 +1,11 @@
-"""The named places of the network where an implementation may be exchanged, with their reference in plain
-torch.
+"""Slots: the operators of the network that can be replaced, each with a reference in plain torch.
 
-A `Slots` object is shared by all modules of one model: `model.slots.conv2d = other` changes every
-convolution. What a model starts with is in fast/: the functions here are what proofs compare with.
-Nothing here asks which device it runs on; whoever exchanges a function knows.
+All modules of a model share one `Slots` object: `model.slots.conv2d = other` replaces every convolution.
+A slot holds any callable with the signature of its reference. A new model starts with the implementations
+in fast/. Proofs compare every implementation with the references in this file. No function here depends on
+the device.
 
-An implementation may do part of its work once per reading instead of once per token, see fast/step.py:
-    rms_norm.prepared(weight, eps)   -> a function of x (n, d)
-    moe.prepared(mlp, batch)         -> a function of (onto, x, ids, weights) that adds the chosen and the
-                                        shared experts of a decoder.MoE to `onto` (b, d); None: as without it
+An implementation that has more to declare than a function is an `Operator`.
 
 Letters used for shapes in all of `model/`:
     b batch   n tokens   d width   h heads   k head dim   e experts   s side of a square map   c channels
@@ -38,10 +35,13 @@ def conv2d(
 
 
 def place_images(embeds: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """Replace, in row-major order, the rows of embeds (b, n, d) where mask (b, n) is True by source (m, d).
+    """Replace the rows of embeds (b, n, d) where mask (b, n) is True by source (m, d), in row-major order.
 
-    The mask may lie on the host: then counting it makes nobody wait. Raises RuntimeError (from torch) if
-    source has too few rows or another dtype, ValueError if it has too many rows.
+    The mask may be on the host. Counting its True values then needs no synchronisation.
+
+    Raises:
+        RuntimeError: source has too few rows or another dtype (raised by torch).
+        ValueError: source has too many rows.
     """
     if (rows := int(mask.sum())) < len(source):
         raise ValueError(f"place_images: {len(source)} image rows for {rows} places in the text")
@@ -49,32 +49,31 @@ def place_images(embeds: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-    """Scaled dot-product attention. q, k, v (b, h, n, k); mask bool, True = may look, or None."""
+    """Scaled dot-product attention. q, k, v (b, h, n, k); mask bool (True: attend) or None."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
 
 def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """Attention over a square map with decomposed relative positions (SAM).
 
-    q, k, v (b, h, s*s, k); rel_h, rel_w (s, s, k) hold the embedding of [query row, key row] and [.. column].
-    The bias uses the query before it is scaled, as in SAM.
+    q, k, v (b, h, s*s, k). rel_h and rel_w (s, s, k) hold the embedding of [query row, key row] and of
+    [query column, key column]. The bias uses the unscaled query, as in SAM.
     """
     b, h, n, k_ = q.shape
     s = rel_h.shape[0]
     grid = q.view(b, h, s, s, k_)
-    bias_h = torch.einsum("bhijk,ixk->bhijx", grid, rel_h).contiguous()  # so that their sum is contiguous too
+    bias_h = torch.einsum("bhijk,ixk->bhijx", grid, rel_h).contiguous()  # makes the sum contiguous too
     bias_w = torch.einsum("bhijk,jyk->bhijy", grid, rel_w).contiguous()
     bias = (bias_h[..., :, None] + bias_w[..., None, :]).view(b, h, n, n)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-    """Sum over the chosen experts: x (n, d), gate_up (e, 2i, d), down (e, d, i), ids and weights (n, top) ->
-    (n, d).
+    """Weighted sum over the chosen experts -> (n, d).
 
-    One expert after the other, as the original: simple. Waits for the set of experts, and for the rows of
-    each.
-    Sums in fp32 and rounds once, as the original.
+    x (n, d), gate_up (e, 2i, d), down (e, d, i), ids and weights (n, top). Runs one expert after another, as
+    the original does. The host waits once for the set of chosen experts and once per expert for its rows.
+    Accumulates in fp32 and rounds once, as the original does.
     """
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert in ids.unique().tolist():
@@ -91,9 +90,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + k/2) of x (b, h, n, k) by the angles in cos, sin (b, 1, n, k): half-split
-    layout.
-    """
+    """Rotate the pairs (i, i + k/2) of x (b, h, n, k): the half-split layout. cos, sin (b, 1, n, k)."""
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
@@ -105,17 +102,20 @@ def swiglu(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """The exact gelu (erf), as SAM was trained with; the tanh form differs by up to 5e-4."""
+    """The exact GELU (erf), with which SAM was trained. The tanh form differs by up to 5e-4."""
     return F.gelu(x, approximate="none")
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x), as CLIP was trained with."""
+    """x * sigmoid(1.702 x), with which CLIP was trained."""
     return x * torch.sigmoid(1.702 * x)
 
 
 def resize_grid(table: Tensor, side: int) -> Tensor:
-    """Position table (1, s, s, d) -> (1, side, side, d): bicubic, antialiased, in fp32, as the original."""
+    """Resize a position table (1, s, s, d) -> (1, side, side, d).
+
+    Bicubic with antialiasing in fp32, as the original does.
+    """
     if table.shape[1] == side:
         return table
     resized = F.interpolate(
@@ -125,8 +125,9 @@ def resize_grid(table: Tensor, side: int) -> Tensor:
 
 
 def relative_table(table: Tensor, side: int) -> Tensor:
-    """Relative position table (2s-1, k) -> (side, side, k) by [query, key]; resized linearly if it does not
-    fit.
+    """Expand a relative position table (2s-1, k) -> (side, side, k), indexed by [query, key].
+
+    A table of another length is interpolated linearly in fp32 first.
     """
     length = 2 * side - 1
     if table.shape[0] != length:
@@ -136,9 +137,57 @@ def relative_table(table: Tensor, side: int) -> Tensor:
     return table[at[:, None] - at[None, :] + side - 1]
 
 
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """An implementation of a slot: a function, and what its users may need to know about it.
+
+    An Operator is called like its function. It is immutable and compares by identity, as a function does;
+    copies of a model share it.
+
+    Args:
+        function: the implementation.
+        supports: takes the arguments of `function`; False if the function would delegate this call to another
+            implementation. None: it computes every call itself.
+        prepare: does part of the work once per generation instead of once per token, see fast/step.py.
+            For rms_norm, prepare(weight, eps) returns a function of x (n, d).
+            For moe, prepare(mlp, batch) returns a function of (residual, x, ids, weights) that adds the
+            chosen and the shared experts of a decoder.MoE to `residual` (b, d); or None if it cannot.
+        name: the name in plans and reports; by default the name of the function.
+    """
+
+    function: Callable
+    supports: Callable[..., bool] | None = None
+    prepare: Callable | None = None
+    name: str = ""
+
+    def __post_init__(self):
+        function = self.function
+        name = self.name or function.__name__
+        # What tools read from a function: inspect, bench/stamp.py. Written directly because of frozen=True.
+        vars(self).update(
+            name=name,
+            __name__=name,
+            __qualname__=function.__qualname__,
+            __module__=function.__module__,
+            __doc__=function.__doc__,
+            __wrapped__=function,
+        )
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled and copied by reference, as functions are
+
+
+def operator(supports: Callable[..., bool] | None = None, prepare: Callable | None = None) -> Callable:
+    """Decorator that makes an `Operator` of a function."""
+    return lambda function: Operator(function, supports, prepare)
+
+
 @dataclass
 class Slots:
-    """One implementation per place; the defaults are the references above."""
+    """One implementation per slot; the defaults are the references above."""
 
     conv2d: Callable = conv2d
     place_images: Callable = place_images

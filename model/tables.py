@@ -1,4 +1,4 @@
-"""Tables in the model's text, HTML or markdown, as plain rows of cells."""
+"""Parse HTML and markdown tables in the model's text into rows of cells."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import io
 import re
 from html.parser import HTMLParser
 
-MAX_COLUMNS = 1000  # a colspan is model output: a page must not be able to ask for gigabytes of cells
+MAX_COLUMNS = 1000  # a colspan is model output and must not be able to allocate gigabytes of cells
 
 _TABLE_TAG = re.compile(r"<(/?)table\b[^<>]*>", re.IGNORECASE)
 _RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?")
 _NUMBER = re.compile(r"[-+]?[$€£¥]?\s?\d[\d.,\s]*%?|[-+]?\.?\d+([eE][-+]?\d+)?%?|[-+]")
-# Tags that may stand in a cell and mean nothing for its text. Others are text ("0 <x and y> 0").
+# Tags that may occur in a cell and do not change its text. All others are text ("0 <x and y> 0").
 _MARKUP = re.compile(
     "a|b|i|u|s|em|strong|su[bp]|small|big|font|span|div|p|code|pre|[bh]r|img|ul|ol|li|center|del|ins|mark|"
     "table|thead|tbody|tfoot|t[rdh]|caption|colgroup|col"
@@ -22,9 +22,9 @@ _MARKUP = re.compile(
 def tables(text: str) -> list[list[list[str]]]:
     """All tables of a text in reading order: table -> rows -> cells (str, white space collapsed).
 
-    HTML: entities are decoded; rowspan and colspan are expanded, the text repeated in every cell covered; an
-    unclosed table ends with the text; a table in a cell is one of its own. Markdown: pipe tables with a rule
-    below the header. Rows of one table have equal length, short ones filled with "".
+    HTML: entities are decoded; the text of a cell with rowspan or colspan is repeated in every cell covered;
+    an unclosed table ends with the text; a table within a cell is a table of its own. Markdown: pipe tables
+    with a rule below the header. All rows of a table have the same length; short ones are filled with "".
     """
     found, regions = [], _html_regions(text)
     for start, end in regions:
@@ -33,24 +33,23 @@ def tables(text: str) -> list[list[list[str]]]:
         parser.close()
         found += [(start, table) for table in parser.finish()]
     blank = list(text)
-    for start, end in regions:  # blank out the HTML, so that pipes in it are not read as markdown
+    for start, end in regions:  # blank out the HTML, so that its pipes are not parsed as markdown
         blank[start:end] = [c if c == "\n" else " " for c in text[start:end]]
     found += _pipe_tables("".join(blank))
     return [table for _, table in sorted(found, key=lambda item: item[0])]
 
 
 def to_csv(table: list[list[str]]) -> str:
-    """One table as CSV (RFC 4180 quoting, "\\n" line ends), safe for spreadsheets (see `csv_safe`)."""
+    """A table as CSV (RFC 4180 quoting, "\\n" line ends), safe for spreadsheets (see `csv_safe`)."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([csv_safe(cell) for cell in row] for row in table)
     return file.getvalue()
 
 
 def csv_safe(cell: str) -> str:
-    """A cell that a spreadsheet would run as a formula gets a leading apostrophe; numbers (-5%) stay.
+    """Add an apostrophe to a cell that a spreadsheet would run as a formula; numbers (-5%) are unchanged.
 
-    The text comes from a picture that anyone can make: `=HYPERLINK(...)` on a page must not become a live
-    formula.
+    Anyone can make a page: `=HYPERLINK(...)` on it must not become a live formula.
     """
     start = cell.lstrip(" ")[:1]
     if start and start in "=+-@\t\r\n＝＋－＠" and not _NUMBER.fullmatch(cell.strip()):
@@ -59,7 +58,7 @@ def csv_safe(cell: str) -> str:
 
 
 def _html_regions(text: str) -> list[tuple[int, int]]:
-    """(start, end) of each outermost <table>...</table>; an unclosed one runs to the end of the text."""
+    """(start, end) of each outermost <table>...</table>; an unclosed one extends to the end of the text."""
     regions, depth, start = [], 0, None
     for tag in _TABLE_TAG.finditer(text):
         if tag[1]:
@@ -77,13 +76,14 @@ def _html_regions(text: str) -> list[tuple[int, int]]:
 
 
 class _Grid:
-    """One HTML table being filled: cells land in the next free column, spans reserve the cells they cover."""
+    """An HTML table while it is filled: cells go to the next free column, spans reserve their cells."""
 
     def __init__(self):
         self.rows: list[dict[int, str]] = []
         self.pending: dict[int, tuple[int, str]] = {}  # column -> (rows still covered from above, text)
         self.cell: list[str] | None = None
-        self.spans, self.column = (1, 1), 0  # of the open cell; where the next free column is looked for
+        # Spans of the open cell; where the search for a free column starts.
+        self.spans, self.column = (1, 1), 0
 
     def start_row(self):
         self.end_cell()
@@ -107,7 +107,7 @@ class _Grid:
             self.column += 1
         for c in range(self.column, min(self.column + across, max(MAX_COLUMNS, self.column + 1))):
             if c in row:
-                break  # a cell from above is in the way: overlapping spans are cut off there
+                break  # a cell from above is in the way: overlapping spans end there
             row[c] = text
             if down > 1:
                 self.pending[c] = (down - 1, text)
@@ -121,9 +121,9 @@ class _Grid:
 
 
 class _TableParser(HTMLParser):
-    """Feeds the grids; a stack of them, because a cell may hold a table."""
+    """Fills a stack of grids, because a cell may contain a table."""
 
-    # A "<script>" or "<title>" in OCR text must not swallow the rest of the table.
+    # "<script>" or "<title>" in OCR text must not swallow the rest of the table.
     CDATA_CONTENT_ELEMENTS = RCDATA_CONTENT_ELEMENTS = ()
 
     def __init__(self):
@@ -161,7 +161,7 @@ class _TableParser(HTMLParser):
 
 
 def _span(value: str | None) -> int:
-    """A rowspan or colspan as written; 1 if it is missing or nonsense."""
+    """The value of a rowspan or colspan; 1 if it is missing or invalid."""
     value = (value or "1").strip()
     return min(int(value), MAX_COLUMNS) if value.isascii() and value.isdigit() and len(value) < 10 else 1
 
@@ -189,7 +189,7 @@ def _pipe_tables(text: str) -> list[tuple[int, list[list[str]]]]:
 
 
 def _pipe_cells(line: str) -> list[str]:
-    """The cells of one pipe row; "\\|" is a pipe inside a cell."""
+    """The cells of a pipe row; "\\|" is a pipe inside a cell."""
     line = line.strip().removeprefix("|")
     if line.endswith("|") and not line.endswith("\\|"):
         line = line[:-1]

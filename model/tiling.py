@@ -1,7 +1,6 @@
-"""Page -> views: the global view and the tiles, the five modes, and how many tokens each takes.
+"""Page to views: the global view and the tiles, the five modes, and the number of tokens of each.
 
-All of it equals the original bit for bit, on every Pillow version; the one deviation is named at
-`make_views`.
+The results equal the original's bit for bit with every Pillow version. `make_views` states the one deviation.
 """
 
 from __future__ import annotations
@@ -12,16 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-GRAY = (127, 127, 127)  # padding colour: int(0.5 * 255), i.e. -0.0039 after normalising, not 0
-TILE = 640  # px. The original decides about tiling with this constant, whatever image_size is.
+from .official import DEEPSEEK_OCR
+
+GRAY = (127, 127, 127)  # padding colour: int(0.5 * 255), which is -0.0039 after normalisation, not 0
+TILE = DEEPSEEK_OCR.tile
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How a page becomes views. Sizes in pixels.
+    """How a page is cut into views. Sizes in pixels.
 
-    base_size: side of the global view when crop_mode is on. image_size: side of the only view when
-    crop_mode is off, side of a tile when it is on.
+    With crop_mode, base_size is the side of the global view and image_size that of a tile. Without it there
+    is a single view with side image_size.
     """
 
     name: str
@@ -34,21 +35,15 @@ class Mode:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < 64:
                 raise ValueError(
-                    f"{key}={value!r}: must be a whole number of pixels, at least 64 (official: 512-1280)"
+                    f"{key}={value!r}: must be an integer number of pixels, at least 64 (official: 512-1280)"
                 )
 
 
-MODES = {
-    "tiny": Mode("tiny", 512, 512, False),
-    "small": Mode("small", 640, 640, False),
-    "base": Mode("base", 1024, 1024, False),
-    "large": Mode("large", 1280, 1280, False),
-    "gundam": Mode("gundam", 1024, 640, True),
-}
+MODES = {name: Mode(name, *sizes) for name, sizes in DEEPSEEK_OCR.modes.items()}
 
 
 def get_mode(mode: str | Mode) -> Mode:
-    """A Mode as it is, or the one of that name. Raises ValueError with the known names."""
+    """The mode of that name; a Mode is returned unchanged. Raises ValueError with the known names."""
     if isinstance(mode, Mode):
         return mode
     key = str(mode).strip().lower()
@@ -58,7 +53,7 @@ def get_mode(mode: str | Mode) -> Mode:
 
 
 def find_mode(base_size: int, image_size: int, crop_mode: bool) -> Mode:
-    """The named mode with these sizes, or a Mode called "custom" (what `infer` needs)."""
+    """The named mode with these sizes, otherwise a Mode called "custom". Used by `infer`."""
     for mode in MODES.values():
         if (mode.base_size, mode.image_size, mode.crop_mode) == (base_size, image_size, bool(crop_mode)):
             return mode
@@ -67,19 +62,21 @@ def find_mode(base_size: int, image_size: int, crop_mode: bool) -> Mode:
 
 @dataclass(frozen=True)
 class Views:
-    """What the network sees: one padded overview, and w*h tiles, row by row (none if grid is (1, 1))."""
+    """The images for the network: a padded overview and w*h tiles, row by row (none if grid is (1, 1))."""
 
     global_view: Image.Image
     tiles: list[Image.Image] = field(default_factory=list)
     grid: tuple[int, int] = (1, 1)  # (tiles across, tiles down)
 
 
-def tile_grid(width: int, height: int, min_tiles: int = 2, max_tiles: int = 9) -> tuple[int, int]:
-    """(tiles across, tiles down) for a page of this size: the grid whose shape is nearest to the page's.
+def tile_grid(
+    width: int, height: int, min_tiles: int = 2, max_tiles: int = DEEPSEEK_OCR.max_tiles
+) -> tuple[int, int]:
+    """(tiles across, tiles down): the grid whose aspect ratio is nearest to that of the page.
 
-    Grids of min_tiles..max_tiles tiles (original: 2..9; its vLLM script: 2..6). On an exact tie the larger
-    grid wins only if the page has more pixels than half of that grid. (1, 1) is never returned for
-    min_tiles > 1.
+    Considers grids of min_tiles to max_tiles tiles (original: 2 to 9; its vLLM script: 2 to 6). If two grids
+    are equally near, the larger one is chosen only if the page has more pixels than half of that grid. Never
+    returns (1, 1) for min_tiles > 1.
     """
     if not 1 <= min_tiles <= max_tiles:
         raise ValueError(f"need 1 <= min_tiles <= max_tiles, got {min_tiles} and {max_tiles}")
@@ -105,20 +102,20 @@ def tile_grid(width: int, height: int, min_tiles: int = 2, max_tiles: int = 9) -
 
 
 def resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Bicubic resize in two explicit passes, across first and then down.
+    """Bicubic resize in two explicit passes, first across, then down.
 
-    Pillow up to 12 always filters in this order; Pillow 13 takes the cheaper order, which moves up to a
-    fifth of the pixels by up to 4/255. One pass at a time leaves it no choice. Checked against the goldens'
-    digests with Pillow 10.4, 12.3 and 13.0.
+    Pillow up to 12 always filters in this order. Pillow 13 uses the cheaper order, which changes up to a
+    fifth of the pixels by up to 4/255; separate passes fix the order. Tested against the digests of the
+    goldens with Pillow 10.4, 12.3 and 13.0.
     """
     bicubic = Image.Resampling.BICUBIC
     return image.resize((width, image.height), bicubic).resize((width, height), bicubic)
 
 
 def pad(image: Image.Image, side: int) -> Image.Image:
-    """Fit the page into side x side keeping its shape, centred on gray: ImageOps.pad with our `resize`.
+    """Fit the page into side x side with its aspect ratio, centred on grey: ImageOps.pad with `resize`.
 
-    A side that rounds to 0 (a 1x20000 strip) is kept at 1 pixel, where PIL raises.
+    A side that rounds to 0 (a strip of 1x20000) becomes 1 pixel; PIL raises there.
     """
     width = height = side
     if image.width > image.height:
@@ -134,13 +131,15 @@ def pad(image: Image.Image, side: int) -> Image.Image:
 
 
 def make_views(image: Image.Image, mode: str | Mode) -> Views:
-    """Cut a page into what the network sees. image: upright RGB (see `load_image`).
+    """Cut a page into views. image: upright RGB (see `load_image`).
 
-    Without crop_mode: one view of image_size; up to 640 the page is squeezed (its shape is lost), above it
-    is padded. With crop_mode: the padded global view of base_size, and tiles if either side of the page
-    exceeds 640 pixels. Deviation: for image_size != 640 the original still cuts 640-pixel tiles but counts
-    tokens for image_size, so features are cut off silently. Our tiles have image_size, in the original's
-    grid: same token ids, and they fit.
+    Without crop_mode: one view of image_size. Up to 640 pixels the page is squeezed (its aspect ratio is
+    lost); above, it is padded. With crop_mode: the padded global view of base_size, and tiles if either side
+    of the page exceeds 640 pixels.
+
+    Deviation: for image_size != 640 the original still cuts tiles of 640 pixels but counts tokens for
+    image_size, so features are silently truncated. Here tiles have image_size, in the original's grid: the
+    token ids are the same, and the features fit.
     """
     mode = get_mode(mode)
     if image.mode != "RGB":
@@ -157,27 +156,27 @@ def make_views(image: Image.Image, mode: str | Mode) -> Views:
     return Views(overview, [sheet.crop(box) for box in boxes], (w, h))
 
 
-# A byte has 256 values: normalise those once, in fp32 as torchvision does, and look the pixels up.
+# Look-up table of the 256 values of a byte, normalised in fp32 as torchvision does.
 _NORMALISED = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
 
 
 def to_pixels(image: Image.Image, round_to_bf16: bool = False) -> torch.Tensor:
-    """RGB picture -> float32 (3, H, W) in -1..1: (v/255 - 0.5) / 0.5.
+    """RGB image -> float32 (3, H, W) in -1..1: (v/255 - 0.5) / 0.5.
 
-    round_to_bf16: round the values to bfloat16 (still returned as float32); the original always does, and
-    the official weights were trained on such pixels.
+    round_to_bf16: round the values to bfloat16 (returned as float32). The original always rounds, and the
+    official weights were trained on such pixels.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(_NORMALISED[np.asarray(image)].transpose(2, 0, 1)))
     return pixels.to(torch.bfloat16).to(torch.float32) if round_to_bf16 else pixels
 
 
 def _rows(side: int) -> int:
-    """Feature rows of a square view: 16-pixel patches, then two stride-2 convolutions."""
+    """Feature rows of a square view: patches of 16 pixels, then two convolutions with stride 2."""
     return -(-(side // 16) // 4)
 
 
 def count_image_tokens(mode: str | Mode, grid: tuple[int, int] = (1, 1)) -> int:
-    """Placeholders of one page, newlines and separator included: e.g. tiny 73, base 273, gundam 2x3 903."""
+    """Placeholders of one page with newlines and separator, e.g. tiny 73, base 273, gundam 2x3 903."""
     mode = get_mode(mode)
     tile = _rows(mode.image_size)
     if not mode.crop_mode:
@@ -189,9 +188,9 @@ def count_image_tokens(mode: str | Mode, grid: tuple[int, int] = (1, 1)) -> int:
 def valid_image_tokens(
     mode: str | Mode, image_size_wh: tuple[int, int], grid: tuple[int, int] = (1, 1)
 ) -> int:
-    """Vision tokens that carry picture, not padding: the original's divisor for its compression ratio.
+    """Vision tokens that show the page, not padding: the original's divisor for its compression ratio.
 
-    Its table knows only some sizes and gives 0 for the rest; we return the same, so check before dividing.
+    As in the original, the result is 0 for sizes that are not in its table; check before dividing.
     """
     mode = get_mode(mode)
     width, height = image_size_wh

@@ -10,12 +10,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import ClipConfig, SamConfig
-from model.slots import Slots, relative_table, resize_grid  # noqa: F401 (the two are also known by this address)
+from .config import ClipConfig, SamConfig
+from .slots import Slots, relative_table, resize_grid  # noqa: F401 (re-exported)
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
-    """(b, s, s, d) -> (b * windows, window, window, d), zero-padded right and below, windows row-major."""
+    """(b, s, s, d) -> (b * windows, window, window, d), row-major, zero-padded at the right and below."""
     b, s, _, d = x.shape
     pad = -s % window
     x = F.pad(x, (0, 0, 0, pad, 0, pad))
@@ -25,7 +25,7 @@ def to_windows(x: Tensor, window: int) -> Tensor:
 
 
 def from_windows(x: Tensor, side: int) -> Tensor:
-    """The inverse of `to_windows`, padding cropped: -> (b, side, side, d)."""
+    """The inverse of `to_windows`, without the padding -> (b, side, side, d)."""
     window, d = x.shape[1], x.shape[-1]
     count = -(-side // window)
     x = x.view(-1, count, count, window, window, d).transpose(2, 3)
@@ -48,7 +48,7 @@ class Conv2d(nn.Module):
 
 
 class LayerNorm2d(nn.Module):
-    """Layer norm over the channels of each pixel, NCHW. The original computes it in the activation dtype."""
+    """Layer norm over the channels of each pixel (NCHW), in the dtype of the activations as the original."""
 
     def __init__(self, channels: int, eps: float):
         super().__init__()
@@ -111,7 +111,7 @@ class SamBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (b, s, s, d)
         y = self.norm1(x)
         if self.window:
-            # The padding stands after the norm and is not masked: its tokens have the qkv bias as q, k and v.
+            # The padding is added after the norm and not masked: its q, k and v are the bias of qkv.
             y = from_windows(self.attn(to_windows(y, self.window)), x.shape[1])
         else:
             y = self.attn(y)
@@ -151,8 +151,7 @@ class ClipEmbeddings(nn.Module):
     def __init__(self, c: ClipConfig, slots: Slots):
         super().__init__()
         self.class_embedding = nn.Parameter(torch.empty(c.width))
-        # In the checkpoint, never used: the SAM map takes the place of the patches. Kept so that saving is
-        # lossless.
+        # In the checkpoint but unused, because the SAM map replaces the patches. Kept for lossless saving.
         self.patch_embedding = nn.Parameter(torch.empty(c.width, 3, c.patch, c.patch))
         self.position_embedding = nn.Parameter(torch.empty(c.grid**2 + 1, c.width))
         self.grid, self.slots = c.grid, slots
@@ -199,7 +198,7 @@ class ClipLayer(nn.Module):
 
 
 class ClipEncoder(nn.Module):
-    """SAM map (b, d, s, s) -> (b, 1 + s*s, d), class token first. No final norm, as the original."""
+    """SAM map (b, d, s, s) -> (b, 1 + s*s, d), class token first. No final norm, as in the original."""
 
     def __init__(self, c: ClipConfig, slots: Slots):
         super().__init__()
@@ -215,12 +214,15 @@ class ClipEncoder(nn.Module):
 
 
 def fuse(clip: Tensor, sam_map: Tensor) -> Tensor:
-    """CLIP tokens but the class token, then the SAM map: (b, 1+s*s, d), (b, c, s, s) -> (b, s*s, d + c)."""
+    """Concatenate CLIP tokens (b, 1+s*s, d) without the class token and SAM map (b, c, s, s) by channel.
+
+    -> (b, s*s, d + c)
+    """
     return torch.cat((clip[:, 1:], sam_map.flatten(2).transpose(1, 2)), dim=-1)
 
 
 def with_newlines(grid: Tensor, newline: Tensor) -> Tensor:
-    """(rows, columns, d) -> (rows * (columns + 1), d): one newline vector after every row."""
+    """(rows, columns, d) -> (rows * (columns + 1), d) with a newline vector after every row."""
     rows, _, d = grid.shape
     return torch.cat((grid, newline.expand(rows, 1, d)), dim=1).reshape(-1, d)
 
@@ -228,7 +230,7 @@ def with_newlines(grid: Tensor, newline: Tensor) -> Tensor:
 def layout(
     view: Tensor, tiles: Tensor | None, grid: tuple[int, int], newline: Tensor, separator: Tensor
 ) -> Tensor:
-    """The token sequence of one page: [rows of all tiles as one picture][rows of the global view][separator].
+    """The token sequence of one page: [rows of all tiles as one image][rows of the global view][separator].
 
     view (s*s, d); tiles (w*h, t*t, d) row-major or None; grid (w, h), width first -> (tokens, d).
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import report_figures
 from .compare import compare_benchmarks, original
 from .summary import CATEGORIES, PHASES
 
@@ -53,6 +54,7 @@ def within(part: dict | None) -> str:
 
 
 def report_heading(result: dict) -> str:
+    """One line: the checkpoint, the device, whether it is simulated."""
     if "stamp" not in result:
         return "benchmark stopped before it began"
     stamp = result["stamp"]
@@ -333,11 +335,9 @@ def html(result: dict, figures: dict[str, tuple[str, str]], more: list[Table], n
 
 def save(result: dict, folder: Path, earlier=(), with_original: bool = False) -> list[Path]:
     """report.md, report.html and the figures (SVG); returns the two reports' paths."""
-    from .report_figures import figures
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures(result)
+    drawn = report_figures.figures(result)
     more = [comparison(name, old, result) for name, old in earlier]
     note = ""
     if with_original:

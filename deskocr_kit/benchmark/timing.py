@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 
-from model import inference
+from model.observer import Observer
 
 from ..device import synchronize
 from .summary import gaps
 
 
-@contextmanager
-def hooked(model, mark):
-    """Call mark("vision") after `model.embed` and mark("prefill") after the first pass behind it."""
-    embed, decode = model.embed, model.decode_embeds
+class Clock(Observer):
+    """Notes when each phase has ended on the device, and when each token has reached the host.
 
-    def embedding(*args, **kwargs):
-        result = embed(*args, **kwargs)
-        mark("vision")
-        return result
+    `issued`: when the host had handed over vision and prefill, before it waited for the device.
+    """
 
-    def first_pass(*args, **kwargs):
-        result = decode(*args, **kwargs)
-        vars(model).pop("decode_embeds", None)  # the next passes are the model's own again
-        mark("prefill")
-        return result
+    def __init__(self, device):
+        self.device, self.ends, self.arrivals, self.issued = device, {}, [], {}
+        synchronize(device)
+        self.start, self.cpu = time.perf_counter(), time.process_time()
 
-    model.embed, model.decode_embeds = embedding, first_pass
-    try:
-        yield
-    finally:
-        for name in ("embed", "decode_embeds"):
-            vars(model).pop(name, None)
+    def phase(self, name: str) -> None:
+        if name in ("vision", "prefill"):  # before the others the host has waited anyway
+            self.issued[name] = time.perf_counter()
+            synchronize(self.device)
+        self.ends[name] = time.perf_counter()
+        if name == "decode":
+            self.cpu = time.process_time() - self.cpu
+
+    def token(self, tokens) -> None:
+        self.arrivals.append(time.perf_counter())
 
 
 def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
@@ -42,38 +40,10 @@ def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
     token); seconds (the whole request); gaps between tokens; cpu (this process's CPU seconds to e2e);
     `issued`: how long the host took to hand over vision and prefill, before it waited.
     """
-    device, ends, arrivals, issued = reader.model.device, {}, [], {}
-
-    def mark(name):
-        issued[name] = time.perf_counter()
-        synchronize(device)
-        ends[name] = time.perf_counter()
-
-    built = inference.build_inputs
-
-    def building(*args, **kwargs):
-        result = built(*args, **kwargs)
-        ends["preprocess"] = time.perf_counter()
-        return result
-
-    generate = reader.model.generate
-
-    def generating(*args, on_tokens=None, **kwargs):
-        result = generate(*args, on_tokens=lambda _: arrivals.append(time.perf_counter()), **kwargs)
-        ends["decode"] = time.perf_counter()
-        ends["cpu"] = time.process_time()
-        return result
-
-    synchronize(device)
-    start, used = time.perf_counter(), time.process_time()
-    inference.build_inputs, reader.model.generate = building, generating
-    try:
-        with hooked(reader.model, mark):
-            reading = reader.read(image, prompt, mode, max_new_tokens=max_tokens)
-        end = time.perf_counter()
-    finally:
-        inference.build_inputs = built
-        vars(reader.model).pop("generate", None)
+    clock = Clock(reader.model.device)
+    reading = reader.read(image, prompt, mode, max_new_tokens=max_tokens, observer=clock)
+    end = time.perf_counter()
+    start, ends, arrivals = clock.start, clock.ends, clock.arrivals
     borders = [start, *(ends[name] for name in ("preprocess", "vision", "prefill", "decode")), end]
     names = ("preprocess", "vision", "prefill", "decode", "post")
     run = {name: b - a for name, a, b in zip(names, borders, borders[1:], strict=False)}
@@ -81,10 +51,10 @@ def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
         "ttft": arrivals[0] - start,
         "e2e": arrivals[-1] - start,
         "seconds": end - start,
-        "cpu": ends["cpu"] - used,
+        "cpu": clock.cpu,
         "issued": {
-            "vision": issued["vision"] - ends["preprocess"],
-            "prefill": issued["prefill"] - ends["vision"],
+            "vision": clock.issued["vision"] - ends["preprocess"],
+            "prefill": clock.issued["prefill"] - ends["vision"],
         },
         "gaps": [round(gap, 7) for gap in gaps(arrivals)],
     }

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from model import DeepseekOCRConfig
+from model import DeepseekOCRConfig, loading
+from model.official import DEEPSEEK_OCR
 
 from ..ascend.dispatch import dispatch_table, judge, wheel_versions
 from .claim import FAILS, HOLDS, Outcome
@@ -92,7 +93,8 @@ def conv2d_missing(facts: dict, here: Setting) -> Outcome:
             for x, w, b, s, p, y in convolutions()
         )
 
-    call = (((1, 3, 1024, 1024), torch.float16), ((768, 3, 16, 16), torch.float16))
+    side, (width, patch) = DEEPSEEK_OCR.modes["base"][0], map(DEEPSEEK_OCR.sam.get, ("width", "patch_size"))
+    call = (((1, 3, side, side), torch.float16), ((width, 3, patch, patch), torch.float16))
     return _missing("aten::convolution", call, try_it, here)
 
 
@@ -143,7 +145,8 @@ def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
         x, mask, source = x.half().to(device), mask.to(device), source.half().to(device)
         return relative(x.masked_scatter_(mask, source), y)
 
-    call = (((913, 1280), torch.float16), ((913, 1), torch.bool), ((903, 1280), torch.float16))
+    width = DEEPSEEK_OCR.language["hidden_size"]
+    call = (((913, width), torch.float16), ((913, 1), torch.bool), ((903, width), torch.float16))
     return _missing("aten::masked_scatter_", call, try_it, here)
 
 
@@ -170,9 +173,7 @@ def version_pair(facts: dict, here: Setting) -> Outcome:
 
 
 def official_shapes() -> dict[str, list[int]]:
-    from model.loading import official_shapes
-
-    return official_shapes(DeepseekOCRConfig())
+    return loading.official_shapes(DeepseekOCRConfig())
 
 
 def ten_billion(facts: dict, here: Setting) -> Outcome:

@@ -20,10 +20,6 @@ from ..reading.checkpoints import VARIABLE, find_checkpoint
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The folders of weights.")
 
-OFFICIAL_BYTES, OFFICIAL_TENSORS = (
-    6_672_212_480,
-    2710,
-)  # metadata.total_size and entries of the official index
 # Where the hubs' own clients keep what they have of an unfinished download: huggingface_hub
 # (_local_folder.py) and modelscope (hub/constants.py).
 PARTIAL = (".cache/huggingface/download/*.incomplete", "._____temp/**/*.*", "*.part", "*.incomplete")
@@ -135,9 +131,11 @@ def dtype_row(dtypes: list[str]) -> tuple[str, str, str, str]:
 def network(facts: dict) -> str:
     if not facts["official"]:
         return "the same architecture in another size than the official one"
-    if facts["bytes"] == OFFICIAL_BYTES:
-        return f"DeepSeek-OCR at its official size: {OFFICIAL_TENSORS} tensors, {OFFICIAL_BYTES:,} bytes"
-    return f"DeepSeek-OCR, stored in another dtype than the official file's {OFFICIAL_BYTES:,} bytes"
+    from model.official import DEEPSEEK_OCR as official
+
+    if facts["bytes"] == official.bytes:
+        return f"DeepSeek-OCR at its official size: {official.tensors} tensors, {official.bytes:,} bytes"
+    return f"DeepSeek-OCR, stored in another dtype than the official file's {official.bytes:,} bytes"
 
 
 def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:

@@ -9,7 +9,7 @@ import torch
 
 from model.decoder import KVCache
 from model.generation import decode, prefill
-from model.modeling_deepseekocr import padding
+from model.network import padding
 
 from .metrics import Closeness, closeness
 from .show import html_table, text_table

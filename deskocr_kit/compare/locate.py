@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.health import finite
+from model.nonfinite import finite
 
 from ..device.dtypes import dtype_name
 from .hypotheses import guess

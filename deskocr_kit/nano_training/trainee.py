@@ -72,7 +72,7 @@ class Trainee(nn.Module):
         """Losses: per place, per character, expert balance."""
         m = self.ocr.model
         with torch.set_grad_enabled(task in ("eyes", "both")):
-            features = m.see(batch.pixels)  # b cells d
+            features = m.encode_views(batch.pixels)  # b cells d
         with torch.set_grad_enabled(task != "align"):
             where = F.cross_entropy(self.places(features).view(-1, CLASSES).float(), batch.places.view(-1))
         if task in ("eyes", "head"):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 import torch
 
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
-from model.loading import skeleton
 from model.tiling import count_image_tokens, get_mode
 
 from ..ascend.dispatch import composites, nearest_wheel
@@ -66,7 +65,7 @@ def census_ocr(
     dry = not isinstance(model, DeepseekOCRForCausalLM)
     if dry:
         config = model or DeepseekOCRConfig()
-        model = skeleton(config).to(dtype).eval().requires_grad_(False)
+        model = DeepseekOCRForCausalLM.skeleton(config).to(dtype).eval().requires_grad_(False)
     config, c = model.config, model.config.decoder
     inputs = inputs or page_inputs(config, mode, grid)
     before = dict(vars(model.slots))

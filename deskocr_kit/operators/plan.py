@@ -25,6 +25,7 @@ from model import DeepseekOCRConfig, fast, loading, plans, slots
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
+from ..reading import checkpoints
 from .substitutes.cases import ANY, ByCase
 from .substitutes.registry import candidate
 
@@ -245,9 +246,7 @@ def _remedy(model) -> str:
 
 def _named(model) -> str:
     """What `deskocr prove` calls these weights: a plan is of one network, nano's unless told otherwise."""
-    from ..reading.checkpoints import named
-
-    known = {"nano": loading.read_config(named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
+    known = {"nano": loading.read_config(checkpoints.named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
     mine = network(model.config)
     return next((name for name, config in known.items() if network(config) == mine), "FOLDER")
 

@@ -17,6 +17,7 @@ import torch
 from model import DeepseekOCRConfig
 from model.fast import DEFAULTS, references
 from model.loading import skeleton
+from model.slots import operator
 
 from ..benchmark.limits import LANGUAGE, VISION, active_bytes, weight_bytes
 from ..operator_census.ocr_model import census_ocr, page_inputs
@@ -60,11 +61,13 @@ def portable_plan() -> dict[str, Callable]:
 def fused_plan() -> dict[str, Callable]:
     """And torch_npu's one-kernel norm, activation and grouped product. See `counted_once`."""
 
-    def moe(x, gate_up, down, ids, weights):
-        few = candidates("moe")["gathered"].fits(x, gate_up, down, ids)
-        return (candidates("moe")["gathered"] if few else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+    gathered = candidates("moe")["gathered"]
 
-    moe.prepared = npu.gathered_swiglu.prepared
+    @operator(prepare=npu.gathered_swiglu.prepare)
+    def moe(x, gate_up, down, ids, weights):
+        supported = gathered.supports(x, gate_up, down, ids)
+        return (gathered if supported else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+
     return {**portable_plan(), "rms_norm": npu.rms_norm, "swiglu": npu.swiglu, "gelu": npu.gelu, "moe": moe}
 
 

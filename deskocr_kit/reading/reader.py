@@ -23,6 +23,7 @@ from .pages import iter_pages
 if TYPE_CHECKING:
     from model import DeepseekOCRForCausalLM
     from model.inference import Reading
+    from model.observer import Observer
 
     from .pages import Page
 
@@ -72,12 +73,15 @@ class Reader:
         target: str | None = None,
         max_new_tokens: int | None = None,
         on_text: Callable[[str], object] | None = None,
+        observer: Observer | None = None,
     ) -> Reading:
         """Read one image. prompt: a name in PROMPTS or free text; mode: a name in MODES, or the checkpoint's
         own.
         """
         mode, text, how = self._how(prompt, mode, target, max_new_tokens)
-        return read_page(self.model, self.tokenizer, image, text, mode, on_text=on_text, **how)
+        return read_page(
+            self.model, self.tokenizer, image, text, mode, on_text=on_text, observer=observer, **how
+        )
 
     def read_batch(
         self,

@@ -1,8 +1,8 @@
-"""The step over memory that never moves, so that a device can record it once and replay it for every token.
+"""The decode step over fixed memory, so that a device can record it once and replay it for every token.
 
-A replay costs the host one call in place of some 240. It reads the whole cache instead of its filled part, so
-it pays where launches cost more than that: a device that waits for its host, a cache not much longer than
-what is said. Off unless asked for.
+A replay costs the host one call instead of about 240. It reads the whole cache instead of the filled part.
+So it pays where launches cost more than that: the device waits for its host, and the cache is not much longer
+than the text. Off by default.
 """
 
 from __future__ import annotations
@@ -12,45 +12,49 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.fast.step import Step
+from .step import Step
 
 Run = Callable[[], Tensor]
 
 
 class Recorded(Step):
-    """As Step. record: from a function without arguments to one that repeats it on the same memory.
+    """A `Step` that is recorded at its first call and replayed afterwards.
 
-    visible (b, 1, 1, length) bool: which places of the prompt may be looked at; positions (b, 1): of the next
-    token. Where an implementation in the slots waits for the device nothing can be recorded (`moe` with more
-    pairs than experts does).
+    It cannot be recorded if an implementation in the slots waits for the device (`moe` does, with more pairs
+    than experts).
+
+    Args:
+        visible: (b, 1, 1, length) bool, the positions of the prompt that may be attended to.
+        positions: (b, 1), the positions of the next token.
+        record: takes a function without arguments, returns a function that repeats it on the same memory.
     """
 
     def __init__(
         self, model, cache, batch: int, visible: Tensor, positions: Tensor, record: Callable[[Run], Run]
     ):
         super().__init__(model, cache, batch)
-        self.put, self.update = self.put_there, self.update_there
+        self.put, self.update = self.put_at_index, self.update_at_index
         self.token, self.position = torch.zeros_like(positions), positions.clone()
         self.visible = visible.clone()
         self.visible[..., cache.filled :] = False
-        self.place = positions.new_full((1,), cache.filled)
+        self.index = positions.new_full((1,), cache.filled)
         self.record, self.replay = record, None
 
     def __call__(self, token: Tensor, positions=None, mask=None) -> Tensor:
-        """token (b, 1) -> logits (b, vocab), valid until the next call. Positions and mask are kept here."""
+        """token (b, 1) -> logits (b, vocab), valid until the next call. Positions and mask are ignored."""
         self.token.copy_(token)
-        self.visible.index_fill_(3, self.place, True)
-        if self.replay is None:  # recording may run the step more than once: it writes the same again
+        self.visible.index_fill_(3, self.index, True)
+        if self.replay is None:  # recording may run the step several times; each run writes the same values
             self.replay = self.record(lambda: self.run(self.token, self.position, self.visible))
         logits = self.replay()
-        self.place.add_(1)
+        self.index.add_(1)
         self.position.add_(1)
         self.cache.advance(1)
         return logits
 
-    def put_there(self, i: int, kv: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cache.data[i].index_copy_(3, self.place, kv).unbind(0)
+    def put_at_index(self, i: int, kv: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cache.data[i].index_copy_(3, self.index, kv).unbind(0)
 
-    def update_there(self, i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def update_at_index(self, i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.data[i]
-        return keys.index_copy_(2, self.place, k), values.index_copy_(2, self.place, v)
+        return keys.index_copy_(2, self.index, k), values.index_copy_(2, self.index, v)

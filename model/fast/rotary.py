@@ -1,4 +1,4 @@
-"""Rotary positions with three operators for five: no negated half, no joined copy."""
+"""Rotary positions in three operators instead of five: no negated half, no concatenation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from torch import Tensor
 
 
 def check_angles(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Raise ValueError unless x has an even width k, and cos and sin the same."""
+    """Raise ValueError unless x, cos and sin have the same, even width."""
     k = x.shape[-1]
     if k % 2 or cos.shape[-1] != k or sin.shape[-1] != k:
         raise ValueError(
-            f"rotary: an even width is wanted, and as many angles: x {tuple(x.shape)}, cos "
+            f"rotary: expected an even width and as many angles, got x {tuple(x.shape)}, cos "
             f"{tuple(cos.shape)}, sin {tuple(sin.shape)}"
         )
 
 
 def rotary_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (b, h, n, k); cos, sin (b, 1, n, k), half-split -> (b, h, n, k)."""
+    """Half-split rotation: x (b, h, n, k); cos, sin (b, 1, n, k) -> (b, h, n, k)."""
     check_angles(x, cos, sin)
     half = x.shape[-1] // 2
-    turned = x * cos
-    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return turned
+    rotated = x * cos
+    rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return rotated

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deskocr_kit.commands import weights
+from model.official import DEEPSEEK_OCR
 from tests.helpers.golden import CHECKPOINT
 from tests.helpers.paths import DATA
 
@@ -62,7 +63,7 @@ def official(folder: Path, dtype: str = "BF16", width: int = 2) -> Path:
     with (folder / "model-00001-of-000001.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         file.truncate(8 + len(raw) + at)
-    tokenizer(folder, 128815)
+    tokenizer(folder, DEEPSEEK_OCR.image_token_id)
     return folder
 
 
@@ -80,13 +81,15 @@ def test_a_whole_folder(folder):
 def test_the_official_folder_is_recognised(tmp_path):
     code, told = answer(official(tmp_path / "deepseek-ocr"))
     assert (code, told["verdict"]) == (0, "complete, the official network")
-    assert (told["tensors"], told["bytes"], told["dtypes"]) == (2710, 6_672_212_480, ["bfloat16"])
+    assert (told["tensors"], told["bytes"], told["dtypes"]) == (
+        DEEPSEEK_OCR.tensors, DEEPSEEK_OCR.bytes, [DEEPSEEK_OCR.dtype],
+    )  # fmt: skip
     assert "at its official size" in row(told, "network")["seen"]
 
 
 def test_an_fp32_copy_of_the_official_weights_is_recognised(tmp_path):
     code, told = answer(official(tmp_path / "copy", "F32", 4))
-    assert (code, told["bytes"]) == (0, 2 * 6_672_212_480)
+    assert (code, told["bytes"]) == (0, 2 * DEEPSEEK_OCR.bytes)
     assert "another dtype" in row(told, "network")["seen"]
 
 

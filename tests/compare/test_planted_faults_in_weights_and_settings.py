@@ -222,7 +222,7 @@ def test_another_number_of_heads(golden_model, planted, given):
 
 def test_class_token_kept(golden_model, planted, given, monkeypatch):
     """The last patch dropped in place of the class token, before the projector."""
-    from model import modeling_deepseekocr as code
+    from model import network as code
 
     fuse, run = code.fuse, golden_model.forward
 
@@ -247,7 +247,7 @@ def test_image_newline_missing(golden_model, planted, given):
 
 def test_positions_off_by_one(golden_model, planted, given, monkeypatch):
     """Rotation is relative: no logit would tell. The angles do."""
-    from model import modeling_deepseekocr as code
+    from model import network as code
 
     tables = code.rotary_tables
     run = golden_model.forward

@@ -17,6 +17,7 @@ from deskocr_kit.operator_census.any_module import census
 from deskocr_kit.operators.adapt.module import adapt
 from deskocr_kit.operators.plan import Plan
 from deskocr_kit.operators.prove.proof import prove_module
+from model.slots import Operator
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,7 @@ def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
     from deskocr_kit.operators.substitutes import conv2d
 
     right = conv2d.patchify
-    wrong = lambda x, weight, *more: right(x, weight * 1.01, *more)  # noqa: E731
-    wrong.fits = right.fits
+    wrong = Operator(lambda x, weight, *more: right(x, weight * 1.01, *more), right.supports)
     monkeypatch.setattr(conv2d, "patchify", wrong)
     report = prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1)
     assert any("patchify" in fault for fault in report.faults())

@@ -8,11 +8,12 @@ import json
 import numpy as np
 from PIL import Image
 
+from model.official import DEEPSEEK_OCR
 from tests.helpers.paths import GOLDENS
 from tests.helpers.recipes import synth_image
 
 GOLDEN = json.loads((GOLDENS / "preprocess.json").read_text(encoding="utf-8"))
-IMAGE_ID = 128815
+IMAGE_ID = DEEPSEEK_OCR.image_token_id
 PIECES = {  # pieces of the golden prompts and their ids in the official tokenizer
     "\n": [201],
     "<|grounding|>": [128820],

@@ -15,7 +15,7 @@ from tests.helpers.paths import ROOT
 
 TABLES = "model/fast/position_tables.py"
 LOOP = "model/generation.py"
-PIXELS = "model/modeling_deepseekocr.py"
+PIXELS = "model/network.py"
 EXPERTS = "model/fast/moe.py"
 PLACES = {"reference": "model/slots.py", "index_copy": "deskocr_kit/operators/substitutes/place_images.py"}
 

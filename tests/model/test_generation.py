@@ -11,8 +11,8 @@ import torch
 
 from model import DeepseekOCRForCausalLM
 from model.decoder import KVCache
-from model.health import NonFiniteError
 from model.ngram import NgramGuard, banned_tokens
+from model.nonfinite import NonFiniteError
 from tests.helpers.golden import CHECKPOINT, GOLDENS, inputs, tensors
 
 VECTORS = json.loads((GOLDENS / "ngram_vectors.json").read_text())["vectors"]
@@ -121,7 +121,7 @@ def test_overflow_is_named_by_its_layer():
     model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float16)
     with torch.no_grad():
         model.get_parameter("model.layers.0.mlp.down_proj.weight").mul_(30000)
-    with pytest.raises(NonFiniteError, match=r"first made by model\.layers\.0\.mlp\.down_proj\."):
+    with pytest.raises(NonFiniteError, match=r"first produced by model\.layers\.0\.mlp\.down_proj\."):
         model.generate(**inputs("text"), max_new_tokens=2)
 
 
@@ -134,7 +134,7 @@ def test_overflow_in_a_later_step_is_named(golden_model):
     model.model.embed_tokens.register_forward_hook(
         lambda module, args, out: out.masked_fill((args[0] == third)[..., None], float("inf"))
     )
-    with pytest.raises(NonFiniteError, match=r"first made by model\.embed_tokens\."):
+    with pytest.raises(NonFiniteError, match=r"first produced by model\.embed_tokens\."):
         model.generate(**given, max_new_tokens=8, eos_token_id=None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from PIL import Image
 
@@ -9,6 +11,7 @@ from deskocr_kit.nano_training.batches import encode
 from deskocr_kit.reading.reader import Reader, load_tokenizer
 from deskocr_kit.reading.text_distance import cer
 from model.inference import TextStream, compression, defaults, read_page
+from model.observer import Observer
 from model.processing import ImageError
 from model.safetensors_io import CheckpointError
 from tests.helpers.nano import bound
@@ -50,6 +53,21 @@ def test_infer_streams(nano):
     pieces = []
     assert "".join(pieces) == "" and infer(nano, on_text=pieces.append) == "".join(pieces).strip()
     assert len(pieces) > 20
+
+
+def test_an_observer_sees_the_phases_and_every_token(nano):
+    class Seen(Observer):
+        calls: ClassVar[list] = []
+
+        def phase(self, name):
+            self.calls.append(name)
+
+        def token(self, tokens):
+            self.calls.append(tokens[0])
+
+    reading = nano.read(Image.open(LETTER), "free", max_new_tokens=5, observer=Seen())
+    assert Seen.calls == ["preprocess", "vision", "prefill", *reading.ids, "decode"]
+    assert infer(nano, observer=Observer()) == infer(nano)
 
 
 def test_compression_is_printed_on_request(nano, capsys):

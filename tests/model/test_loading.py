@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 from model.loading import check_folder, official_shapes
+from model.official import DEEPSEEK_OCR
 from model.safetensors_io import CheckpointError
 from tests.helpers.golden import CHECKPOINT
 from tests.helpers.paths import DATA, ROOT
@@ -24,8 +25,9 @@ WEIGHTS = CHECKPOINT / "model.safetensors"
 
 def test_default_config_is_the_official_one():
     assert official_shapes(DeepseekOCRConfig()) == OFFICIAL
-    assert len(OFFICIAL) == 2710
-    assert sum(torch.Size(shape).numel() for shape in OFFICIAL.values()) == 3_336_106_240
+    parameters = sum(torch.Size(shape).numel() for shape in OFFICIAL.values())
+    assert (len(OFFICIAL), parameters) == (DEEPSEEK_OCR.tensors, DEEPSEEK_OCR.parameters)
+    assert parameters * getattr(torch, DEEPSEEK_OCR.dtype).itemsize == DEEPSEEK_OCR.bytes
 
 
 def test_tiny_config_has_the_tiny_names():
@@ -157,7 +159,7 @@ def test_plan_exchanges_slots_and_refuses_unknown_ones(golden_model):
 
     model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, plan={"conv2d": counted})
     with torch.no_grad():
-        model.model.see(torch.zeros(1, 3, 512, 512))
+        model.model.encode_views(torch.zeros(1, 3, 512, 512))
     assert len(calls) == 5  # six convolutions are stored, one is never used
     with pytest.raises(ValueError, match="no slot named 'conv3d'.*conv2d"):
         DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, plan={"conv3d": counted})
@@ -239,9 +241,9 @@ FAULTS = {
         edit_file("model.safetensors", lambda b: b"<html>404</html>" * 9),
         "not a safetensors file but a web page",
     ),
-    "quantised to whole numbers": (
+    "quantised to integers": (
         edit_weights(lambda w: w.update({GATE: w[GATE].to(torch.int8)})),
-        rf"1 tensors are of whole numbers, first {GATE} \(torch.int8\): a quantised copy",
+        rf"1 tensors hold integers, first {GATE} \(torch.int8\): a quantised copy",
     ),
     "git-lfs pointer": (
         edit_file(

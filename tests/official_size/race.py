@@ -78,7 +78,7 @@ def contestants(folder: Path):
 
     @torch.no_grad()
     def we_see():
-        return [model.model.see(crops), model.model.see(views)]
+        return [model.model.encode_views(crops), model.model.encode_views(views)]
 
     @torch.no_grad()
     def they_see():

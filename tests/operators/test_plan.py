@@ -127,7 +127,7 @@ def test_plans_that_name_what_is_not_there(plan, cases, tmp_path):
         Plan.load(path).functions(torch.float32)
 
 
-def test_the_model_finds_the_maker_by_itself_and_does_not_import_the_kit():
+def test_the_model_finds_the_provider_by_itself_and_does_not_import_the_kit():
     code = (
         "import sys, model.plans as p, model.modeling_deepseekocr\n"
         "assert 'deskocr_kit' not in sys.modules\n"
@@ -136,7 +136,7 @@ def test_the_model_finds_the_maker_by_itself_and_does_not_import_the_kit():
         "except ValueError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "nobody here makes plans" in done.stdout, done.stderr
+    assert "no plan provider is registered" in done.stdout, done.stderr
 
 
 def test_json_is_readable(plan, tmp_path):

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from deskocr_kit.operators.substitutes.registry import candidates
+from model.official import DEEPSEEK_OCR
+
+WIDTH = DEEPSEEK_OCR.language["hidden_size"]
 
 pytestmark = pytest.mark.slow
 CONV = candidates("conv2d")
@@ -106,21 +109,21 @@ def test_rows_first_in_fp16(which):
 @torch.no_grad()
 def test_rows_by_a_mask(dtype):
     torch.manual_seed(0)
-    base, mask = torch.randn(913, 1280).to(dtype), torch.ones(913, 1, dtype=torch.bool)
+    base, mask = torch.randn(913, WIDTH).to(dtype), torch.ones(913, 1, dtype=torch.bool)
     mask[:5] = mask[-5:] = False
-    source = torch.randn(903, 1280).to(dtype)
+    source = torch.randn(903, WIDTH).to(dtype)
     function = candidates("masked_scatter_")["cumsum_where"]
     found = ratio(lambda: function(base, mask, source), lambda: base.masked_scatter_(mask, source), 31)
-    print(f"\n{dtype} cumsum_where, 913 x 1280, in place: {found:.2f} of native, bound 1.2")
+    print(f"\n{dtype} cumsum_where, 913 x {WIDTH}, in place: {found:.2f} of native, bound 1.2")
     assert found <= 1.2
 
 
 @torch.no_grad()
 def test_placing_a_page():
     torch.manual_seed(0)
-    embeds, mask = torch.randn(1, 913, 1280), torch.zeros(1, 913, dtype=torch.bool)
+    embeds, mask = torch.randn(1, 913, WIDTH), torch.zeros(1, 913, dtype=torch.bool)
     mask[:, 1:904] = True
-    source = torch.randn(903, 1280)
+    source = torch.randn(903, WIDTH)
     place = candidates("place_images")
     found = ratio(
         lambda: place["cumsum_where"](embeds, mask, source),

@@ -285,7 +285,7 @@ def test_gradients_and_inference_mode(slot, name):
 
 
 #: As their descriptions say, and like the reference, these look which experts were chosen.
-LOOKING = {("moe", "in_place"), ("moe", "grouped"), ("moe", "by_number_of_tokens")}
+LOOKING = {("moe", "in_place"), ("moe", "grouped"), ("moe", "auto")}
 
 
 @pytest.mark.parametrize(("slot", "name"), [p for p in PAIRS if p[0] in LEARNING and p not in LOOKING])
@@ -301,7 +301,7 @@ def test_shapes_are_inferred_without_numbers(slot, name):
 
 
 @pytest.mark.parametrize(
-    ("slot", "name"), [("resize_grid", "grid_once"), ("relative_table", "relative_once")]
+    ("slot", "name"), [("resize_grid", "cached_grid"), ("relative_table", "cached_relative_table")]
 )
 def test_who_writes_into_a_table_spoils_nobodys(slot, name):
     table = LEARNING[slot][0].clone()

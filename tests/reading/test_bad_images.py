@@ -116,8 +116,8 @@ def test_paths_that_are_no_files(tmp_path, monkeypatch):
 
 
 def test_sources_that_are_no_files():
-    assert says(b"") == "<0 bytes>: empty (0 bytes); check where the bytes come from"
-    assert says(io.BytesIO()) == "<BytesIO>: not a readable image: no data; check where it comes from"
+    assert says(b"") == "<0 bytes>: empty (0 bytes); check the source of the bytes"
+    assert says(io.BytesIO()) == "<BytesIO>: not a readable image: no data; check its source"
     assert "cannot read a page from int" in says(5)
     assert "cannot read a page from NoneType" in says(None)
     assert "no pixels (0x7)" in says(Image.new("RGB", (0, 7)))

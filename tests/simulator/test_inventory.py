@@ -7,6 +7,7 @@ import torch
 from deskocr_kit import simulator
 from deskocr_kit.simulator.inventory import Inventory, dry_run
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
+from model.official import DEEPSEEK_OCR
 
 CONVOLUTIONS = {  # the five of DeepSeek-OCR's SAM encoder at 1024 px: weights (out, in, height, width)
     (768, 3, 16, 16),
@@ -22,9 +23,11 @@ def test_full_size_vision_towers_without_memory():
     with dry_run("npu:0", torch.float16) as inventory:
         model = DeepseekOCRForCausalLM(DeepseekOCRConfig())
         inventory.clear()
-        seen = model.model.see(torch.empty(1, 3, 1024, 1024))
+        seen = model.model.encode_views(torch.empty(1, 3, 1024, 1024))
     assert (
-        seen.shape == (1, 256, 1280) and seen.dtype is torch.float16 and seen.device == torch.device("npu:0")
+        seen.shape == (1, 256, DEEPSEEK_OCR.language["hidden_size"])
+        and seen.dtype is torch.float16
+        and seen.device == torch.device("npu:0")
     )
     assert sum(p.numel() for p in model.parameters()) > 3e9 and torch.npu.memory_allocated() <= before
     rows = inventory.rows(simulator.load("as-believed"))

@@ -57,13 +57,13 @@ def plan(profile: str) -> dict:
 @pytest.fixture(scope="module")
 def seen(model, page) -> dict:
     """{"profile, which page": (recording, features of the page)}; pages one after the other."""
-    found, look = {}, model.model.see
+    found, look = {}, model.model.encode_views
 
     def keep(pixels):
         keep.last = look(pixels)
         return keep.last
 
-    model.model.see = keep
+    model.model.encode_views = keep
     for profile, pages in (("as-published", 2), ("as-believed", 1)):
         with simulator.using(profile):
             model.use_plan(plan(profile))
@@ -72,7 +72,7 @@ def seen(model, page) -> dict:
                     model.generate(**page, max_new_tokens=NEW, eos_token_id=None, no_repeat_ngram_size=20)
                 found[profile, each] = recording, keep.last.float().cpu()
                 print(f"\n{profile}, page {each}: {recording.summary()}", end="")
-    model.model.see = look
+    model.model.encode_views = look
     return found
 
 

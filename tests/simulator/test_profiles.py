@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from deskocr_kit import simulator
-from deskocr_kit.ascend import profile_generator as make_profiles
 from deskocr_kit.ascend.errors import explain_exception
+from deskocr_kit.simulator import profile_generator
 
 NPU = torch.device("npu:0")
 
@@ -198,8 +198,8 @@ def test_the_two_wheels_differ():
 
 @pytest.mark.parametrize("name", ["as-published", "as-published-2.6.0"])
 def test_the_published_profiles_are_those_of_the_tables(name):
-    profile, table = simulator.load(name), make_profiles.read_table(make_profiles.WHEELS[name][0])
-    for operator in make_profiles.fallbacks(table):
+    profile, table = simulator.load(name), profile_generator.read_table(profile_generator.WHEELS[name][0])
+    for operator in profile_generator.fallbacks(table):
         assert profile.kind_of(operator) == "cpu-fallback"
     for operator, row in table.items():
         if row["PrivateUse1"] == "1":

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from model.tiling import MODES, count_image_tokens
+
 Make = Callable[[torch.Generator], tuple]
 
 
@@ -45,8 +47,10 @@ class Sizes:
     def of(cls, config) -> Sizes:
         """The official sizes read a page as one 1024 view and 2 x 3 tiles, small ones in the tiny mode."""
         if config.decoder.width >= 1024:
-            return cls(config, 1024, 913, 903)
-        return cls(config, 512, 83, 73)
+            view, prompt, grid = "gundam", 913, (2, 3)
+        else:
+            view, prompt, grid = "tiny", 83, (1, 1)
+        return cls(config, MODES[view].base_size, prompt, count_image_tokens(view, grid))
 
 
 def rand(g: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:

@@ -12,6 +12,7 @@ from ...device.dtypes import DTYPES
 from ...reading.checkpoints import find_checkpoint
 from ..plan import Plan, fingerprint
 from ..substitutes.registry import SLOTS
+from . import runner
 from .choice import choose
 from .module_probes import describe, probes_of
 from .probes import Sizes, probes
@@ -106,9 +107,7 @@ def checked(dtypes: Iterable[str]) -> list[str]:
 def _report(every, at, dtypes, repeats, tell, config, label, command):
     import torch
 
-    from .runner import run
-
-    rows = run(every, at, [getattr(torch, DTYPES[name]) for name in dtypes], repeats, tell)
+    rows = runner.run(every, at, [getattr(torch, DTYPES[name]) for name in dtypes], repeats, tell)
     told = describe_device(at)
     choices = {DTYPES[name]: choose(rows, DTYPES[name], told["simulated"]) for name in dtypes}
     about = {"command": command, "device": told, "checkpoint": label}

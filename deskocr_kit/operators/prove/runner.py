@@ -86,9 +86,9 @@ def run_probe(
         )
         case = case_of(probe.slot, args) if probe.real else "hard"
         for candidate, function in found.items():
-            fits = getattr(function, "fits", None)
-            if probe.real and fits is not None and not fits(*args):
-                continue  # it would hand over to another candidate: nothing of its own to measure
+            supports = getattr(function, "supports", None)
+            if probe.real and supports is not None and not supports(*args):
+                continue  # it would delegate to another candidate: nothing of its own to measure
             row = Row(probe.slot, candidate, probe.name, case, name, probe.real)
             row.budget = budgets()[probe.slot][name]
             if skip_npu and candidate.startswith("npu_"):

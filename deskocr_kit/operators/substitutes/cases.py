@@ -61,8 +61,8 @@ class ByCase:
         if ANY not in functions:
             raise ValueError(f"{slot}: a choice for any other case ({ANY!r}) is needed")
         self.slot, self.names, self.functions = slot, names, functions
-        if slot == "moe":  # decoding takes the form that is prepared for one token, see model/slots.py
-            self.prepared = getattr(functions.get("one token", functions[ANY]), "prepared", None)
+        if slot == "moe":  # decoding uses what is prepared for one token, see model.slots.Operator
+            self.prepare = getattr(functions.get("one token", functions[ANY]), "prepare", None)
 
     def __call__(self, *args, **kwargs):
         case = case_of(self.slot, args, kwargs)

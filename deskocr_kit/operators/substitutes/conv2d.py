@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.slots import operator
+
 from .conv_call import margins, output_size, pair, settle  # noqa: F401 (also known by this address)
 from .mismatch import Mismatch
 
@@ -56,16 +58,17 @@ def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
 
 
 def no_overlap(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
-    """Whether patchify does the work itself."""
+    """Whether patchify computes this call itself; otherwise im2row does, and it is not timed as patchify."""
     plain = not _padded(weight, stride, padding, dilation) and pair(dilation) == (1, 1) and groups == 1
     return plain and tuple(weight.shape[-2:]) == pair(stride)
 
 
 def single_pixels(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
-    """Whether pointwise does the work itself."""
+    """Whether pointwise computes this call itself."""
     return weight.shape[-2:] == (1, 1) and not _padded(weight, stride, padding, dilation) and groups == 1
 
 
+@operator(supports=no_overlap)
 def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
     if not no_overlap(x, weight, bias, stride, padding, dilation, groups):
@@ -79,6 +82,7 @@ def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) ->
     return call.result(_from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide))
 
 
+@operator(supports=single_pixels)
 def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Kernel 1x1: a linear layer over each pixel's channels. No copy where the channels lie innermost."""
     if not single_pixels(x, weight, bias, stride, padding, dilation, groups):
@@ -122,9 +126,6 @@ def im2row(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> T
         flat = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
         rows = F.linear(windows.reshape(-1, kh * kw * c), flat, bias)
     return call.result(_from_rows(rows, b, high, wide))
-
-
-patchify.fits, pointwise.fits = no_overlap, single_pixels  # elsewhere they are im2row: not timed as their own
 
 
 def _padded(weight, stride, padding, dilation) -> bool:

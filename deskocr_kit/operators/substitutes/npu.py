@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import slots
-from model.fast.moe import few, gathered, one_token, sort_by_expert, unsort
+from model.fast.moe import few_pairs, gathered, one_token, sort_by_expert, unsort
 from model.fast.rel_pos_attention import bias_parts, fold
 
 from .attention import drop_mask
@@ -132,14 +132,14 @@ def grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weight
     return unsort(product(hidden, down), order, weights).to(x.dtype)
 
 
+@slots.operator(
+    supports=few_pairs, prepare=lambda mlp, batch: one_token(mlp, batch, CANDIDATES["swiglu"]["npu_swiglu"])
+)
 def gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """`gathered` with the fused swiglu between its two products: the fewest launches for one token."""
     operator("npu_swiglu")  # where there is none it says so, also for many tokens
     return gathered(x, gate_up, down, ids, weights, swiglu)
 
-
-gathered_swiglu.fits = few
-gathered_swiglu.prepared = lambda mlp, batch: one_token(mlp, batch, CANDIDATES["swiglu"]["npu_swiglu"])
 
 CANDIDATES = {
     slot: {name: self_checked(function, getattr(slots, slot), name) for name, function in found.items()}

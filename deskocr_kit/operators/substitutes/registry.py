@@ -71,7 +71,7 @@ def _portable() -> dict[str, dict[str, Callable]]:
         "attention": {"reference": slots.attention, "eager": attention.eager},
         "moe": {
             "reference": slots.moe,
-            "by_number_of_tokens": moe.by_number_of_tokens,
+            "auto": moe.auto,
             "in_place": moe.in_place,
             "gathered": moe.gathered,
             "grouped": moe.grouped,
@@ -79,7 +79,7 @@ def _portable() -> dict[str, dict[str, Callable]]:
         },
         "rms_norm": {
             "reference": slots.rms_norm,
-            "by_length": norm.rms_norm,
+            "by_length": norm.by_length,
             "fused_rms_norm": pointwise.fused_rms_norm,
         },
         "rotary": {
@@ -90,10 +90,10 @@ def _portable() -> dict[str, dict[str, Callable]]:
         "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
         "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
         "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},
-        "resize_grid": {"reference": slots.resize_grid, "grid_once": position_tables.grid_once},
+        "resize_grid": {"reference": slots.resize_grid, "cached_grid": position_tables.cached_grid},
         "relative_table": {
             "reference": slots.relative_table,
-            "relative_once": position_tables.relative_once,
+            "cached_relative_table": position_tables.cached_relative_table,
         },
         "ngram_guard": {
             "reference": ngram_guard.reference,

@@ -8,14 +8,16 @@ is thrown away; the reference takes over from there, and a warning names the ope
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+
+from model.slots import Operator
 
 STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallback
 
@@ -36,24 +38,33 @@ class SelfCheckWarning(UserWarning):
     """A fused operator gave a wrong result, or failed, and the reference took over."""
 
 
-def self_checked(fused: Callable, reference: Callable, name: str) -> Callable:
-    """`fused`, watched as the module says. `.unchecked` is the bare function, `.verdicts` what was found."""
-    verdicts: dict[tuple, str] = {}  # kind of call -> "" for sound, else what is wrong
+@dataclass(frozen=True, eq=False)
+class SelfChecked(Operator):
+    """An operator whose first result of each kind of call is compared with `reference`."""
 
-    @functools.wraps(fused)
-    def checked(*args, **kwargs):
-        kind = kind_of(args, kwargs)
-        if kind is None:  # only shapes are wanted, or a graph is being recorded: nothing to compare
-            return fused(*args, **kwargs)
+    reference: Callable | None = None
+    verdicts: dict[tuple, str] = field(default_factory=dict)  # kind of call -> "" if correct, else the fault
+
+    def __call__(self, *args, **kwargs):
+        kind, verdicts = kind_of(args, kwargs), self.verdicts
+        if kind is None:  # only shapes are computed, or a graph is being recorded: nothing to compare
+            return self.function(*args, **kwargs)
         if kind not in verdicts:
-            result, verdicts[kind] = _judge(fused, reference, args, kwargs)
+            result, verdicts[kind] = _judge(self.function, self.reference, args, kwargs)
             if not verdicts[kind]:
                 return result
-            _report(name, verdicts[kind], args)
-        return (reference if verdicts[kind] else fused)(*args, **kwargs)
+            _report(self.name, verdicts[kind], args)
+        return (self.reference if verdicts[kind] else self.function)(*args, **kwargs)
 
-    checked.unchecked, checked.verdicts = fused, verdicts
-    return checked
+    @property
+    def unchecked(self) -> Callable:
+        return self.function
+
+
+def self_checked(fused: Callable, reference: Callable, name: str) -> SelfChecked:
+    """`fused` under the name `name`, checked as described in this module."""
+    supports, prepare = getattr(fused, "supports", None), getattr(fused, "prepare", None)
+    return SelfChecked(fused, supports, prepare, name, reference)
 
 
 def kind_of(args: tuple, kwargs: dict) -> tuple | None:

@@ -1,7 +1,7 @@
 """Makes the `as-published` profiles from the dispatch tables of the published torch_npu wheels.
 
-    python -m deskocr_kit.ascend.profile_generator            write them
-    python -m deskocr_kit.ascend.profile_generator --check    say whether they are up to date (exit status
+    python -m deskocr_kit.simulator.profile_generator            write them
+    python -m deskocr_kit.simulator.profile_generator --check    say whether they are up to date (exit status
     1: no)
 
 The tables (`data/dispatch/*.tsv`) were read out of the wheels' dispatchers: for every ATen operator, which
@@ -18,7 +18,7 @@ import sys
 
 import torch
 
-from .profiles import FOLDER
+from ..ascend.profiles import FOLDER
 
 TABLES = FOLDER.parent / "dispatch"
 #: profile name -> (wheel, how an out-of-memory error of that generation is typed)
@@ -131,7 +131,7 @@ def build(name: str) -> dict:
     return {
         "name": name,
         "description": f"The operators of the published torch_npu {wheel}: a kernel, or the host's with a "
-        "warning; and what CANN runs on the AI CPU. Made by deskocr_kit.ascend.profile_generator, do not "
+        "warning; and what CANN runs on the AI CPU. Made by deskocr_kit.simulator.profile_generator, do not "
         "edit.",
         "source": f"dispatcher of the torch_npu {wheel} wheel (data/dispatch); no device was at hand",
         "device": {"name": "Ascend910B3", "count": 1, "memory_gib": 64, "out_of_memory": out_of_memory},

@@ -1,4 +1,4 @@
-"""NaN and Inf: stop, and say which layer made them first."""
+"""NaN and Inf: stop, and name the layer that produced them first."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def finite(value) -> bool:
 
 
 def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
-    """Name of the innermost module whose output is the first with NaN or Inf while `run()` runs; None if none
-    is.
-    """
+    """The name of the innermost module with the first NaN or Inf output during `run()`, or None."""
     found: list[str] = []
 
     def watch(name: str):
@@ -43,17 +41,16 @@ def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
 
 
 def explain_nonfinite(model: nn.Module, run: Callable[[], object], dtype: torch.dtype) -> NonFiniteError:
-    """The error to raise after the logits of `run()` came out NaN or Inf."""
+    """The error to raise if the logits of `run()` are NaN or Inf."""
     broken = [name for name, p in model.named_parameters() if p.is_floating_point() and not finite(p)]
     where = first_nonfinite(model, run)
     if broken:
         what = f"the weights of {broken[0]} hold NaN or Inf. Load the checkpoint again; verify its files."
     elif where is None:
         what = (
-            "a second pass stayed finite: the first one read memory that was not ready, "
-            "or the device is unsound."
+            "a second pass was finite: the first one read memory that was not ready, or the device is faulty."
         )
     else:
-        what = f"first made by {where}. In {str(dtype).removeprefix('torch.')} values beyond "
+        what = f"first produced by {where}. In {str(dtype).removeprefix('torch.')} values beyond "
         what += f"{torch.finfo(dtype).max:.0f} overflow: keep this layer in fp32, or run in bfloat16."
     return NonFiniteError(f"logits are NaN or Inf: {what}")
