@@ -55,11 +55,13 @@ print("fine")
 """
 
 
+@pytest.mark.quick
 def test_help_and_explain_work_without_torch():
     done = subprocess.run([sys.executable, "-c", NO_TORCH], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "fine", done.stderr
 
 
+@pytest.mark.quick
 def test_json_is_a_list_of_records(tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
@@ -200,6 +202,7 @@ def test_unknown_errors_are_not_swallowed():
     assert "ZeroDivisionError" in message(ZeroDivisionError("division by zero"))
 
 
+@pytest.mark.quick
 def test_every_command_has_help():
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
     for name in names:
