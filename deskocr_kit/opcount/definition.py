@@ -1,23 +1,24 @@
 """The one definition of a launch, a copy and a wait. Everything in the kit that counts uses it.
 
-The device meant is an NPU with torch_npu: a device with kernels of its own. The definition does not depend on
-where the code runs. A composite operator for which both published wheels have a kernel counts once, also where
-PyTorch takes it apart (on a CPU, on "meta"). A composite without a kernel counts as its parts, also where
-PyTorch shows it whole.
+The device meant is an NPU with torch_npu: a device with kernels of its own. The definition does not depend
+on where the code runs. A composite operator for which both published wheels have a kernel counts once, also
+where PyTorch takes it apart (on a CPU, on "meta"). A composite without a kernel counts as its parts, also
+where PyTorch shows it whole.
 
 launch  one operator that gives the device something to do. CANN may start several kernels for one. Views,
         allocations and changes of shape or storage are no launches; nor are copies to and from the host.
-copy    bytes between host memory and the device ("h2d", "d2h"), by `_to_copy`, `copy_`, an index tensor on the
-        host, or a scalar that is read. The bytes are those of the source.
+copy    bytes between host memory and the device ("h2d", "d2h"), by `_to_copy`, `copy_`, an index tensor on
+        the host, or a scalar that is read. The bytes are those of the source.
 wait    the host stops until the device has answered: a copy to the host (unless it is asynchronous, into
         pinned memory), a scalar that is read, a result whose size only the device knows.
 
 On a CPU the numbers of one program may still differ from those on another device, for two reasons. The
-device's memory is the host's: nothing is copied, `.tolist()` does not wait, and work that an accelerator would
-leave to its host is the device's. And the model runs other operators there (model/fast chooses by device).
+device's memory is the host's: nothing is copied, `.tolist()` does not wait, and work that an accelerator
+would leave to its host is the device's. And the model runs other operators there (model/fast chooses by
+device).
 
 The functions take an operator's name, its schema and its tensors. They read device, dtype and size of a
-tensor, never its values. Their lists are data: ascend/operator_facts.py, and the dispatch tables of the wheels.
+tensor, never its values. Their lists are data: ascend/operator_facts.py, and the wheels' dispatch tables.
 """
 
 from __future__ import annotations
