@@ -7,7 +7,6 @@ Our parameters keep the official names except where several official tensors are
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from model.config import DeepseekOCRConfig
+from model.files import write_json
 from model.safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer that some re-saved copies contain
@@ -267,10 +267,3 @@ def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes:
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     write_json(folder / "config.json", {**config.to_dict(), "torch_dtype": dtype})
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Atomic and readable."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
