@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from model import inference
 
 from ..device import synchronize
+from ..reading.options import PageOptions
 from .summary import gaps
 
 
@@ -35,7 +36,7 @@ def hooked(model, mark):
             vars(model).pop(name, None)
 
 
-def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
+def read(reader, image, options: PageOptions):
     """(Reading, run): what `reader.read` gives, and the seconds of its phases.
 
     run: preprocess, vision (embedding and placing included), prefill, decode, post; ttft; e2e (to the last
@@ -69,7 +70,7 @@ def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
     inference.build_inputs, reader.model.generate = building, generating
     try:
         with hooked(reader.model, mark):
-            reading = reader.read(image, prompt, mode, max_new_tokens=max_tokens)
+            reading = reader.read(image, options=options)
         end = time.perf_counter()
     finally:
         inference.build_inputs = built
