@@ -18,8 +18,8 @@ from deskocr_kit.operator_census.any_module import census
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
 from tests.golden import CHECKPOINT
+from tests.helpers.operator_recipes import NEEDS_VALUES, RECIPES
 from tests.nano import FOLDER
-from tests.operator_recipes import NEEDS_VALUES, RECIPES
 
 CPU = torch.device("cpu")
 
