@@ -18,8 +18,7 @@ class NgramGuard:
 
     size: n. 0 switches the guard off.
     window: only n-grams that start in the last `window` tokens count (the rule of the original's serving
-        scripts);
-        None takes the whole sequence, prompt and padding included (the rule of transformers).
+        scripts). None takes the whole sequence, prompt and padding included (the rule of transformers).
     whitelist: tokens that are never banned, for example table cells.
 
     With n = 1 the windowed rule of the original bans nothing (its empty prefix is compared with the whole
@@ -34,9 +33,8 @@ class NgramGuard:
         self.size, self.window, self.whitelist = size, window, frozenset(whitelist)
         self.tail: deque[int] = deque(maxlen=max(0, size - 1))  # the last n-1 tokens: the prefix asked about
         self.length = 0
-        self.following: dict[tuple[int, ...], deque[tuple[int, int]]] = defaultdict(
-            deque
-        )  # prefix: (start, next)
+        # {the n-1 tokens of a prefix: [(start of the n-gram, its last token)]}
+        self.following: dict[tuple[int, ...], deque[tuple[int, int]]] = defaultdict(deque)
 
     def extend(self, tokens: Iterable[int]) -> NgramGuard:
         for token in tokens:

@@ -19,7 +19,7 @@ class BenchSpec:
     model: str | None = "nano"
     device: str = "auto"
     dtype: str = "auto"
-    plan: str | None = None  # "auto" or a file; None: the references
+    plan: str | None = None  # "auto" or a file; None: the defaults
     pages: tuple[str, ...] = ()
     count: int = 8
     seed: int = 2026
