@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -192,25 +188,6 @@ def test_a_table_that_learns_is_never_kept():
     once = candidate("relative_table", "relative_once")
     once(table, 5).sum().backward()
     assert table.grad is not None and once(table, 5).requires_grad
-
-
-# ---------------------------------------------------------------------- n-gram guard
-VECTORS = json.loads((Path(__file__).parent / "goldens" / "ngram_vectors.json").read_text())
-
-
-@pytest.mark.parametrize("name", candidates("ngram_guard"))
-def test_ngram_guard_is_model_ngrams(name):
-    from model.ngram import banned_tokens
-
-    draw, vocab = random.Random(0), 12
-    for _ in range(150):
-        n, b = draw.randint(1, 40), draw.choice([1, 3])
-        ids = torch.tensor([[draw.randrange(draw.choice([2, 4])) for _ in range(n)] for _ in range(b)])
-        size, window = draw.choice([0, 1, 2, 3, 5]), draw.choice([None, None, 1, 4, 17, 100])
-        whitelist = draw.choice([(), (1,), (0, 11, 40)])
-        got = candidate("ngram_guard", name)(ids, vocab, size, window, whitelist)
-        for row, tokens in zip(got, ids.tolist(), strict=True):
-            assert set(row.nonzero()[:, 0].tolist()) == banned_tokens(tokens, size, window, whitelist)
 
 
 # ---------------------------------------------------------------------- kinds of calls

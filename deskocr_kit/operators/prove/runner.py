@@ -66,13 +66,13 @@ def budgets() -> dict[str, dict]:
 def run_probe(
     probe: Probe,
     device: torch.device,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
     seed: int = 0,
     repeats: int = 7,
     skip_npu=True,
 ) -> list[Row]:
-    """One row per candidate. dtype None keeps the probe's own (whole numbers)."""
-    name = dtype_name(dtype) if dtype else "int64"
+    """One row per candidate."""
+    name = dtype_name(dtype)
     # The seed hangs on the probe's name, so that adding a probe changes no other's numbers.
     generator = torch.Generator().manual_seed(seed + zlib.crc32(f"{probe.slot} {probe.name}".encode()))
     host_args = tuple(cast(each, dtype) for each in probe.make(generator))
@@ -222,8 +222,8 @@ def run(
     real_npu = device.type == "npu" and not is_simulated(device)
     rows = []
     for probe in every:
-        for dtype in (None,) if probe.whole_numbers else dtypes:
-            tell(f"{probe.slot}: {probe.name}" + (f", {dtype}".replace("torch.", "") if dtype else ""))
+        for dtype in dtypes:
+            tell(f"{probe.slot}: {probe.name}, {dtype_name(dtype)}")
             rows += run_probe(probe, device, dtype, repeats=repeats, skip_npu=not real_npu)
         free_cache(device)
     return rows

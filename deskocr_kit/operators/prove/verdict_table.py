@@ -59,8 +59,7 @@ class Report:
             if not row.real or (row.candidate.startswith("npu_") and row.why.startswith(NEEDS_NPU)):
                 continue
             verdict, why = verdicts[row.slot, row.candidate, row.dtype]
-            dtype = next(iter(self.plan.choices), "") if row.dtype == "int64" else row.dtype
-            chosen = used.get((dtype, row.slot, row.case)) == row.candidate
+            chosen = used.get((row.dtype, row.slot, row.case)) == row.candidate
             lines.append({
                 "slot": row.slot, "call": row.probe, "candidate": row.candidate, "dtype": row.dtype,
                 "verdict": verdict, "in the plan": "yes" if chosen else "", "error": row.error,
@@ -166,12 +165,12 @@ class Report:
         """
         from matplotlib.figure import Figure
 
-        dtype = next((row.dtype for row in reversed(self.rows) if row.dtype != "int64"), "int64")
+        dtype = self.rows[-1].dtype
         used = self.plan.names(dtype)
         bars = []  # (label, value, is it in the plan)
         for row in self.rows:
             value = row.launches if self.simulated else row.ratio
-            if row.dtype in (dtype, "int64") and value is not None:
+            if row.dtype == dtype and value is not None:
                 chosen = used.get(row.slot, {}).get(row.case) == row.candidate
                 bars.append((f"{row.slot}: {row.probe}: {row.candidate}", value, chosen))
         figure = Figure(figsize=(10, 0.19 * len(bars) + 1.2), layout="constrained")
