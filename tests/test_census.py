@@ -241,7 +241,7 @@ def test_the_official_size_in_seconds(dry):
 
 
 def test_the_calls_of_the_official_sizes_in_vision(dry):
-    """The weights (out, in, height, width) of SAM's five convolutions; CLIP's 24 layers, for page and tiles."""
+    """The weights (out, in, height, width) of SAM's five convolutions; CLIP's 24 layers, twice."""
     weights = {e.call.inputs[1] for e in dry.select("vision", "convolution")}
     shapes = [(768, 3, 16, 16), (256, 768, 1, 1), (256, 256, 3, 3), (512, 256, 3, 3), (1024, 512, 3, 3)]
     assert weights == {f"float16{list(shape)}" for shape in shapes}

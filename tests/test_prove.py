@@ -269,9 +269,7 @@ def test_counting_without_a_simulator():
 
 
 def test_report_and_plan_are_written(tmp_path):
-    report = prove(
-        "cpu", ["fp32"], "nano", ["place_images", "rms_norm"], repeats=1, config=nano_config()
-    )
+    report = prove("cpu", ["fp32"], "nano", ["place_images", "rms_norm"], repeats=1, config=nano_config())
     assert not report.faults() and set(report.plan.choices["float32"]) == {"place_images", "rms_norm"}
     folder = report.save(tmp_path / folder_name("cpu", "nano"))
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -190,6 +190,14 @@ def test_a_table_that_learns_is_never_kept():
     assert table.grad is not None and once(table, 5).requires_grad
 
 
+# ---------------------------------------------------------------------- names
+def test_an_implementation_has_the_name_of_its_function():
+    for slot in SLOTS:
+        for name, implementation in candidates(slot).items():
+            if implementation.__module__.startswith("deskocr_kit."):
+                assert implementation.__name__ == name, slot
+
+
 # ---------------------------------------------------------------------- kinds of calls
 def test_cases():
     x, w = torch.zeros(1, 3, 32, 32), torch.zeros(4, 3, 16, 16)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deskocr_kit.operators.substitutes.conv2d import output_size
+from deskocr_kit.operators.substitutes.conv_call import output_size
 from deskocr_kit.operators.substitutes.mismatch import Mismatch
 from deskocr_kit.operators.substitutes.registry import candidates
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from .cache import CacheRow, compare_caches
 from .headroom import Headroom, headroom
-from .ladder import Divergence, Ladder, Rung, climb
+from .ladder import Divergence, Ladder, LayerComparison, climb
 from .logits import Forced, teacher_forced
 from .metrics import BUDGET, Closeness, closeness
 from .router import RouterRow, compare_decisions, decisions, replay
@@ -31,8 +31,8 @@ __all__ = [
     "Forced",
     "Headroom",
     "Ladder",
+    "LayerComparison",
     "RouterRow",
-    "Rung",
     "WeightFault",
     "blocks_of",
     "climb",

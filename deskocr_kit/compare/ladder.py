@@ -29,7 +29,7 @@ FACTOR = 2.0  # the device may be twice as far from fp32 as the same dtype on th
 
 
 @dataclass(frozen=True)
-class Rung:
+class LayerComparison:
     """One block (or one function outside all blocks), one call of it."""
 
     name: str
@@ -49,7 +49,7 @@ class Ladder:
     """Everything that was compared. `first` is None if nothing diverges."""
 
     weights: list[WeightFault]
-    rungs: list[Rung]
+    rungs: list[LayerComparison]
     output: Closeness
     first: Divergence | None
     raised: str = ""
@@ -118,7 +118,7 @@ def climb(
             output, raised = None, f"{type(error).__name__}: {error}"
     arrived = {call.key: call for call in ours}
     judge = _Judge(reference, candidate, budget, three_way)
-    rungs = [judge.rung(call, arrived.get(call.key)) for call in theirs]
+    rungs = [judge.compare(call, arrived.get(call.key)) for call in theirs]
     outcome = worst(output, expected) if output is not None else Closeness(problem=raised)
     device, dtype = where(candidate, candidate)
     first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome)
@@ -134,10 +134,10 @@ class _Judge:
         self.given, self.three_way = budget, three_way
         self.theirs, self.ours = slots_of(reference), slots_of(candidate)
 
-    def rung(self, call: Call, arrived: Call | None) -> Rung:
+    def compare(self, call: Call, arrived: Call | None) -> LayerComparison:
         isolated, peer, budget = self.isolated(call)
         cumulative = worst(arrived.output, call.output) if arrived is not None else None
-        return Rung(call.name, call.turn, isolated, cumulative, peer, budget)
+        return LayerComparison(call.name, call.turn, isolated, cumulative, peer, budget)
 
     def isolated(self, call: Call) -> tuple[Closeness, Closeness | None, float]:
         """Closeness of the candidate, of the same dtype on the CPU, and the budget."""

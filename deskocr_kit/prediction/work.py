@@ -62,10 +62,18 @@ def fused_plan() -> dict[str, Callable]:
 
     def moe(x, gate_up, down, ids, weights):
         few = candidates("moe")["gathered"].fits(x, gate_up, down, ids)
-        return (candidates("moe")["gathered"] if few else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+        return (candidates("moe")["gathered"] if few else npu.npu_grouped_matmul)(
+            x, gate_up, down, ids, weights
+        )
 
-    moe.prepared = npu.gathered_swiglu.prepared
-    return {**portable_plan(), "rms_norm": npu.rms_norm, "swiglu": npu.swiglu, "gelu": npu.gelu, "moe": moe}
+    moe.prepared = npu.npu_gathered_swiglu.prepared
+    return {
+        **portable_plan(),
+        "rms_norm": npu.npu_rms_norm,
+        "swiglu": npu.npu_swiglu,
+        "gelu": npu.npu_gelu,
+        "moe": moe,
+    }
 
 
 def counted_once():
