@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from ..display.table import GREEN, head_row
+from ..display.palette import GREEN
+from ..display.table import LEFT, Cell, html_table
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,16 @@ class VerdictTable:
         return "\n".join([*map(repr, self.verdicts), f"{len(self.verdicts)} claims, all hold"])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td style="text-align:left;color:{GREEN}"><b>PASS</b></td>'
-            f'<td style="text-align:left">{escape(v.name)}</td>'
-            f'<td style="text-align:left">{escape(v.shown)}</td>'
-            f'<td style="text-align:left;opacity:.7">{escape(v.measured and "≈ " + v.measured)}</td></tr>'
+        rows = [
+            [
+                Cell("PASS", f"{LEFT};color:{GREEN}", "b"),
+                v.name,
+                v.shown,
+                Cell(v.measured and "≈ " + v.measured, f"{LEFT};opacity:.7"),
+            ]
             for v in self.verdicts
-        )
-        return f"<table>{head_row(('verdict', 'claim', 'contract', 'measured'))}<tbody>{rows}</tbody></table>"
+        ]
+        return html_table(("verdict", "claim", "contract", "measured"), rows)
 
 
 def verdicts() -> VerdictTable:

@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...display.table import GREEN, GREY, RED, head_row
+from ...display.palette import GREEN, GREY, RED
+from ...display.table import LEFT, Cell, html_table, markdown_table, text_table
 from ..plan import Plan
 from .runner import CANNOT, NEEDS_NPU, PASS, Row
 
@@ -96,36 +97,24 @@ class Report:
     def __repr__(self) -> str:
         names = self.columns()
         cells = [[_shown(line[name]) for name in names] for line in self.table()]
-        widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (names, *cells)
-        ]
-        return "\n".join([self.heading(), *(line.rstrip() for line in lines), self.summary(), *self.faults()])
+        return "\n".join([self.heading(), text_table(names, cells), self.summary(), *self.faults()])
 
     def _repr_html_(self) -> str:
-        names = self.columns()
-        body = []
-        for line in self.table():
-            colour = GREEN if line["verdict"] == PASS else GREY if line["verdict"] == CANNOT else RED
-            cells = "".join(
-                f'<td style="text-align:left;color:{colour}"><b>{escape(_shown(line[name]))}</b></td>'
-                if name == "verdict"
-                else f'<td style="text-align:left;{_WRAP.get(name, "white-space:nowrap")}">'
-                f"{escape(_shown(line[name]))}</td>"
-                for name in names
-            )
-            body.append(f'<tr title="{escape(line["why"])}">{cells}</tr>')
-        return (
-            f"<p>{escape(self.heading())}</p><table>{head_row(names)}"
-            f"<tbody>{''.join(body)}</tbody></table><p><b>{escape(self.summary())}</b></p>"
-        )
+        names, lines = self.columns(), self.table()
+
+        def cell(line: dict, name: str) -> Cell:
+            if name != "verdict":
+                return Cell(_shown(line[name]), f"{LEFT};{_WRAP.get(name, 'white-space:nowrap')}")
+            colour = GREEN if line[name] == PASS else GREY if line[name] == CANNOT else RED
+            return Cell(line[name], f"{LEFT};color:{colour}", "b")
+
+        rows = [[cell(line, name) for name in names] for line in lines]
+        table = html_table(names, rows, titles=[line["why"] for line in lines])
+        return f"<p>{escape(self.heading())}</p>{table}<p><b>{escape(self.summary())}</b></p>"
 
     def to_markdown(self) -> str:
         names = self.columns()
-        rows = [
-            "| " + " | ".join(_shown(line[name]).replace("|", "\\|") for name in names) + " |"
-            for line in self.table()
-        ]
+        rows = [[_shown(line[name]) for name in names] for line in self.table()]
         unable = [
             f"* {slot} / {name}, {dtype}: {why}"
             for (slot, name, dtype), (verdict, why) in self.verdicts().items()
@@ -138,7 +127,7 @@ class Report:
                "ms: median; ratio: to the reference on the same device, measured in turn with it.")
             + " Extra MiB: the most held beyond the arguments. Budgets and their reasons: "
             "`deskocr_kit/operators/prove/budgets.json`.", "",
-            "| " + " | ".join(names) + " |", "|" + "---|" * len(names), *rows, "",
+            *markdown_table(names, rows), "",
             *(["## Wrong", "", *(f"* {fault}" for fault in self.faults()), ""] if self.faults() else []),
             *(["## Cannot run here", "", *unable, ""] if unable else []),
             "## Plan", "", "```", repr(self.plan), "```", "",
