@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deskocr_kit.device.tolerances import relative_error
 from deskocr_kit.operators.substitutes.cases import ANY, ByCase, case_of
 from deskocr_kit.operators.substitutes.registry import SLOTS, candidate, candidates
 from model import slots
@@ -31,7 +32,7 @@ def cast(args, dtype):
 
 def error(ours, expected) -> float:
     assert ours.shape == expected.shape
-    return ((ours.double() - expected.double()).norm() / expected.double().norm()).item()
+    return relative_error(ours, expected)
 
 
 def test_every_slot_of_the_model_has_candidates():

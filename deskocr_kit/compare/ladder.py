@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.nn as nn
 
+from ..device.tolerances import tolerance
 from .ladder_figure import draw
 from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
-from .metrics import BUDGET, CUMULATIVE, Closeness, closeness, tensors, worst
+from .metrics import Closeness, closeness, tensors, worst
 from .show import ladder_html, ladder_text
 from .trace import Call, blocks_of, keep, move_to, slots_of, traced, where
 from .weights import WeightFault, compare_weights
@@ -99,7 +100,7 @@ def climb(
         reference: usually fp32 on the CPU.
         candidate: the same structure, in any dtype, on any device.
         inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given.
-        budget: relative error allowed to one block; by dtype if None, see metrics.BUDGET.
+        budget: relative error allowed to one block; by dtype if None, see device/tolerances.py.
         blocks: paths of the rungs; trace.blocks_of the reference if None.
         three_way: with a lower dtype, let a copy of the reference in it widen the budget to FACTOR times its
             own error.
@@ -144,7 +145,7 @@ class _Judge:
         mine, original = self.counterparts(call)
         module = self.candidate.get_submodule(call.module)
         device, dtype = where(module, self.candidate)
-        budget = self.given or BUDGET.get(dtype, BUDGET[torch.float32])
+        budget = self.given or tolerance(dtype).block
         peer, (_, base) = None, where(self.reference, self.reference)
         if self.three_way and dtype != base and not call.slot:
             lowered = copy.deepcopy(original).to("cpu", dtype)
@@ -179,7 +180,7 @@ def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Diver
     _, dtype = where(judge.candidate, judge.candidate)
     if dtype != torch.float32 and (found := _formulas(judge, run)) is not None:
         return found
-    limit = CUMULATIVE.get(dtype, CUMULATIVE[torch.float32])
+    limit = tolerance(dtype).network
     for call, rung in zip(theirs, rungs, strict=True):
         came = arrived.get(call.key)
         given = Closeness(problem="is never called") if came is None else _inputs(came, call)
@@ -212,7 +213,7 @@ def _formulas(judge, run) -> Divergence | None:
         run(judge.reference)
     for call in calls:
         if not formula_holds(judge, call):
-            return in_slot(judge, call, BUDGET[torch.float32], torch.float32)
+            return in_slot(judge, call, tolerance(torch.float32).block, torch.float32)
     return None
 
 

@@ -14,10 +14,11 @@ import torch
 
 from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
 from ...device.dtypes import dtype_name
+from ...device.tolerances import relative_error
 from ...opcount.counting import Counts, counted
 from ..substitutes.cases import case_of
 from ..substitutes.registry import candidates
-from ..substitutes.self_check import NeedsTorchNpu, error_of
+from ..substitutes.self_check import NeedsTorchNpu
 from .probes import Probe
 
 ROOT = f"{Path(__file__).parents[3]}/"  # of this machine: no business of a report
@@ -162,7 +163,7 @@ def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.devic
     if ours.shape != expected.shape:
         row.verdict, row.why = WRONG, f"shape {tuple(ours.shape)} in place of {tuple(expected.shape)}"
         return seconds
-    row.error = error_of(ours, expected) if expected.numel() else 0.0
+    row.error = relative_error(ours, expected)
     if not row.error <= row.budget:
         row.verdict = OVER if row.error <= 0.3 else WRONG
         row.why = f"relative error {row.error:.1e}, budget {row.budget:g}"
