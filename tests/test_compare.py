@@ -215,7 +215,11 @@ def test_the_relative_error_is_the_documented_formula():
     assert relative_error(a, b[:2]) == float("inf") and relative_error(a[:0], b[:0]) == 0
     holes = torch.tensor([1.0, torch.nan, torch.inf])
     assert relative_error(holes, holes) == 0
-    for wrong in ([torch.nan, torch.nan, torch.inf], [1.0, torch.inf, torch.inf], [1.0, torch.nan, -torch.inf]):
+    for wrong in (
+        [torch.nan, torch.nan, torch.inf],
+        [1.0, torch.inf, torch.inf],
+        [1.0, torch.nan, -torch.inf],
+    ):
         assert relative_error(torch.tensor(wrong), holes) == float("inf")
 
 
