@@ -3,10 +3,10 @@
     python -m deskocr_kit.ascend.profile_generator            write the profiles
     python -m deskocr_kit.ascend.profile_generator --check    exit status 0: up to date, 1: not
 
-The tables (`data/dispatch/*.tsv`) were read out of the wheels' dispatchers: for every ATen operator, which
-keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs the operator on the
-host, with a warning. The rules by dtype are those of CANN's operator sources (release 8.5.0, 910B), as far as
-this model's operators go.
+The tables (`data/dispatch/*.tsv`) are made by dispatch_generator.py from the wheels' dispatchers: for every
+ATen operator, which keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs
+the operator on the host, with a warning. The rules by dtype are those of CANN's operator sources (release
+8.5.0, 910B), as far as this model's operators go.
 """
 
 from __future__ import annotations
