@@ -17,7 +17,7 @@ from deskocr_kit.opcount.recorder import Recorder
 from deskocr_kit.operator_census.any_module import census
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT
+from tests.helpers.golden import CHECKPOINT
 from tests.helpers.operator_recipes import NEEDS_VALUES, RECIPES
 from tests.nano import FOLDER
 
