@@ -19,7 +19,7 @@ from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
 from tests.helpers.golden import CHECKPOINT
 from tests.helpers.operator_recipes import NEEDS_VALUES, RECIPES
-from tests.nano import FOLDER
+from tests.helpers.nano import FOLDER
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
 from tests.helpers.golden import CHECKPOINT
 from tests.helpers.operator_recipes import RECIPES
-from tests.nano import FOLDER
+from tests.helpers.nano import FOLDER
 
 NPU = torch.device("npu:0")
 
