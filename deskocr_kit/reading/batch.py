@@ -86,8 +86,8 @@ def read_batch(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    summary = Summary(settings_of(reader, prompt, target, mode, max_tokens))
     how = {"prompt": prompt, "target": target, "mode": mode, "max_new_tokens": max_tokens}
-    summary = Summary(settings_of(reader, **how))
     shelf = Shelf(out, summary.settings)
     start = time.perf_counter()
 
