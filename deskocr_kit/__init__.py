@@ -43,7 +43,7 @@ _NAMES = {
     "operators.prove.runner": "budgets",
     "operators.substitutes.mismatch": "Mismatch",
     "operators.substitutes.registry": "candidate candidates",
-    "opcount.counting": "counted",
+    "device.counting": "counted",
     "prediction.checked": "cpu_check",
     "prediction.estimate": "predict",
     "prediction.work": "fused_plan original_plan portable_plan",

@@ -84,6 +84,11 @@ class Census:
         """How often the host waits for the device."""
         return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
 
+    def traffic(self, phase: str | None = None) -> tuple[int, int]:
+        """Bytes from host to device, and from device to host."""
+        calls = [(e.count, e.call) for e in self.select(phase)]
+        return sum(n * call.h2d_bytes for n, call in calls), sum(n * call.d2h_bytes for n, call in calls)
+
     def work(self, phase: str | None = None) -> str:
         """ "243 launches, 1 sync": for a line or a title."""
         launches, syncs = self.launches(phase), self.syncs(phase)

@@ -1,6 +1,6 @@
 """Launches per decoded token at the official sizes: counted dry, batch 1, the token picked on the device.
 
-A launch is one operator that reaches the device, as the census counts. What is compared with is the
+A launch is one operator that gives the device work, see opcount/definition.py. What is compared with is the
 original's expert-loop path, see baselines/original.py. The fused operators of torch_npu are counted under
 their own schemas, with the stand-in's shapes.
 """
@@ -8,6 +8,8 @@ their own schemas, with the stand-in's shapes.
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from deskocr_kit.opcount.recorder import Recorder
 from deskocr_kit.operator_census.ocr_model import census_ocr
 from deskocr_kit.operators.substitutes import npu
 from deskocr_kit.prediction.original_loop import census_original
+from deskocr_kit.prediction.work import work_of
 from model import DeepseekOCRConfig
 from model.fast import DEFAULTS, references
 from model.ngram import DeviceGuard
@@ -60,6 +63,28 @@ def test_a_fifth_of_the_originals_launches(counted):
     original, ours, fused = (counted[who].launches("decode") for who in ("original", "defaults", "fused"))
     assert 5 * ours <= original
     assert fused < ours
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_readme_states_these_numbers(counted, name):
+    """Of the original's loop, of the defaults and of the fused plan; and how often the original waits."""
+    lines = (Path(__file__).parents[1] / name).read_text("utf-8").splitlines()
+    row = next(i for i, line in enumerate(lines) if "portable_plan" in line)
+    launches, waits = (re.findall(r"\d+", line.split("|")[2]) for line in lines[row : row + 2])
+    assert int(waits[0]) == counted["original"].syncs("decode")
+    assert [int(number) for number in launches[:3]] == [
+        counted[who].launches("decode") for who in ("original", "defaults", "fused")
+    ]
+
+
+def test_the_plans_of_prediction_cost_the_same(counted):
+    """To a decoded token `portable_plan` is the defaults; `fused_plan` has the fused operators."""
+    works = {work.plan: work.phases["decode"] for work in work_of(mode="tiny")}
+    for plan, who in (("original", "original"), ("portable", "defaults"), ("fused", "fused")):
+        assert (works[plan].launches, works[plan].syncs) == (
+            counted[who].launches("decode"),
+            counted[who].syncs("decode"),
+        )
 
 
 def test_waits(counted):

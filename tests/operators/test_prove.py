@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from deskocr_kit.device.counting import counted
 from deskocr_kit.device.dtypes import DTYPES
 from deskocr_kit.nano_training.recipe import nano_config
-from deskocr_kit.opcount.counting import counted
 from deskocr_kit.operators import substitutes
 from deskocr_kit.operators.prove import runner
 from deskocr_kit.operators.prove.choice import choose
