@@ -48,6 +48,7 @@ _NAMES = {
     "prediction.estimate": "predict",
     "prediction.work": "fused_plan original_plan portable_plan",
     "reading.batch": "read_batch",
+    "reading.options": "LoadOptions PageOptions ReadingOptions",
     "reading.pages": "iter_pages",
     "reading.reader": "Reader",
     "reading.repetition": "loops",

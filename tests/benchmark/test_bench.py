@@ -14,13 +14,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from deskocr_kit.benchmark import bench_frame
 from deskocr_kit.benchmark.child import bench
 from deskocr_kit.benchmark.compare import compare_benchmarks, load_benchmark, original, timing_verdict
+from deskocr_kit.benchmark.frame import bench_frame
 from deskocr_kit.benchmark.pages import subjects
 from deskocr_kit.benchmark.spec import FILE, PARTIAL, BenchSpec
 from deskocr_kit.benchmark.summary import category, gaps, spread, success, success_share, summarise, tpot
 from deskocr_kit.reading.repetition import loops
+from model.modes import MODES, Mode
 from tests.helpers.paths import ROOT
 
 SCHEMA = json.loads((ROOT / "deskocr_kit" / "benchmark" / "bench.schema.json").read_text())
@@ -168,10 +169,12 @@ def test_secrets_and_paths_stay_out(monkeypatch):
     assert found["TASK_QUEUE_ENABLE"] == "2" and not {"DESKOCR_API_KEY", "DESKOCR_MODEL"} & set(found)
 
 
-def test_drawn_pages_repeat_and_fit_the_checkpoint():
+def test_drawn_pages_repeat_and_fit_the_checkpoint(monkeypatch):
     first, again = (subjects(BenchSpec(count=2), "tiny") for _ in range(2))
     assert [page.truth for page in first] == [page.truth for page in again]
     assert [category(len(page.truth)) for page in first] == ["short"] * 2 + ["medium"] * 2
+    monkeypatch.setitem(MODES, "wide", Mode("wide", 1536, 640, True))
+    assert len(subjects(BenchSpec(count=1), "wide")) == 4, "a mode is judged by its size, not by its name"
     large = subjects(BenchSpec(count=1), "gundam")
     assert [category(len(page.truth)) for page in large] == ["short", "medium", "between", "long"]
 

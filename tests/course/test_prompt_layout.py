@@ -13,7 +13,8 @@ from deskocr_kit.course.drawings.prompt_layout import (
     prompt_rows,
     sheet,
 )
-from model.processing import MODES, build_inputs, count_image_tokens
+from model.modes import MODES, Mode
+from model.processing import build_inputs, count_image_tokens
 
 
 class Letters:
@@ -68,6 +69,17 @@ def test_pictures():
     assert page.size == (1024, 1536)
     titles = [axes.get_title() for axes in draw_views(page).axes]
     assert "tiny: 512 px\n73 tokens" in titles and "the tiles of gundam\n2 across, 3 down" in titles
+    assert len(titles) == 6, "five modes and the tiles of one"
     (axes,) = draw_prompt(["B", "ggN", "S", "t"]).axes
     assert len(axes.patches) == 6
     assert "g: cell of the whole view, 2" in [t.get_text() for t in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("crop, panels", [(False, 7), (True, 8)])
+def test_a_sixth_mode_gets_its_place(monkeypatch, crop, panels):
+    monkeypatch.setitem(MODES, "wide", Mode("wide", 1536, 640, crop))
+    drawn = draw_views(Image.new("RGB", (1024, 1536), "white")).axes
+    titles = [axes.get_title() for axes in drawn if axes.axison]
+    assert len(drawn) == 9 and len(titles) == panels and all(titles)
+    assert any(title.startswith("wide: ") for title in titles)
+    assert ("the tiles of wide\n2 across, 3 down" in titles) == crop

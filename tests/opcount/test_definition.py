@@ -1,6 +1,6 @@
 """One definition of launch, copy and wait: whatever counts, and wherever it runs, the numbers are the same.
 
-The simulated NPU against the rest: tests/simulator/test_counts_agree.py.
+The simulated NPU against the rest: tests/simulator/test_opcount.py.
 """
 
 from __future__ import annotations
