@@ -1,7 +1,7 @@
 """Makes the dispatch table of the torch_npu wheel that is installed beside it.
 
     python -m deskocr_kit.simulator.dispatch_generator OUT       write OUT/torch_npu_<version>.tsv
-    python -m deskocr_kit.simulator.dispatch_generator --check   exit status 0: as stored, 1: not, with the lines
+    python -m deskocr_kit.simulator.dispatch_generator --check   exit status 0: as stored, 1: not
 
 No NPU and no CANN are needed: the dispatcher is asked, nothing is computed. `import torch_npu` must work. It
 does in the environment that tests/real_wheel builds, with stub libraries in place of CANN.
