@@ -19,7 +19,7 @@ A rule is an object:
 
     operators    [operator]
     when         the condition; without one the rule always holds, with several entries one of them suffices:
-                   {"dtypes": [dtype]}             argument 0 has one of these dtypes
+                   {"dtypes": [dtype]}             argument 0 has one of these dtypes, such as "float16"
                    {"dtypes_other_than": [dtype]}  argument 0 has none of these dtypes
                    {"mask_broadcasts": true}       argument 1 has another shape than argument 0
     then         a kind of failure, or "ai-cpu": correct and counted, slow on a card
@@ -40,6 +40,11 @@ DEFAULT = "as-published"
 
 #: The four ways in which a real device says that it lacks something.
 KINDS = ("cpu-fallback", "not-in-libopapi", "call-failed", "not-implemented")
+#: torch's names, as in str(tensor.dtype): a rule with another word would never hold.
+DTYPES = (
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
+    "complex32", "complex64", "complex128",
+)  # fmt: skip
 
 
 class ProfileError(ValueError):
@@ -155,7 +160,10 @@ def from_dict(data: dict, where: str = "profile") -> Profile:
     for i, rule in enumerate(data.get("rules", [])):
         place = f"{where}: rules[{i}]"
         _only(rule, {"operators", "when", "then", "why", "source", "warning"}, place)
-        _only(rule.get("when", {}), {"dtypes", "dtypes_other_than", "mask_broadcasts"}, f"{place}: when")
+        when = rule.get("when", {})
+        _only(when, {"dtypes", "dtypes_other_than", "mask_broadcasts"}, f"{place}: when")
+        for dtype in (*when.get("dtypes", ()), *when.get("dtypes_other_than", ())):
+            _one_of(dtype, DTYPES, f"{place}: when: dtype")
         _one_of(rule.get("then"), (*KINDS, "ai-cpu"), f"{place}: then")
         rules.append(Rule(**{**rule, "operators": tuple(_names(rule.get("operators", []), place))}))
     count = device.get("count", 1)

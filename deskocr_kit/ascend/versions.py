@@ -2,6 +2,15 @@
 
 Every table is data in `data/ascend_versions.json` (source named there). Nothing here guesses: a
 pair that no document mentions is "not documented", which is a warning and not an error.
+
+    cann_releases       every release, oldest first; the last one counts as the newest
+    torch_npu_sets      [{"torch_npu": [version], "cann": release or null, "branch": torch_npu's
+                        branch}]; "?" marks a branch that no document names
+    hdk_for_cann        [{"cann": release, "hdk": [driver versions]}], oldest first; HDK is Huawei's name
+                        for driver and firmware together
+    hdk_seen_with_cann  pairs that were seen to work, without a document
+    recommended         the newest pair that the documents recommend
+    branches_sharing_cann   branches of torch_npu whose wheels run on each other's CANN
 """
 
 from __future__ import annotations
