@@ -26,7 +26,7 @@ from .checkpoints import named
 #: {kind of weights: bits per weight; None leaves the weights as they are}
 WEIGHTS = {"plain": None, "int8": 8, "int4": 4}
 
-#: For the `key` of an option: a batch stores what the loaded Reader made of it (`batch.settings_of`), such as the
+#: For the `key` of an option: a batch stores what the Reader made of it (`batch.settings_of`), such as the
 #: dtype that "auto" became. Any other option that changes what is read keeps the default key.
 BY_THE_READER = None
 
