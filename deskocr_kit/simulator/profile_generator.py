@@ -1,13 +1,13 @@
-"""Makes the `as-published` profiles from the dispatch tables of the published torch_npu wheels.
+"""Make the `as-published` profiles from the dispatch tables of the published torch_npu wheels.
 
     python -m deskocr_kit.simulator.profile_generator            write them
     python -m deskocr_kit.simulator.profile_generator --check    say whether they are up to date (exit status
     1: no)
 
-The tables (`data/dispatch/*.tsv`) were read out of the wheels' dispatchers: for every ATen operator, which
-keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs the operator on the
-host, with a warning. The rules by dtype are those of CANN's operator sources (release 8.5.0, 910B), as far as
-this model's operators go.
+The tables (`data/dispatch/*.tsv`) were extracted from the dispatchers of the wheels. They list the dispatch
+keys with a kernel for every ATen operator. An operator with neither a kernel for PrivateUse1 nor a composite
+one runs on the host, with a warning. The rules by dtype come from CANN's operator sources (release 8.5.0,
+910B) and cover the operators of this model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from ..ascend.profiles import FOLDER
 
 TABLES = FOLDER.parent / "dispatch"
-#: profile name -> (wheel, how an out-of-memory error of that generation is typed)
+#: profile name -> (wheel, class of its out-of-memory error)
 WHEELS = {"as-published": ("2.13.0", "torch"), "as-published-2.6.0": ("2.6.0.post5", "runtime")}
 
 _FLOATS = ("float32", "float16", "bfloat16")
@@ -34,7 +34,7 @@ RULES = [
             "dtypes_other_than": [*_FLOATS, "uint8", "int8", "int16", "int32", "int64"],
         },
         "then": "ai-cpu",
-        "why": "the AI Core kernel wants a bool mask of the full shape",
+        "why": "the AI Core kernel needs a bool mask of the full shape",
         "source": "hicann/ops-nn v8.5.0, index/masked_scatter/op_api/masked_scatter.cpp",
     },
     {
@@ -96,8 +96,7 @@ def fallbacks(table: dict[str, dict]) -> list[str]:
 
 
 def through_out(table: dict[str, dict], host: list[str]) -> dict[str, str]:
-    """{operator: its out= form} where PyTorch computes the one by the other and the latter falls back to the
-    host."""
+    """{operator: its out= variant}, if PyTorch computes the operator by a variant that runs on the host."""
     on_host, found = set(host), {}
     for name, row in table.items():
         if row["PrivateUse1"] == "0" and row["CompositeExplicitNonFunctional"] == "1" and row["CPU"] == "1":
