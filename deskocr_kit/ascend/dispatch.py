@@ -1,7 +1,7 @@
 """How an NPU runs an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
 
-The tables (data/dispatch) were extracted from the dispatchers of the wheels. The dtype rules are those of
-CANN 8.5.0 (data/profiles). Both describe published software; nothing was run on a device.
+The tables (data/dispatch) were read out of the wheels' dispatchers, the dtype rules are CANN 8.5.0's
+(data/profiles). Both are statements about published software; no device was asked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A key of VERDICTS, with the reason and its source if there is one."""
+    """One of MEANING, with the reason where it is not plain."""
 
     word: str
     why: str = ""

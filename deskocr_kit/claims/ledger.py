@@ -73,7 +73,7 @@ class Ledger(list):
             cells = (f"{MARK[r.outcome.word]} {r.outcome.word}", r.claim.claim, r.outcome.evidence)
             cells += (r.claim.tests, r.outcome.device)
             lines.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |")
-        lines += ["", "## On a device", "", "Commands that repeat each check on an NPU:", "", "```sh"]
+        lines += ["", "## On a device", "", "Each check again, on an NPU:", "", "```sh"]
         lines += [r.claim.command for r in self]
         return "\n".join([*lines, "```", ""])
 

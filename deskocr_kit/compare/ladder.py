@@ -30,7 +30,7 @@ FACTOR = 2.0  # the device may have twice the error of the same dtype on the CPU
 
 @dataclass(frozen=True)
 class Rung:
-    """One call of one block, or of one function outside all blocks."""
+    """One block (or one function outside all blocks), one call of it."""
 
     name: str
     turn: int
@@ -98,7 +98,7 @@ def climb(
     Args:
         reference: usually fp32 on the CPU.
         candidate: the same structure, in any dtype, on any device.
-        inputs: those of forward (dict, tuple, tensor), or a function of a model that runs it.
+        inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given.
         budget: relative error allowed to one block; by dtype if None, see metrics.BUDGET.
         blocks: paths of the rungs; trace.blocks_of the reference if None.
         three_way: in a lower dtype, raise the budget to FACTOR times the error of a copy of the reference in

@@ -26,7 +26,7 @@ def find_dtype(name: str, device: torch.device | None = None) -> torch.dtype:
     known = DTYPES | _ALIASES
     if name not in known:
         auto = "auto, " if device is not None else ""
-        raise ValueError(f"unknown dtype {name!r}: use {auto}{', '.join(('fp32', 'fp16', 'bf16'))}")
+        raise ValueError(f"unknown dtype {name!r}; there are {auto}{', '.join(('fp32', 'fp16', 'bf16'))}")
     return getattr(import_torch(), known[name])
 
 

@@ -18,7 +18,7 @@ def graphs(device):
     kind = torch.device(device).type
     place, name = getattr(torch, kind, None), {"cuda": "CUDAGraph", "npu": "NPUGraph"}.get(kind, "")
     if not hasattr(place, name):
-        raise NotImplementedError(f"{kind} does not support graphs; decode without `record`")
+        raise NotImplementedError(f"{kind} has no graphs to record here; decode without `record`")
 
     def record(run):
         aside = place.Stream()

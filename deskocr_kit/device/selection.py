@@ -93,7 +93,7 @@ def device_count(kind: str) -> int:
 
 
 def is_simulated(device) -> bool:
-    """Whether a device is the simulated NPU, whose times must never be shown as those of an NPU."""
+    """Whether a device is the simulated NPU, whose figures must never be shown as those of an NPU."""
     torch = import_torch()
     return torch.device(device).type == "npu" and bool(getattr(torch.npu, "simulated", False))
 

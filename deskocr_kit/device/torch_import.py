@@ -67,8 +67,8 @@ def import_torch():
         problem = torch_npu_problem()
         if problem:
             os.environ[AUTOLOAD] = "0"
-            sys.modules["torch_npu"] = None  # find_spec then reports it as not installed
-            warnings.warn(f"{problem} This process continues without the NPU.", stacklevel=2)
+            sys.modules["torch_npu"] = None  # find_spec then says: not installed
+            warnings.warn(f"{problem} This process goes on without the NPU.", stacklevel=2)
     try:
         import torch
     except Exception as error:  # autoload raises RuntimeError, a broken installation ImportError or OSError
