@@ -4,10 +4,10 @@
     python -m deskocr_kit.simulator.profile_generator --check    say whether they are up to date (exit status
     1: no)
 
-The tables (`data/dispatch/*.tsv`) were extracted from the dispatchers of the wheels. They list the dispatch
-keys with a kernel for every ATen operator. An operator with neither a kernel for PrivateUse1 nor a composite
-one runs on the host, with a warning. The rules by dtype come from CANN's operator sources (release 8.5.0,
-910B) and cover the operators of this model.
+The tables (`data/dispatch/*.tsv`) were read out of the wheels' dispatchers: for every ATen operator, which
+keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs the operator on the
+host, with a warning. The rules by dtype are those of CANN's operator sources (release 8.5.0, 910B), as far as
+this model's operators go.
 """
 
 from __future__ import annotations
