@@ -8,7 +8,7 @@ the greedy loop with its growing mask and ids, the n-gram guard on the host, the
 
 Only these two parts are here. The count is therefore rather too low: it lacks the casts of autocast, the
 copies that a deployment adds, and everything that transformers does once per call. The baseline uses the
-weights of one of our models in place and gives the same tokens (tests/test_original.py).
+weights of one of our models in place and gives the same tokens (tests/baselines/test_original_loop.py).
 """
 
 from __future__ import annotations
