@@ -1,7 +1,7 @@
 """How an NPU runs an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
 
 The tables (data/dispatch) are made by dispatch_generator.py from the wheels' dispatchers. The dtype rules are
-those of CANN 8.5.0 (data/profiles). Both are statements about published software; no device was asked.
+those of CANN 8.5.0 (data/profiles). Both describe published software; nothing was run on a device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of VERDICTS, with the reason where it is not plain."""
+    """A key of VERDICTS, with the reason and its source if there is one."""
 
     word: str
     why: str = ""

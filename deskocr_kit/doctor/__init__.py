@@ -3,9 +3,9 @@
     capture.py   seven texts: from this machine, a folder, or a bundle
     npu_smi.py, npu_smi_pages.py, ascend/versions.py    parsers of these texts
     facts.py     texts -> facts
-    probes.py    live trials, each in a process of its own with a time limit
+    probes.py    live probes, each in its own process with a time limit
     trials/      the programs of these processes
-    rules_*.py   facts and trials -> rows
+    rules_*.py   facts and results of the probes -> rows
     report.py    rows -> text, JSON, HTML
     bundle.py    the same seven texts without secrets, to attach to a report
 

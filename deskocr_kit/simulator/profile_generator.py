@@ -3,10 +3,10 @@
     python -m deskocr_kit.simulator.profile_generator            write the profiles
     python -m deskocr_kit.simulator.profile_generator --check    exit status 0: up to date, 1: not
 
-The tables (`data/dispatch/*.tsv`) are made by dispatch_generator.py from the wheels' dispatchers: for every
-ATen operator, which keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs
-the operator on the host, with a warning. The rules by dtype are those of CANN's operator sources (release
-8.5.0, 910B), as far as this model's operators go.
+dispatch_generator.py makes the tables (`data/dispatch/*.tsv`) from the dispatchers of the wheels. They list
+the dispatch keys with a kernel for every ATen operator. An operator with neither a kernel for PrivateUse1 nor
+a composite one runs on the host, with a warning. The rules by dtype come from CANN's operator sources
+(release 8.5.0, 910B) and cover the operators of this model.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def build(name: str) -> dict:
     via = through_out(table, host)
     return {
         "name": name,
-        "description": f"The operators of the published torch_npu {wheel}: a kernel, or the host's with a "
-        "warning; and what CANN runs on the AI CPU. Made by deskocr_kit.simulator.profile_generator, do not "
-        "edit.",
+        "description": f"The operators of the published torch_npu {wheel}: an NPU kernel, or the host's with "
+        "a warning; and rules for calls that CANN runs on the AI CPU. Made by "
+        "deskocr_kit.simulator.profile_generator, do not edit.",
         "source": f"dispatcher of the torch_npu {wheel} wheel (data/dispatch); no device was at hand",
         "device": {"name": "Ascend910B3", "count": 1, "memory_gib": 64, "out_of_memory": out_of_memory},
         "half": "round",
