@@ -1,7 +1,7 @@
 """Make the dispatch table of the installed torch_npu wheel.
 
     python -m deskocr_kit.simulator.dispatch_generator OUT      write OUT/torch_npu_<version>.tsv
-    python -m deskocr_kit.simulator.dispatch_generator --check  exit status 0: as stored, 1: not; lists the lines
+    python -m deskocr_kit.simulator.dispatch_generator --check  exit status 0: as stored, 1: not
 
 This needs no NPU and no CANN: it only queries the dispatcher. `import torch_npu` must work, for instance in
 the environment that tests/real_wheel builds, with stub libraries instead of CANN.
