@@ -1,8 +1,8 @@
-"""What the network gets of a page, as text and as pictures: views, tiles, and the rows of the prompt.
+"""The network's input for a page, as text and as figures: views, tiles, and the rows of the prompt.
 
 prompt_rows(inputs, "tiny")      # ["B", "········N", …, "S", "ttttt"]: one letter per token
-draw_prompt(rows)                # the same as a picture
-draw_views(page)                 # what each mode makes of a page, and how many tokens it takes
+draw_prompt(rows)                # the same as a figure
+draw_views(page)                 # the views of each mode, and the number of tokens
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from model.tiling import Mode
 
-# letter: (what it is, colour); the letter carries the meaning, the colour repeats it
+# {letter: (meaning, colour)}. Colour alone never carries a meaning.
 LETTERS = {
     "B": ("begin of text", "#b9c2cc"),
     "l": ("cell of a tile", "#9ecae1"),
@@ -30,10 +30,10 @@ LETTERS = {
 
 
 def prompt_rows(inputs: dict, mode: str | Mode, sample: int = 0) -> list[str]:
-    """One letter per token of a prompt (see LETTERS), broken where the picture's rows end.
+    """One letter per token of a prompt (see LETTERS), one string per row of the image.
 
-    Order as in the network: rows of the tiles, rows of the whole view, separator. Raises ValueError if the
-    prompt has another number of places than the mode says.
+    The order is that of the network: rows of the tiles, rows of the whole view, separator. Raises ValueError
+    if the prompt's number of placeholders is not that of the mode.
     """
     mode = get_mode(mode)
     mask = inputs["images_seq_mask"][sample].tolist()
@@ -41,7 +41,9 @@ def prompt_rows(inputs: dict, mode: str | Mode, sample: int = 0) -> list[str]:
     w, h = inputs["images_spatial_crop"][sample].tolist()
     places = count_image_tokens(mode, (w, h))
     if sum(mask) != places:
-        raise ValueError(f"{sum(mask)} places in the prompt, {mode.name} with {w}x{h} tiles has {places}")
+        raise ValueError(
+            f"{sum(mask)} placeholders in the prompt, {mode.name} with {w}x{h} tiles has {places}"
+        )
     first = mask.index(True)
     before = "_" * padding + "B" + "t" * (first - padding - 1)
     side = mode.base_size if mode.crop_mode else mode.image_size
@@ -59,7 +61,7 @@ def cells(side: int) -> int:
 
 
 def draw_prompt(rows: list[str], title: str = "") -> Figure:
-    """Every token a square, in the row where it stands."""
+    """Draw every token of a prompt as a square, row by row."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -89,7 +91,7 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
 
 
 def draw_views(page: Image.Image) -> Figure:
-    """The view of each mode beside the others, tile borders dashed; titles say pixels and tokens."""
+    """Draw the view of each mode with its pixels and tokens; dashed lines are tile borders."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 6.8), layout="constrained")
@@ -114,7 +116,7 @@ def draw_views(page: Image.Image) -> Figure:
 
 
 def sheet(pages: list[Image.Image], across: int = 2) -> Image.Image:
-    """Pages of one size, side by side and below each other: a page that is large enough for tiles."""
+    """Join pages of one size to one image that is large enough for tiles."""
     from PIL import Image
 
     w, h = pages[0].size
