@@ -1,6 +1,6 @@
 """Pictures for notebooks: a page beside its text, boxes on a page.
 
-The text that a model wrote is measured, so it stands in a picture, or right of `≈` in a terminal (see
+The text that a model wrote is a measurement, so it is in a picture, or right of `≈` in a terminal (see
 check.py). Each picture has an alternative text.
 """
 

@@ -30,8 +30,8 @@ def exercises(notebook) -> list[str]:
 
 def is_the_blank(name: str, source: str) -> bool:
     """Whether a cell contains the blank of a puzzle, whatever else it contains."""
-    wanted = ast.dump(ast.parse(get(name).blank).body[0])
-    return any(ast.dump(each) == wanted for each in ast.parse(source).body)
+    blank = ast.dump(ast.parse(get(name).blank).body[0])
+    return any(ast.dump(each) == blank for each in ast.parse(source).body)
 
 
 def write(path: Path) -> Path | None:
