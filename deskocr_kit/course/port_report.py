@@ -52,7 +52,7 @@ def missing(run: Callable[[nn.Module], object], ported: nn.Module) -> dict[str, 
 
 @dataclass
 class Port:
-    """The report of a port. `missing` gives `lacking`, `adapt` gives `adapted`, `climb` gives `ladder`."""
+    """The report of the port of one model: census, missing operators, proof, exchanged parts, ladder."""
 
     census: Census
     lacking: dict[str, int]
