@@ -87,6 +87,18 @@ def composites(version: str = DEFAULT) -> frozenset[str]:
 
 
 @functools.lru_cache
+def kernels_for_composites() -> frozenset[str]:
+    """Operators that PyTorch takes apart where a backend has no kernel, and every published wheel has one."""
+    tables = [dispatch_table(version) for version in wheel_versions()]
+    return frozenset(
+        name
+        for name, row in tables[0].items()
+        if row["CompositeExplicit"] == "1"
+        and all(table.get(name, {}).get("PrivateUse1") == "1" for table in tables)
+    )
+
+
+@functools.lru_cache
 def _profile(version: str):
     return load("as-published-2.6.0" if version.startswith("2.6") else "as-published")
 

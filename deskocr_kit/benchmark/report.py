@@ -64,7 +64,10 @@ def report_heading(result: dict) -> str:
     where = kind if device["device"] != "cpu" else f"CPU ({processor}, {stamp['threads']} thread(s))"
     if device["device"] not in ("cpu",) and not result["simulated"]:
         where = f"{device['name']} ({device['device']})"
-    return f"{stamp['checkpoint']['name']} on {where}, {stamp['checkpoint']['dtype']}"
+    checkpoint = stamp["checkpoint"]
+    kind = checkpoint.get("weights", "plain")  # absent before --weights existed
+    rounded = "" if kind == "plain" else f", {kind} weights"
+    return f"{checkpoint['name']} on {where}, {checkpoint['dtype']}{rounded}"
 
 
 def warnings(result: dict) -> list[str]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..device.dtypes import dtype_name
-from ..opcount.recorder import SILENT, call_site
+from ..opcount.definition import effect_of
+from ..opcount.recorder import call_site
 from .metrics import tensors
 from .show import html_table, text_table
 from .trace import blocks_of, where
@@ -127,7 +128,7 @@ class _Peaks(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
         name = function._schema.name
-        if name not in SILENT and "empty" not in name and not function.is_view:
+        if effect_of(function) not in ("view", "alloc"):
             for t in tensors(output):
                 if t.is_floating_point() and t.numel():
                     self._note(name, t)

@@ -8,7 +8,6 @@ The pages are drawn on the spot from seeds that training never uses (it draws fr
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from model.files import write_json
 
 from ..device.dtypes import dtype_name
 from ..reading.reader import Reader
@@ -157,4 +158,4 @@ def main() -> None:
     for record in records:
         print({key: value for key, value in record.items() if key != "worst"})
     if args.out:
-        args.out.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(args.out, records)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
+
+from model.files import write_json
 
 from ..ascend.dispatch import CANN, VERDICTS, Verdict, judge, nearest_wheel
 from ..display.table import AMBER, GREEN, RED, head_row
@@ -83,6 +84,11 @@ class Census:
     def syncs(self, phase: str | None = None) -> int:
         """How often the host waits for the device."""
         return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
+
+    def traffic(self, phase: str | None = None) -> tuple[int, int]:
+        """Bytes from host to device, and from device to host."""
+        calls = [(e.count, e.call) for e in self.select(phase)]
+        return sum(n * call.h2d_bytes for n, call in calls), sum(n * call.d2h_bytes for n, call in calls)
 
     def work(self, phase: str | None = None) -> str:
         """ "243 launches, 1 sync": for a line or a title."""
@@ -223,7 +229,7 @@ class Census:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "census.json", folder / "census.txt", folder / "census.png"]
-        paths[0].write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(paths[0], self.to_json())
         paths[1].write_text(f"{self!r}\n", encoding="utf-8")
         self.draw().savefig(paths[2], dpi=120)
         return paths

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 
+from model.modes import get_mode
+
 from ..device.dtypes import find_dtype
 from ..display.table import head_row
 from .chips import Chip, Quantity, find, table
@@ -253,7 +255,7 @@ def predict(
     if tokens < 1:
         raise ValueError(f"{tokens} tokens: at least one")
     works = work_of(config, mode, grid, find_dtype(dtype), tokens)
-    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if mode == "gundam" else "")
+    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if get_mode(mode).crop_mode else "")
     return Prediction(chip, dtype, page, mode, tokens, works)
 
 

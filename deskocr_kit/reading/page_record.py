@@ -7,9 +7,10 @@ from pathlib import Path
 from model.results import parse_boxes, to_pixels_box
 
 from ..device.dtypes import dtype_name
+from .options import PageOptions
 
 
-def page_record(page, reading, reader, prompt: str, mode: str | None) -> dict:
+def page_record(page, reading, reader, options: PageOptions) -> dict:
     """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error."""
     record = {"file": page.file, "page": page.number}
     if reading is None:
@@ -35,11 +36,12 @@ def page_record(page, reading, reader, prompt: str, mode: str | None) -> dict:
         "seconds": round(reading.seconds, 3),
         "size": [width, height],
         "notes": page.notes,
-        "prompt": prompt,
-        "mode": mode or reader.settings["mode"],
+        "prompt": options.prompt,
+        "mode": options.mode or reader.settings["mode"],
         "model": reader.name,
         "device": str(reader.model.device),
         "dtype": dtype_name(reader.model.dtype),
+        "weights": reader.options.weights,
     }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from model.safetensors_io import CheckpointError
 from ..device import pick_device, synchronize
 from ..device.dtypes import find_dtype
 from .checkpoints import find_checkpoint
+from .options import WEIGHTS, LoadOptions, PageOptions
 from .pages import iter_pages
 
 if TYPE_CHECKING:
@@ -37,29 +38,42 @@ class Reader:
     folder: Path
     settings: dict  # mode, max_new_tokens, no_repeat_ngram_size, ngram_window
     load_seconds: float
+    options: LoadOptions = field(default_factory=LoadOptions)  # what it was loaded with
 
     @classmethod
     def load(
         cls,
-        name: str | Path | None = None,
+        name: str | Path | LoadOptions | None = None,
         device="auto",
         dtype: str = "auto",
         plan: str | Path | None = None,
+        weights: str = "plain",
     ) -> Reader:
         """Load a checkpoint (see checkpoints.find_checkpoint) onto a device.
 
-        device: a name (see device.pick_device), or a torch.device that was picked already. plan: as in
-        from_pretrained.
+        name: the checkpoint, or options, which then replace the arguments after it.
+        device: a name (see device.pick_device), or a torch.device that was picked already, which also
+        replaces the device of options. plan: as in from_pretrained. weights: one of WEIGHTS; int8 and int4
+        are rounded while they are on the device, see quantise.
 
         Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
         """
         start = time.perf_counter()
-        folder = find_checkpoint(name)
-        where = pick_device(device) if isinstance(device, str) else device
-        model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where, plan)
+        if isinstance(name, LoadOptions):
+            options = name.only(LoadOptions)
+        else:
+            options = LoadOptions(name and str(name), str(device), dtype, plan, weights)
+        folder = find_checkpoint(options.model)
+        where = pick_device(options.device) if isinstance(device, str) else device
+        dtype_there = find_dtype(options.dtype, where)
+        model = DeepseekOCRForCausalLM.from_pretrained(folder, dtype_there, where, options.plan)
         tokenizer = load_tokenizer(folder)
+        if bits := WEIGHTS[options.weights]:
+            from ..quantise.apply import quantise  # an instrument above this package, only for who asks
+
+            quantise(model, bits)
         synchronize(where)
-        return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start)
+        return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start, options)
 
     @property
     def name(self) -> str:
@@ -74,11 +88,13 @@ class Reader:
         max_new_tokens: int | None = None,
         on_text: Callable[[str], object] | None = None,
         observer: Observer | None = None,
+        *,
+        options: PageOptions | None = None,
     ) -> Reading:
         """Read one image. prompt: a name in PROMPTS or free text; mode: a name in MODES, or the checkpoint's
-        own.
+        own. options: replace prompt, mode, target and max_new_tokens.
         """
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_page(
             self.model, self.tokenizer, image, text, mode, on_text=on_text, observer=observer, **how
         )
@@ -90,16 +106,24 @@ class Reader:
         mode: str | None = None,
         target: str | None = None,
         max_new_tokens: int | None = None,
+        *,
+        options: PageOptions | None = None,
     ) -> list[Reading]:
         """Read several images, decoded together; else as `read`."""
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
 
     def inputs(
-        self, image, prompt: str = "free", mode: str | None = None, target: str | None = None
+        self,
+        image,
+        prompt: str = "free",
+        mode: str | None = None,
+        target: str | None = None,
+        *,
+        options: PageOptions | None = None,
     ) -> dict[str, Any]:
         """The arguments of `model.forward` and `model.generate` for one image; else as `read`."""
-        mode, text, _ = self._how(prompt, mode, target, None)
+        mode, text, _ = self._how(prompt, mode, target, None, options)
         config = self.model.config
         return build_inputs(
             self.tokenizer,
@@ -110,8 +134,18 @@ class Reader:
             bos_token_id=config.bos_token_id,
         )
 
-    def _how(self, prompt: str, mode: str | None, target: str | None, max_new_tokens: int | None):
+    def _how(
+        self,
+        prompt: str,
+        mode: str | None,
+        target: str | None,
+        max_new_tokens: int | None,
+        options: PageOptions | None,
+    ):
         """(mode, prompt text, arguments of the decoding): what is asked for, else the checkpoint's own."""
+        if options is not None:
+            prompt, mode, target = options.prompt, options.mode, options.target
+            max_new_tokens = options.max_tokens
         settings = dict(self.settings)
         own = settings.pop("mode", None)
         if max_new_tokens is not None:

@@ -8,7 +8,7 @@ import torch
 from deskocr_kit import simulator
 from deskocr_kit.course import example_llava as tiny_llava
 from deskocr_kit.operators.adapt.module import adapt
-from tests.guests import GUESTS, numbers
+from tests.helpers.guests import GUESTS, numbers
 
 NPU = torch.device("npu:0")
 

@@ -12,15 +12,8 @@ import torch
 from deskocr_kit import simulator
 from deskocr_kit.device import default_dtype, pick_device
 from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT, inputs, tensors
-
-NPU = torch.device("npu:0")
-
-
-def moved(value):
-    if isinstance(value, torch.Tensor):
-        return value.to(NPU)
-    return type(value)(moved(x) for x in value) if isinstance(value, (list, tuple)) else value
+from tests.helpers.golden import CHECKPOINT, inputs, tensors
+from tests.helpers.simulated import NPU, moved
 
 
 def tokens(model, case: str, count: int = 24) -> torch.Tensor:

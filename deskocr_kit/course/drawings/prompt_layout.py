@@ -7,6 +7,8 @@ draw_views(page)                 # the views of each mode, and the number of tok
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from model.tiling import MODES, count_image_tokens, get_mode, make_views
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from model.tiling import Mode
+
+ACROSS = 3  # panels in a row of draw_views
 
 # {letter: (meaning, colour)}. Colour alone never carries a meaning.
 LETTERS = {
@@ -91,28 +95,42 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
 
 
 def draw_views(page: Image.Image) -> Figure:
-    """Draw the view of each mode with its pixels and tokens; dashed lines are tile borders."""
+    """Draw the view of each mode, and the tiles of each mode that has tiles.
+
+    Dashed lines are tile borders. The titles state pixels and tokens.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 6.8), layout="constrained")
-    for axes, mode in zip(figure.subplots(2, 3).flat, [*MODES.values(), None], strict=True):
+    panels = [partial(_draw_view, mode=mode) for mode in MODES.values()]
+    panels += [partial(_draw_tiles, mode=mode) for mode in MODES.values() if mode.crop_mode]
+    down = -(-len(panels) // ACROSS)
+    figure = Figure(figsize=(8.4, 3.4 * down), layout="constrained")
+    for axes, draw in zip_longest(figure.subplots(down, ACROSS, squeeze=False).flat, panels):
         axes.set_xticks([])
         axes.set_yticks([])
-        if mode is None:
-            w, h = make_views(page, "gundam").grid
-            axes.imshow(page)
-            for i in range(1, w):
-                axes.axvline(page.width * i / w, color="#e6550d", ls="--", lw=1.2)
-            for i in range(1, h):
-                axes.axhline(page.height * i / h, color="#e6550d", ls="--", lw=1.2)
-            axes.set_title(f"the tiles of gundam\n{w} across, {h} down", fontsize=8)
-            continue
-        views = make_views(page, mode)
-        axes.imshow(views.global_view)
-        more = f" + {len(views.tiles)} tiles" if views.tiles else ""
-        tokens = count_image_tokens(mode, views.grid)
-        axes.set_title(f"{mode.name}: {views.global_view.width} px{more}\n{tokens} tokens", fontsize=8)
+        if draw is None:  # the last row is not full
+            axes.axis("off")
+        else:
+            draw(axes, page)
     return figure
+
+
+def _draw_view(axes, page: Image.Image, mode: Mode) -> None:
+    views = make_views(page, mode)
+    axes.imshow(views.global_view)
+    more = f" + {len(views.tiles)} tiles" if views.tiles else ""
+    tokens = count_image_tokens(mode, views.grid)
+    axes.set_title(f"{mode.name}: {views.global_view.width} px{more}\n{tokens} tokens", fontsize=8)
+
+
+def _draw_tiles(axes, page: Image.Image, mode: Mode) -> None:
+    w, h = make_views(page, mode).grid
+    axes.imshow(page)
+    for i in range(1, w):
+        axes.axvline(page.width * i / w, color="#e6550d", ls="--", lw=1.2)
+    for i in range(1, h):
+        axes.axhline(page.height * i / h, color="#e6550d", ls="--", lw=1.2)
+    axes.set_title(f"the tiles of {mode.name}\n{w} across, {h} down", fontsize=8)
 
 
 def sheet(pages: list[Image.Image], across: int = 2) -> Image.Image:

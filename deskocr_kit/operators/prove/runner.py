@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
+from ...device.counting import Counts, counted
 from ...device.dtypes import dtype_name
-from ...opcount.counting import Counts, counted
 from ..substitutes.cases import case_of
 from ..substitutes.registry import candidates
 from ..substitutes.self_check import NeedsTorchNpu, error_of

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from model.files import write_json
 
 from ...display.table import GREEN, GREY, RED, head_row
 from ..plan import Plan
@@ -153,7 +154,7 @@ class Report:
             "device": self.device, "checkpoint": self.checkpoint, "command": self.command,
             "summary": self.summary(), "rows": [asdict(row) for row in self.rows],
         }  # fmt: skip
-        (folder / "operators.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / "operators.json", stored)
         (folder / "operators.md").write_text(self.to_markdown(), encoding="utf-8")
         self.figure().savefig(folder / "operators.png", dpi=110)
         self.plan.save(folder / "plan.json")

@@ -1,8 +1,8 @@
 """Fused operators of torch_npu behind the signatures of the slots.
 
-Every call here fits the published schemas (tests/test_substitutes_npu.py binds them) and is watched on its
-first use (self_check.py). Written after the documents of op-plugin; the traps that its users reported are in
-the comments. Nothing here runs without torch_npu: then NeedsTorchNpu says so.
+Every call here fits the published schemas (tests/operators/test_npu_substitutes.py binds them) and is watched
+on its first use (self_check.py). Written after the documents of op-plugin; the traps that its users reported
+are in the comments. Nothing here runs without torch_npu: then NeedsTorchNpu says so.
 """
 
 from __future__ import annotations
