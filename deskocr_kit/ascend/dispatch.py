@@ -1,7 +1,7 @@
 """What an NPU does with an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
 
-The tables (data/dispatch) were read out of the wheels' dispatchers, the dtype rules are CANN 8.5.0's
-(data/profiles). Both are statements about published software; no device was asked.
+The tables (data/dispatch) are made by dispatch_generator.py from the wheels' dispatchers. The dtype rules are
+those of CANN 8.5.0 (data/profiles). Both are statements about published software; no device was asked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of MEANING, with the reason where it is not plain."""
+    """One of VERDICTS, with the reason where it is not plain."""
 
     word: str
     why: str = ""

@@ -54,7 +54,7 @@ def census_ocr(
         model: a model with weights (a real run on its device); a config or None for a dry run of that size.
         mode, grid: the page, where `inputs` are not given; grid is (tiles across, down).
         dtype: of a dry run's weights.
-        plan: {slot: function} to count instead of the references.
+        plan: {slot: function} to count instead of the defaults.
         torch_npu: the version to judge by, see verdicts.nearest.
         inputs: those of `generate`, for a real page.
 

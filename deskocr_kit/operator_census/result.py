@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 from model.files import write_json
 
 from ..ascend.dispatch import CANN, VERDICTS, Verdict, judge, nearest_wheel
-from ..display.table import AMBER, GREEN, RED, head_row
+from ..display.palette import AMBER, GREEN, RED
+from ..display.table import LEFT, Cell, html_table, text_table
 from ..opcount.recorder import Call
 from .figure import draw
 
@@ -158,9 +158,7 @@ class Census:
         ]
         more = [f"… and {len(rows) - SHOWN} more rows: all with --json, or .rows()"][: len(rows) > SHOWN]
         notes = [f"{r['operator']}: {r['verdict']}: {r['why']}" for r in rows if r["why"] and _bad(r)]
-        return "\n".join(
-            [self.title(), *_columns([head, *body]), *more, *self.totals(), *dict.fromkeys(notes)]
-        )
+        return "\n".join([self.title(), text_table(head, body), *more, *self.totals(), *dict.fromkeys(notes)])
 
     def _repr_html_(self) -> str:
         phases = self.phases()
@@ -171,19 +169,18 @@ class Census:
             "kernel": GREEN,
         }
         calls = [p or "calls" for p in phases]
-        rows = "".join(
-            f'<tr><td style="color:{colour.get(r["verdict"], "inherit")};text-align:left">'
-            f'<b>{escape(r["verdict"])}</b></td><td style="text-align:left">{escape(r["operator"])}</td>'
-            + "".join(f"<td>{r['calls'][p] or '·'}</td>" for p in phases)
-            + f'<td style="text-align:left"><code>{escape(_sites(r))}</code></td>'
-            f'<td style="text-align:left">{escape(r["why"])}</td></tr>'
+        rows = [
+            [
+                Cell(r["verdict"], f"color:{colour.get(r['verdict'], 'inherit')};{LEFT}", "b"),
+                r["operator"],
+                *(Cell(str(r["calls"][p] or "·"), "") for p in phases),
+                Cell(_sites(r), tag="code"),
+                r["why"],
+            ]
             for r in self.rows()
-        )
-        return (
-            f"<p>{escape(self.title())}</p><table>"
-            f"{head_row(('verdict', 'operator', *calls, 'line', 'why'), calls)}<tbody>{rows}</tbody></table>"
-            f"<p>{'<br>'.join(map(escape, self.totals()))}</p>"
-        )
+        ]
+        table = html_table(("verdict", "operator", *calls, "line", "why"), rows, calls)
+        return f"<p>{escape(self.title())}</p>{table}<p>{'<br>'.join(map(escape, self.totals()))}</p>"
 
     def title(self) -> str:
         asked = "" if self.asked == self.torch_npu else f" (asked for {self.asked}: nearest table)"
@@ -255,9 +252,3 @@ def _bad(row: dict) -> bool:
 def _sites(row: dict) -> str:
     extra = len(row["sites"]) - 1
     return row["sites"][0] + (f" (+{extra})" if extra else "")
-
-
-def _columns(lines: Iterable[list[str]]) -> list[str]:
-    lines = list(lines)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -14,7 +14,7 @@ from html import escape
 from model.modes import get_mode
 
 from ..device.dtypes import find_dtype
-from ..display.table import head_row
+from ..display.table import html_table, text_table
 from .chips import Chip, Quantity, find, table
 from .roofline import draw
 from .work import PLANS, Phase, Work, work_of
@@ -169,14 +169,11 @@ class Prediction:
         return f"{NAMED}{used}. Chip {self.chip.name}, {self.subject}, {self.dtype}, {self.tokens} tokens"
 
     def __repr__(self) -> str:
-        lines = [list(self.HEAD), *self.rows()]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.HEAD))]
-        body = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
         plans = [f"{work.plan}: {PLANS[work.plan][1]}" for work in self.works if work.plan in PLANS]
         return "\n".join(
             [
                 self.title(),
-                *body,
+                text_table(self.HEAD, self.rows()),
                 *plans,
                 *(f"assumed: {text}" for text in self.assumptions()),
                 *self._others(),
@@ -192,14 +189,10 @@ class Prediction:
         ]
 
     def _repr_html_(self) -> str:
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
-            for row in self.rows()
-        )
         notes = "".join(f"<li>{escape(text)}</li>" for text in (*self.assumptions(), *self._others()))
         return (
-            f"<p><b>{escape(self.title())}</b></p><table>{head_row(self.HEAD)}"
-            f"<tbody>{body}</tbody></table><p>assumed, and others' figures:</p><ul>{notes}</ul>"
+            f"<p><b>{escape(self.title())}</b></p>{html_table(self.HEAD, self.rows())}"
+            f"<p>assumed, and others' figures:</p><ul>{notes}</ul>"
         )
 
     def to_json(self) -> dict:

@@ -26,7 +26,10 @@ def test_reading_a_page_takes_little_longer_than_importing_the_network():
     """Measured ratio: 1.1 to 1.2. It was 1.75 with torch._dynamo imported and torch searched for garbage."""
     page = str(ROOT / "model" / "nano" / "pages" / "1_letter.png")
     ocr = ("ocr", page, "--model", "nano", "--device", "cpu")
-    pairs = [(cpu_seconds(COMMAND, *ocr), cpu_seconds("from model import DeepseekOCRForCausalLM")) for _ in range(RUNS)]
+    pairs = [
+        (cpu_seconds(COMMAND, *ocr), cpu_seconds("from model import DeepseekOCRForCausalLM"))
+        for _ in range(RUNS)
+    ]
     command, network = (min(times) for times in zip(*pairs, strict=True))
     assert command <= 1.35 * network, f"{command:.2f} s for a page, {network:.2f} s for the network"
 

@@ -204,3 +204,29 @@ def test_largest():
     assert largest(torch.tensor([1.0, -torch.inf])) == 1.0, "a mask"
     assert largest(torch.tensor([1.0, torch.inf])) == float("inf")
     assert largest(torch.tensor([float("nan")])) == float("inf")
+
+
+def test_the_relative_error_is_the_documented_formula():
+    from deskocr_kit.device.tolerances import relative_error
+
+    a, b = torch.tensor([3.0, 4.0, 0.0]), torch.tensor([3.0, 0.0, 3.0])
+    assert relative_error(a, b) == pytest.approx(5 / 18**0.5)  # |(0, 4, -3)| / |(3, 0, 3)|
+    assert relative_error(a.half(), b.double()) == relative_error(a, b)
+    assert relative_error(a, b[:2]) == float("inf") and relative_error(a[:0], b[:0]) == 0
+    holes = torch.tensor([1.0, torch.nan, torch.inf])
+    assert relative_error(holes, holes) == 0
+    for wrong in (
+        [torch.nan, torch.nan, torch.inf],
+        [1.0, torch.inf, torch.inf],
+        [1.0, torch.nan, -torch.inf],
+    ):
+        assert relative_error(torch.tensor(wrong), holes) == float("inf")
+
+
+def test_every_dtype_has_tolerances():
+    from deskocr_kit.device.dtypes import DTYPES
+    from deskocr_kit.device.tolerances import TOLERANCES
+
+    assert set(DTYPES.values()) <= set(TOLERANCES)
+    for each in TOLERANCES.values():
+        assert each.block <= each.network

@@ -6,7 +6,7 @@ import torch
 
 from deskocr_kit.course.drawings.conv import columns, patches, windows
 from deskocr_kit.course.drawings.rows import scatter, storage
-from deskocr_kit.display.table import Table
+from deskocr_kit.display.table import Cell, Table, html_table, markdown_table, text_table
 
 
 def test_measured_columns_stand_behind_the_sign():
@@ -35,3 +35,20 @@ def test_scatter_draws_a_png_with_alternative_text():
     drawing = scatter(before, mask, source, before.masked_scatter(mask[:, None], source))
     data, about = drawing._repr_png_()
     assert data.startswith(b"\x89PNG") and about["alt"] == drawing.caption
+
+
+def test_a_table_as_text_html_and_markdown():
+    head, rows = ("name", "n", "ms"), [["a|b", "1", "2.5"], ["<c>", "10", ""]]
+    assert text_table(head, rows) == "name  n   ms\na|b   1   2.5\n<c>   10"
+    assert text_table(head, rows, measured=2).splitlines()[1] == "a|b   1   ≈ 2.5"
+    assert text_table(head, rows, right=True, indent="- ").splitlines()[1] == "-  a|b   1  2.5"
+    assert markdown_table(head, rows)[1:3] == ["|---|---|---|", "| a\\|b | 1 | 2.5 |"]
+    html = html_table(
+        head, [[Cell("<c>", "color:red", "b", "x & y"), "1", Cell("2", "")]], ("ms",), "t<", ["why"]
+    )
+    assert html == (
+        '<table><caption>t&lt;</caption><thead><tr><th style="text-align:left">name</th>'
+        '<th style="text-align:left">n</th><th>ms</th></tr></thead><tbody><tr title="why">'
+        '<td style="color:red"><b>&lt;c&gt;</b><br>x &amp; y</td><td style="text-align:left">1</td><td>2</td>'
+        "</tr></tbody></table>"
+    )

@@ -11,7 +11,7 @@ import torch
 
 from model import DeepseekOCRForCausalLM
 from model.decoder import KVCache
-from model.ngram import NgramGuard, banned_tokens
+from model.ngram import DeviceGuard, NgramGuard, banned_tokens
 from model.nonfinite import NonFiniteError
 from tests.helpers.golden import CHECKPOINT, GOLDENS, inputs, tensors
 
@@ -25,6 +25,22 @@ def test_ngram_vectors(vector):
         sorted(banned_tokens(ids, size, vector["window"], vector["whitelist"])) == vector["banned_windowed"]
     )
     assert sorted(banned_tokens(ids, size)) == vector["banned_hf_whole_sequence"]
+    ours = on_device(ids, size, vector["window"], vector["whitelist"])
+    assert ours == vector["banned_windowed"]
+    assert on_device(ids, size) == vector["banned_hf_whole_sequence"]
+
+
+def on_device(ids: list[int], size: int, window: int | None = None, whitelist=()) -> list[int]:
+    """What the guard of the generation loop bans, once from the whole prompt and once token by token."""
+    vocab, results = max([*ids, *whitelist], default=0) + 1, []
+    for prompt in {len(ids), 1}:
+        guard = DeviceGuard(torch.tensor([ids]), prompt, size, window, (w for w in whitelist), vocab)
+        for _ in range(len(ids) - prompt):
+            guard.append()
+        banned = guard.apply(torch.zeros(1, vocab)) == -torch.inf
+        results.append(banned[0].nonzero()[:, 0].tolist())
+    assert all(each == results[0] for each in results)
+    return results[0]
 
 
 @pytest.mark.parametrize("seed", range(20))

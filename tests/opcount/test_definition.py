@@ -17,9 +17,9 @@ from deskocr_kit.opcount.recorder import Recorder
 from deskocr_kit.operator_census.any_module import census
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT
+from tests.helpers.golden import CHECKPOINT
 from tests.helpers.operator_recipes import NEEDS_VALUES, RECIPES
-from tests.nano import FOLDER
+from tests.helpers.paths import NANO
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ def test_counting_leaves_nothing_behind():
 
 
 # ---------------------------------------------------------------------- our network
-@pytest.fixture(scope="module", params=[FOLDER, CHECKPOINT], ids=["nano", "golden"])
+@pytest.fixture(scope="module", params=[NANO, CHECKPOINT], ids=["nano", "golden"])
 def subject(request):
     """(model, inputs of a page, {run: function}); the position tables of the page's size are made already."""
     model = DeepseekOCRForCausalLM.from_pretrained(request.param)

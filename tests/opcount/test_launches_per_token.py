@@ -35,7 +35,7 @@ def fused():
     for name in ("npu_rms_norm", "npu_swiglu"):
         (line,) = (line for line in npu_double._LINES["2.13.0"][name])
         library.define(line.removeprefix("npu::"))
-        library.impl(name, getattr(npu_double, name), "CompositeExplicitAutograd")
+        library.impl(name, npu_double.OPERATORS[name], "CompositeExplicitAutograd")
         calls[name] = getattr(torch.ops.npu, name)
     try:
         with npu_double.installed(**calls):

@@ -240,6 +240,16 @@ def test_the_official_size_in_seconds(dry):
     }
 
 
+def test_the_calls_of_the_official_sizes_in_vision(dry):
+    """The weights (out, in, height, width) of SAM's five convolutions; CLIP's 24 layers, twice."""
+    weights = {e.call.inputs[1] for e in dry.select("vision", "convolution")}
+    shapes = [(768, 3, 16, 16), (256, 768, 1, 1), (256, 256, 3, 3), (512, 256, 3, 3), (1024, 512, 3, 3)]
+    assert weights == {f"float16{list(shape)}" for shape in shapes}
+    attention = dry.select("vision", "scaled_dot_product_attention")
+    assert sum(e.count for e in attention) == 2 * 24
+    assert all(e.call.module.startswith("model.vision_model.") for e in attention)
+
+
 def test_flops_agree_with_the_published_count(dry):
     """Two operations for each of the 574 M active weights, and a little attention."""
     flops = dry.flops("decode")

@@ -160,12 +160,15 @@ def test_the_decoding_operator_gets_the_cache_and_not_a_copy():
 
     q, (k, v) = torch.randn(3, 2, 1, 16), cache[:, :, :, :5]
     with npu_double.installed(npu_fused_infer_attention_score=seen):
-        out = npu.infer_attention(q, k, v)
+        out = npu.npu_fused_infer_attention_score(q, k, v)
         torch.testing.assert_close(out, slots.attention(q, k, v), atol=1e-5, rtol=1e-4)
         assert given == [(k.data_ptr(), v.data_ptr())]
         turned = torch.randn(3, 5, 2, 16).transpose(1, 2)  # no cache: copied, and right
         torch.testing.assert_close(
-            npu.infer_attention(q, turned, v), slots.attention(q, turned, v), atol=1e-5, rtol=1e-4
+            npu.npu_fused_infer_attention_score(q, turned, v),
+            slots.attention(q, turned, v),
+            atol=1e-5,
+            rtol=1e-4,
         )
     assert npu.allocated(v[:, :, 4:]).shape == (3, 2, 1, 16)  # the memory ends before 9 more do: a copy
 

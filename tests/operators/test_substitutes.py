@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import random
-
 import pytest
 import torch
 
+from deskocr_kit.device.tolerances import relative_error
 from deskocr_kit.operators.substitutes.cases import ANY, ByCase, case_of
 from deskocr_kit.operators.substitutes.registry import SLOTS, candidate, candidates
 from model import slots
 from model.fast import moe as moe_file
 from model.slots import Slots
-from tests.helpers.paths import GOLDENS
 
 DTYPES = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}
 
@@ -35,7 +32,7 @@ def cast(args, dtype):
 
 def error(ours, expected) -> float:
     assert ours.shape == expected.shape
-    return ((ours.double() - expected.double()).norm() / expected.double().norm()).item()
+    return relative_error(ours, expected)
 
 
 def test_every_slot_of_the_model_has_candidates():
@@ -194,23 +191,12 @@ def test_a_table_that_learns_is_never_kept():
     assert table.grad is not None and once(table, 5).requires_grad
 
 
-# ---------------------------------------------------------------------- n-gram guard
-VECTORS = json.loads((GOLDENS / "ngram_vectors.json").read_text())
-
-
-@pytest.mark.parametrize("name", candidates("ngram_guard"))
-def test_ngram_guard_is_model_ngrams(name):
-    from model.ngram import banned_tokens
-
-    draw, vocab = random.Random(0), 12
-    for _ in range(150):
-        n, b = draw.randint(1, 40), draw.choice([1, 3])
-        ids = torch.tensor([[draw.randrange(draw.choice([2, 4])) for _ in range(n)] for _ in range(b)])
-        size, window = draw.choice([0, 1, 2, 3, 5]), draw.choice([None, None, 1, 4, 17, 100])
-        whitelist = draw.choice([(), (1,), (0, 11, 40)])
-        got = candidate("ngram_guard", name)(ids, vocab, size, window, whitelist)
-        for row, tokens in zip(got, ids.tolist(), strict=True):
-            assert set(row.nonzero()[:, 0].tolist()) == banned_tokens(tokens, size, window, whitelist)
+# ---------------------------------------------------------------------- names
+def test_an_implementation_has_the_name_of_its_function():
+    for slot in SLOTS:
+        for name, implementation in candidates(slot).items():
+            if implementation.__module__.startswith("deskocr_kit."):
+                assert implementation.__name__ == name, slot
 
 
 # ---------------------------------------------------------------------- kinds of calls

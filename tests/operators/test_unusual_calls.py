@@ -214,23 +214,9 @@ TABLE = {
     },
 }  # fmt: skip
 
-# ---------------------------------------------------------------------- n-grams
-SAID = torch.randint(0, 3, (2, 30))
-ODD = SAID.clone()
-ODD[0, 5], ODD[1, 6] = -1, 99
-NGRAM = {
-    "no size": (SAID, 10, 0), "negative size": (SAID, 10, -1), "no window": (SAID, 10, 3, 0),
-    "negative window": (SAID, 10, 3, -5), "no token": (SAID[:, :0], 10, 3), "no sample": (SAID[:0], 10, 3),
-    "short ids": (SAID.int(), 10, 3), "ids beyond the vocabulary": (ODD, 10, 2), "two words": (SAID, 2, 2),
-    "no word": (SAID, 0, 2), "one sequence": (SAID[0], 10, 3), "not whole": (SAID.float(), 10, 3),
-    "allowed words that are none": (SAID, 10, 2, None, (0, 99, -1)), "a set": (SAID, 10, 2, None, {0}),
-    "expanded": (SAID[:1].expand(3, 30), 10, 3), "turned": (SAID.t().contiguous().t(), 10, 3),
-    "as long as the size": (SAID[:, :3], 10, 3), "size one": (SAID, 10, 1), "one, windowed": (SAID, 10, 1, 5),
-}  # fmt: skip
-
 CALLS = {
     "attention": ATTENTION, "rel_pos_attention": REL_POS, "moe": MOE, "rms_norm": NORM, "rotary": ROTARY,
-    "gelu": GELU, "quick_gelu": GELU, "swiglu": SWIGLU, "ngram_guard": NGRAM, **TABLE,
+    "gelu": GELU, "quick_gelu": GELU, "swiglu": SWIGLU, **TABLE,
 }  # fmt: skip
 PAIRS = [(slot, name) for slot in CALLS for name in portable(slot)]
 
@@ -308,10 +294,3 @@ def test_who_writes_into_a_table_spoils_nobodys(slot, name):
     for side in (4, 9):
         candidates(slot)[name](table, side).add_(1)
         assert torch.equal(candidates(slot)[name](table, side), candidates(slot)["reference"](table, side))
-
-
-@pytest.mark.parametrize("name", candidates("ngram_guard"))
-def test_a_generator_of_allowed_words_serves_all_samples(name):
-    ids = torch.tensor([[1, 2, 1], [1, 2, 1]])
-    banned = candidates("ngram_guard")[name](ids, 4, 2, None, (word for word in (2,)))
-    assert not banned.any()

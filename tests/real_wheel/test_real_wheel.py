@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from deskocr_kit.ascend import versions
+from deskocr_kit.ascend import dispatch, versions
 from tests.helpers.paths import ASCEND, ROOT
 from tests.real_wheel import environment as real
 from tests.real_wheel.environment import INSIDE, TORCH_NPU, Environment
@@ -258,6 +258,14 @@ def test_attention_with_a_float_mask_is_not_fused(operators):
     assert "aclnnFlashAttentionScore" not in found["calls"]
     assert found["calls"].count("aclnnMatmul") == 2 and len(found["calls"]) > 10
     assert found["fake"] == found["real"] == [[[25, 12, 196, 64], "float16", "npu"]]
+
+
+def test_the_stored_dispatch_table_is_the_wheels(env, tmp_path):
+    """Made anew from the dispatcher of the real wheel, byte for byte."""
+    stored = dispatch.FOLDER / f"torch_npu_{TORCH_NPU}.tsv"
+    done = env.run("-m", "deskocr_kit.ascend.dispatch_generator", tmp_path, cann=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / stored.name).read_text() == stored.read_text()
 
 
 # ---------------------------------------------------------------------- d. the simulator beside it

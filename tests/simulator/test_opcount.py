@@ -13,9 +13,9 @@ from deskocr_kit.device.counting import counted
 from deskocr_kit.opcount.recorder import Recorder
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT
+from tests.helpers.golden import CHECKPOINT
 from tests.helpers.operator_recipes import RECIPES
-from tests.nano import FOLDER
+from tests.helpers.paths import NANO
 
 NPU = torch.device("npu:0")
 
@@ -59,7 +59,7 @@ def test_a_call_gives_the_same_operators_as_elsewhere(name):
 
 
 # ---------------------------------------------------------------------- our network
-SUBJECTS = [(FOLDER, torch.float32), (FOLDER, torch.float16), (CHECKPOINT, torch.float32)]
+SUBJECTS = [(NANO, torch.float32), (NANO, torch.float16), (CHECKPOINT, torch.float32)]
 
 
 @pytest.fixture(scope="module", params=SUBJECTS, ids=["nano fp32", "nano fp16", "golden fp32"])

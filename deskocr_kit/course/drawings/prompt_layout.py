@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from model.tiling import MODES, count_image_tokens, get_mode, make_views
 
+from ...display.palette import TOKEN_EDGE, TOKENS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
 
 ACROSS = 3  # panels in a row of draw_views
 
-# {letter: (meaning, colour)}. Colour alone never carries a meaning.
+# {letter: meaning}. The colours (palette.TOKENS) repeat it, so colour alone never carries a meaning.
 LETTERS = {
-    "B": ("begin of text", "#b9c2cc"),
-    "l": ("cell of a tile", "#9ecae1"),
-    "g": ("cell of the whole view", "#4292c6"),
-    "N": ("newline, after each row", "#fdae6b"),
-    "S": ("separator", "#e6550d"),
-    "t": ("text of the prompt", "#d9d9d9"),
-    "_": ("padding of a batch", "#ffffff"),
+    "B": "begin of text",
+    "l": "cell of a tile",
+    "g": "cell of the whole view",
+    "N": "newline, after each row",
+    "S": "separator",
+    "t": "text of the prompt",
+    "_": "padding of a batch",
 }
 
 
@@ -78,15 +80,15 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
         for x, letter in enumerate(row):
             axes.add_patch(
                 Rectangle(
-                    (x, y), 1, 1, facecolor=LETTERS[letter][1], edgecolor="#555", lw=0.2 if small else 0.5
+                    (x, y), 1, 1, facecolor=TOKENS[letter], edgecolor=TOKEN_EDGE, lw=0.2 if small else 0.5
                 )
             )
             if letter not in "lg" and not (small and letter == "N"):
                 axes.text(x + 0.5, y + 0.5, letter, ha="center", va="center", fontsize=5 if small else 7)
     used = [letter for letter in LETTERS if any(letter in row for row in rows)]
-    handles = [Rectangle((0, 0), 1, 1, facecolor=LETTERS[each][1], edgecolor="#555") for each in used]
+    handles = [Rectangle((0, 0), 1, 1, facecolor=TOKENS[each], edgecolor=TOKEN_EDGE) for each in used]
     counts = {each: sum(row.count(each) for row in rows) for each in used}
-    labels = [f"{each}: {LETTERS[each][0]}, {counts[each]}" for each in used]
+    labels = [f"{each}: {LETTERS[each]}, {counts[each]}" for each in used]
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
     axes.set(xlim=(-0.1, across + 0.1), ylim=(down + 0.1, -0.1), aspect="equal", anchor="W")
     axes.set_title(title, loc="left", fontsize=10)
