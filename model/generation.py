@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from .nonfinite import NonFiniteError, explain_nonfinite
 from .observer import Observer
 from .official import DEEPSEEK_OCR
 
-FROM_CONFIG = object()
+FROM_CONFIG: Any = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
 
 
@@ -79,7 +80,7 @@ def generate(
     look_every: int | None = None,
     record: Callable | None = None,
     observer: Observer | None = None,
-    **options,
+    **given,
 ) -> Tensor:
     """Greedy decoding.
 
@@ -92,7 +93,7 @@ def generate(
         record: how to record the decode step and replay it, see fast/recorded.py. None (usually right) runs
             it operator by operator. deskocr_kit.device.graphs returns a recorder for CUDA and NPU graphs.
         observer: follows the phases and the tokens, see observer.Observer.
-        options: the fields of `GreedyOptions`: max_new_tokens, eos_token_id, no_repeat_ngram_size, …
+        given: the fields of `GreedyOptions`: max_new_tokens, eos_token_id, no_repeat_ngram_size, …
 
     Returns:
         (b, n + new) int64 on the CPU: the prompt, then the new tokens with the end token.
@@ -103,7 +104,7 @@ def generate(
             modules (quantised) or hooks.
     """
     prompt = Prompt(input_ids, images, images_seq_mask, images_spatial_crop, attention_mask)
-    options = GreedyOptions(**options)
+    options = GreedyOptions(**given)
     if input_ids.shape[1] == 0 or options.max_new_tokens < 1:
         raise ValueError(
             f"nothing to do: prompt of {input_ids.shape[1]} tokens, max_new_tokens {options.max_new_tokens}"
@@ -147,7 +148,7 @@ def prepare(
     mask, positions = padding(prompt.attention_mask, prompt.input_ids.shape, model.device)
     cache = KVCache(model.config.decoder, b, length, embeds.dtype, model.device)
     visible = None
-    if mask is not None:
+    if mask is not None and prompt.attention_mask is not None:
         visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=model.device)
         visible[:, 0, 0, :n] = prompt.attention_mask.bool().to(model.device)
     logits = prefill(model, embeds, positions, mask, cache)
@@ -177,6 +178,7 @@ def decode_step(
     if there is no padding.
     """
     b = len(position)
+    run: Callable[..., Tensor]
     if record is not None:
         if not possible(model):
             raise ValueError("record: a module was replaced or has hooks, and a recording would bypass it")
@@ -186,9 +188,11 @@ def decode_step(
         run = Step(model, cache, b)
     else:
 
-        def run(token, position, mask):
+        def run_modules(token: Tensor, position: Tensor | None, mask: Tensor | None) -> Tensor:
             at = token.new_full((b, 1), cache.filled) if position is None else position
             return decode(model, token, at, mask, cache)
+
+        run = run_modules
 
     if visible is None:
         return lambda token: run(token, None, None)
@@ -243,7 +247,7 @@ class GreedyState:
             (b, self.at + options.max_new_tokens), self.pad, dtype=torch.long, device=device
         )
         self.tokens[:, : self.at] = input_ids.to(device)
-        self.best = None
+        self.best: Tensor | None = None
         self.finished = torch.zeros(b, 1, dtype=torch.bool, device=device)
         self.end_ids = (
             torch.tensor(sorted(self.ends), dtype=torch.long).to(device)[None] if self.ends else None
@@ -279,6 +283,7 @@ class GreedyState:
         """Wait. For each step since the last call: the token of every sample, then 1 if it was finite."""
         since = slice(self.synced, self.at)
         self.synced = self.at
+        assert self.best is not None, "pick comes before sync"
         finite = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
         return torch.cat((self.tokens[:, since], finite)).T.tolist()
 

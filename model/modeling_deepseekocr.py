@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -41,14 +42,15 @@ class DeepseekOCRForCausalLM(Network):
         Raises:
             CheckpointError: the weights are missing, incomplete, damaged or do not fit; names the first few.
         """
-        model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device), cls)
+        loaded = loading.load(Path(folder), dtype or torch_dtype, torch.device(device), cls)
+        model = cast(DeepseekOCRForCausalLM, loaded)
         model.use_plan(plans.resolve(plan, model))
         return model.eval().requires_grad_(False)
 
     @classmethod
     def skeleton(cls, config: DeepseekOCRConfig) -> DeepseekOCRForCausalLM:
         """The model on the meta device: shapes without memory."""
-        return loading.skeleton(config, cls)
+        return cast(DeepseekOCRForCausalLM, loading.skeleton(config, cls))
 
     @classmethod
     def random(
