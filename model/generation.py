@@ -28,7 +28,8 @@ FROM_CONFIG = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
 SOFTMAX_ELEMENTS = 1 << 24  # logits per softmax at a look: 64 MB in fp32
 INTEGERS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
-EXPONENTS = {torch.float32: 0x7F800000, torch.float16: 0x7C00, torch.bfloat16: 0x7F80}  # all bits set: NaN, Inf
+# The bits of the exponent. If all are set, the number is NaN or Inf.
+EXPONENTS = {torch.float32: 0x7F800000, torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def generate(
         raise explain_failure(model, prompt, new) from None
     ids = torch.cat((input_ids.cpu(), torch.tensor(new).T), dim=1)
     observer.phase("decode")
-    return (ids, torch.tensor(scores).T) if return_logprobs else ids
+    return (ids, torch.tensor(scores, dtype=torch.float32).T) if return_logprobs else ids
 
 
 # ---------------------------------------------------------------------- prepare: prompt to first logits
@@ -221,7 +222,10 @@ class NonFiniteLogits(Exception):
 def decode_loop(
     state: GreedyState, logits: Tensor, step: Callable[[Tensor], Tensor], limit: int, look_every: int
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Token and log-probability of every sample, step by step, until all have ended. Raises NonFiniteLogits."""
+    """Token and log-probability of every sample, step by step, until all samples have ended.
+
+    Raises NonFiniteLogits.
+    """
     ended = [False] * len(state.tokens)
     for count in range(1, limit + 1):
         token = state.pick(logits)
@@ -291,7 +295,7 @@ class GreedyState:
         return token
 
     def sync(self) -> Iterator[tuple[list[int], list[float], bool]]:
-        """Wait. For each step since the last call: the tokens, their log-probabilities, whether all is finite.
+        """Wait. For each step since the last call: tokens, their log-probabilities, whether all is finite.
 
         Everything comes in one transfer. The floats travel as the integers with the same bits.
         """
@@ -306,7 +310,7 @@ class GreedyState:
             yield row[:b], list(struct.unpack(f"={b}f", struct.pack(f"={b}i", *row[2 * b :]))), finite
 
     def logprobs(self, tokens: Tensor) -> Tensor:
-        """(b, k) fp32: log-probabilities of the chosen tokens (b, k) of the k steps in `raw`; empties `raw`."""
+        """(b, k) fp32: log-probabilities of the tokens (b, k) of the k steps in `raw`; empties `raw`."""
         steps = max(1, SOFTMAX_ELEMENTS // self.raw[0].numel())
         parts = []
         for i in range(0, len(self.raw), steps):

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from ..reading.sample_pages import sample_pages
-from .ocr import Device, Dtype, Model, Plan
+from .ocr import Device, Dtype, Model, Plan, note
 
 
 def shell(model: Model = None, device: Device = "auto", dtype: Dtype = "auto", plan: Plan = None) -> None:
@@ -94,6 +94,7 @@ class Shell(cmd.Cmd):
 
     def read(self, path) -> str | None:
         """Stream the text of each page of a file; the last page's text, or None after an error."""
+        from ..reading.doubt import one_line
         from ..reading.pages import iter_pages
 
         text = None
@@ -104,7 +105,11 @@ class Shell(cmd.Cmd):
                 text = reading.text
                 cut = ", cut off at the token limit" if reading.truncated else ""
                 where = f"{Path(page.file).name} page {page.number}"
-                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s{cut}]")
+                sure = f"confidence {reading.confidence:.2f}"
+                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s, {sure}{cut}]")
+                doubts = self.reader.doubts(page.image, reading, self.words, self.mode)
+                if doubts:
+                    note(one_line(page.file, page.number, doubts))
         except KeyboardInterrupt:
             self.say("\n(stopped)")
         except Exception as error:  # one bad page must not end the session

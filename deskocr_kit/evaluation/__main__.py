@@ -1,5 +1,5 @@
 """python -m deskocr_kit.evaluation"""
 
-from .evaluate import main
+from .main import main
 
 main()

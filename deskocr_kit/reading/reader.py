@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from model.safetensors_io import CheckpointError
 from ..device import pick_device, synchronize
 from ..device.dtypes import find_dtype
 from .checkpoints import find_checkpoint
+from .doubt import doubts, limits_of
 from .pages import iter_pages
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Reader:
     folder: Path
     settings: dict  # mode, max_new_tokens, no_repeat_ngram_size, ngram_window
     load_seconds: float
+    limits: dict = field(default_factory=dict)  # confidence.json of the checkpoint, see doubt.py
 
     @classmethod
     def load(
@@ -59,7 +61,8 @@ class Reader:
         model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where, plan)
         tokenizer = load_tokenizer(folder)
         synchronize(where)
-        return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return cls(model, tokenizer, folder, defaults(folder), seconds, limits_of(folder))
 
     @property
     def name(self) -> str:
@@ -94,6 +97,13 @@ class Reader:
         """Read several images, decoded together; else as `read`."""
         mode, text, how = self._how(prompt, mode, target, max_new_tokens)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
+
+    def doubts(self, image, reading: Reading, prompt: str = "free", mode: str | None = None) -> list[str]:
+        """Warnings about a reading of `image`, one line each, with what to do; see doubt.py.
+
+        prompt, mode: those of the reading.
+        """
+        return doubts(image, reading, self.limits, mode or self.settings["mode"], prompt, self.name)
 
     def inputs(
         self, image, prompt: str = "free", mode: str | None = None, target: str | None = None
