@@ -75,7 +75,9 @@ def best_threshold(confidence: Sequence[float], wrong: Sequence[bool]) -> float 
         return None
     known = np.unique(score)
     between = (known[1:] + known[:-1]) / 2
-    youden = [(score[wrong] < at).mean() - (score[~wrong] < at).mean() for at in between]
+    bad, good = score[wrong], score[~wrong]
+    # Both shares times the numbers of pages, as integers: equals are equal.
+    youden = [int((bad < at).sum()) * len(good) - int((good < at).sum()) * len(bad) for at in between]
     return float(between[int(np.argmax(youden))]) if len(between) else None
 
 
