@@ -6,45 +6,59 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
+CONSTRAINTS ?= constraints.txt
 READY := $(VENV)/.ready
+# One process per core, four at most (each holds torch and a model); the tests of one file stay in one process.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
+QUICK := tests/project tests/model/test_network.py tests/commands/test_command_line.py notebooks/00_quickstart.ipynb
+PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help ocr test test-slow test-full race browser solutions lab notebooks operators report lint clean
+.PHONY: help ocr quick test tests test-slow test-full race browser solutions lab notebooks operators report lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(READY): pyproject.toml constraints.txt
-	@echo "making $(VENV): pip fetches torch and the rest, some minutes without a word"
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@echo "making $(VENV): pip fetches torch and the rest, which takes some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@
 
 ocr: $(READY)  ## read the sample pages with the embedded checkpoint; results in out/
 	$(BIN)/deskocr demo --out out
 
-test: $(READY) lint  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
-	$(BIN)/python -m pytest -q --durations=10
-	DESKOCR_DEVICE=npu-sim $(BIN)/python -m pytest -q notebooks  # the same stored notebooks on the simulated NPU
+quick: $(READY) lint  ## under a minute: lint, dependency rules, a golden case, one page, the commands, one notebook
+	$(PYTEST) $(PARALLEL) -m quick $(QUICK)
+
+test: lint tests  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
+
+# The tests of the simulated NPU need a process with that device, as the notebooks' second pass does, so they run in
+# the second call. tests/simulator_process starts them for whoever types only `pytest`.
+tests: $(READY)
+	$(PYTEST) $(PARALLEL) --durations=10 --ignore=tests/simulator_process
+	DESKOCR_DEVICE=npu-sim $(PYTEST) $(PARALLEL) --durations=10 notebooks tests/simulator
 
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
-	$(BIN)/python -m pytest -q -m slow --ignore=tests/test_full_size.py
+	$(PYTEST) -m slow --ignore=tests/official_size/test_official_size.py
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
-	$(BIN)/python -m tests.full_size
+	$(BIN)/python -m tests.official_size.measure
 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
-	$(BIN)/python -m tests.full_size_race
+	$(BIN)/python -m tests.official_size.race
 
 browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -q -m browser tests/test_notebooks_browser.py
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[browser]"
+	$(PYTEST) -m browser tests/notebooks/test_jupyterlab.py
 
 solutions: $(READY)  ## write notebooks/solutions/ again
 	$(BIN)/deskocr notebooks solutions
 
-lint: $(READY)
+lint: $(READY)  ## ruff, codespell, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -63,4 +77,4 @@ report: $(READY)  ## measure nano on this CPU, count it on the simulated NPU; re
 	$(BIN)/deskocr report reports/npu-sim-as-published-nano/bench.json
 
 clean:  ## remove what was made, keep .venv
-	rm -rf out build *.egg-info .pytest_cache .ruff_cache
+	rm -rf out build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -19,6 +19,7 @@ if os.environ["DESKOCR_DEVICE"].startswith(
     ("cpu", "npu-sim")
 ):  # a torch_npu that loads itself would be in the way
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+QUICK = "00_quickstart.ipynb"  # the notebook of `make quick`
 LEFT_OUT: list[str] = []
 
 
@@ -39,6 +40,11 @@ def pytest_ignore_collect(collection_path, config):
         LEFT_OUT.append(f"{collection_path.name} (needs {', '.join(lacking)})")
         return True
     return None
+
+
+def pytest_itemcollected(item):
+    if item.path.name == QUICK:
+        item.add_marker("quick")
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,6 +1,7 @@
 """Draws docs/architecture.svg, the packages and their imports, from the code: `python -m docs.architecture`.
 
-An arrow is left out where a longer way through other packages says the same.
+An arrow is left out where a longer way through other packages says the same. Imports inside functions are
+left out too; tests/project/test_architecture.py lists them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def edges() -> dict[str, set[str]]:
     """{package: the packages that it imports}."""
     found: dict[str, set[str]] = {unit(name): set() for name in modules()}
     for each in imports(modules()):
-        if (a := unit(each.module)) != (b := unit(each.target)):
+        if (a := unit(each.module)) != (b := unit(each.target)) and not each.inside:
             found[a].add(b)
     return {a: found[a] - STARTS for a in sorted(found) if a not in STARTS}
 

@@ -7,7 +7,6 @@ parameter here (qkv, gate|up, experts). `placements` maps each official name to 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .config import DeepseekOCRConfig
+from .files import write_json
 from .network import Network
 from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
@@ -285,10 +285,3 @@ def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes:
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     write_json(folder / "config.json", {**config.to_dict(), "torch_dtype": dtype})
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write indented JSON atomically."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)

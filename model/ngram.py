@@ -16,8 +16,10 @@ from torch import Tensor
 class NgramGuard:
     """The guard for one sequence: `append` every token; `banned()` returns the forbidden next tokens.
 
-    With n = 1 the original's windowed rule bans nothing (it compares its empty prefix with the whole
-    sequence), and the whole-sequence rule bans every earlier token. Both are kept.
+    size: n. 0 switches the guard off.
+    window: only n-grams that start in the last `window` tokens count (the rule of the original's serving
+        scripts). None takes the whole sequence, prompt and padding included (the rule of transformers).
+    whitelist: tokens that are never banned, for example table cells.
 
     Args:
         size: n; 0 switches the guard off.
@@ -34,7 +36,7 @@ class NgramGuard:
         self.size, self.window, self.whitelist = size, window, frozenset(whitelist)
         self.tail: deque[int] = deque(maxlen=max(0, size - 1))  # the last n-1 tokens
         self.length = 0
-        # prefix: (start, next token) of each of its occurrences
+        # {the n-1 tokens of a prefix: [(start of the n-gram, its last token)]}
         self.following: dict[tuple[int, ...], deque[tuple[int, int]]] = defaultdict(deque)
 
     def extend(self, tokens: Iterable[int]) -> NgramGuard:

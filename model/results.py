@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from PIL import Image
 
 from .boxes import Ref, crop_box, parse_boxes, to_pixels_box
 from .confidence import Scores, rounded
+from .files import write_atomically, write_json
 from .overlay import crops, draw_overlay, label_colour
 from .tables import csv_safe, located_tables, tables, to_csv
 
@@ -164,24 +164,8 @@ def write_results(
             (folder / name).unlink()
     for name, content in files.items():
         write_atomically(folder / name, content)
-    encoded = json.dumps(result, ensure_ascii=False, indent=1).encode("utf-8", "replace")
-    write_atomically(folder / "result.json", encoded)
+    write_json(folder / "result.json", result)
     return result
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file, then rename, so that no reader and no interrupted run sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(part, 0o644)  # mkstemp creates private files
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
 
 
 def _ref_entry(ref: Ref, image: Image.Image | None, sure: list | None) -> dict:

@@ -1,4 +1,4 @@
-"""Page to views: the global view and the tiles, the five modes, and the number of tokens of each.
+"""Page -> views: the global view and the tiles of each mode (modes.py), and how many tokens each takes.
 
 The results equal the original's bit for bit with every Pillow version. `make_views` states the one deviation.
 """
@@ -11,53 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .modes import MODES, Mode, find_mode, get_mode
 from .official import DEEPSEEK_OCR
+
+__all__ = [
+    "GRAY", "MODES", "TILE", "Mode", "Views", "count_image_tokens", "find_mode", "get_mode", "make_views",
+    "pad", "resize", "tile_grid", "to_pixels", "valid_image_tokens",
+]  # fmt: skip
 
 GRAY = (127, 127, 127)  # padding colour: int(0.5 * 255), which is -0.0039 after normalisation, not 0
 TILE = DEEPSEEK_OCR.tile
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How a page is cut into views. Sizes in pixels.
-
-    With crop_mode, base_size is the side of the global view and image_size that of a tile. Without it there
-    is a single view with side image_size.
-    """
-
-    name: str
-    base_size: int
-    image_size: int
-    crop_mode: bool
-
-    def __post_init__(self):
-        for key in ("base_size", "image_size"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 64:
-                raise ValueError(
-                    f"{key}={value!r}: must be an integer number of pixels, at least 64 (official: 512-1280)"
-                )
-
-
-MODES = {name: Mode(name, *sizes) for name, sizes in DEEPSEEK_OCR.modes.items()}
-
-
-def get_mode(mode: str | Mode) -> Mode:
-    """The mode of that name; a Mode is returned unchanged. Raises ValueError with the known names."""
-    if isinstance(mode, Mode):
-        return mode
-    key = str(mode).strip().lower()
-    if key not in MODES:
-        raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
-    return MODES[key]
-
-
-def find_mode(base_size: int, image_size: int, crop_mode: bool) -> Mode:
-    """The named mode with these sizes, otherwise a Mode called "custom". Used by `infer`."""
-    for mode in MODES.values():
-        if (mode.base_size, mode.image_size, mode.crop_mode) == (base_size, image_size, bool(crop_mode)):
-            return mode
-    return Mode("custom", base_size, image_size, bool(crop_mode))
 
 
 @dataclass(frozen=True)

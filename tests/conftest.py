@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT
+from tests.helpers.golden import CHECKPOINT
 
 torch.set_num_threads(1)
 

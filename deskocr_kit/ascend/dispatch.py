@@ -1,7 +1,7 @@
 """What an NPU does with an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
 
-The tables (data/dispatch) were read out of the wheels' dispatchers, the dtype rules are CANN 8.5.0's
-(data/profiles). Both are statements about published software; no device was asked.
+The tables (data/dispatch) are made by dispatch_generator.py from the wheels' dispatchers. The dtype rules are
+those of CANN 8.5.0 (data/profiles). Both are statements about published software; no device was asked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of MEANING, with the reason where it is not plain."""
+    """One of VERDICTS, with the reason where it is not plain."""
 
     word: str
     why: str = ""
@@ -83,6 +83,18 @@ def composites(version: str = DEFAULT) -> frozenset[str]:
         name
         for name, row in dispatch_table(version).items()
         if row["PrivateUse1"] == row["CPU"] == "0" and row["CompositeExplicit"] == "1" and name not in keep
+    )
+
+
+@functools.lru_cache
+def kernels_for_composites() -> frozenset[str]:
+    """Operators that PyTorch takes apart where a backend has no kernel, and every published wheel has one."""
+    tables = [dispatch_table(version) for version in wheel_versions()]
+    return frozenset(
+        name
+        for name, row in tables[0].items()
+        if row["CompositeExplicit"] == "1"
+        and all(table.get(name, {}).get("PrivateUse1") == "1" for table in tables)
     )
 
 

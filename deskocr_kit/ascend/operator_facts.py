@@ -24,8 +24,19 @@ INDEXING = _aten("""
     _unsafe_index.Tensor _unsafe_index_put
 """)
 
-#: They start nothing on a device.
-NO_LAUNCH = _aten("empty.memory_format empty_strided empty_like new_empty")
+#: They allocate, and start nothing on a device.
+NO_LAUNCH = _aten("""
+    empty.memory_format empty_strided empty_like new_empty new_empty_strided empty_permuted
+""")
+
+#: They change or look at shapes, strides and storages only, though their schemas do not say that they are
+#: views.
+METADATA = _aten("""
+    _unsafe_view lift lift_fresh detach alias detach_ as_strided_ t_ transpose_ squeeze_ squeeze_.dim
+    squeeze_.dims unsqueeze_ resize_ resize_as_ set_ set_.source_Tensor set_.source_Storage
+    set_.source_Storage_storage_offset is_same_size is_pinned record_stream
+    _has_compatible_shallow_copy_type
+""")
 
 #: Composite in PyTorch, one kernel in both published torch_npu wheels, and common in models.
 ONE_KERNEL = _aten("""
@@ -34,11 +45,11 @@ ONE_KERNEL = _aten("""
     lstm.input lstm.data lstm_cell gru.input
 """)
 
-#: No CPU kernel of their own (the CPU composes them), but one kernel on a device.
-ALSO = _aten("""
-    arange arange.start arange.start_step full ones zeros rand randn randint randint.low randperm
-    linspace eye eye.m scalar_tensor convolution convolution_backward embedding
-    clone stack repeat constant_pad_nd
+#: Both wheels have a kernel for these composites, and the simulator leaves them to PyTorch: views,
+#: allocation, copies between devices (they end in its own), and the convolutions of other builds.
+LEFT_TO_PYTORCH = _aten("""
+    copy_ empty_like squeeze squeeze.dim unsqueeze resize_as_ _foreach_copy_ split_with_sizes_copy.out
+    _convolution _nnpack_spatial_convolution convolution_overrideable convolution_backward_overrideable
 """)
 
 #: Their Python binding takes numbers for tensors, so that a wrapped number may be passed on as it is.

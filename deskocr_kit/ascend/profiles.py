@@ -1,20 +1,32 @@
 """What a simulated NPU can do, as data.
 
-A profile is a JSON file in `deskocr_kit/ascend/data/profiles/` (or any path):
+A profile is a JSON object in a file of `deskocr_kit/ascend/data/profiles/`, or in any file. Its entries:
 
-    name, description, source   what it is and where that is known from
-    device                      {"name", "count", "memory_gib", "out_of_memory": "torch" | "runtime"}
-    half                        "round": fp16 computed in fp32 and rounded per operator; "native": as the CPU
-    does it block                       operators without a kernel: [names] or {name: kind of failure}
-    allow                       instead of `block`: the only operators that have a kernel (views always work)
-    missing                     kind of failure of those without a kind of their own (see KINDS)
-    via                         {operator: the operator it decomposes into on the device}: named in the
-    warning rules                       [{"operators", "when", "then", "why", "source", "warning"}]: narrower
-    than a whole operator
+    name         required
+    description  what the profile describes
+    source       where that is known from
+    device       {"name", "count", "memory_gib", "out_of_memory"}; out_of_memory is "torch" or "runtime",
+                 the type of the error that is raised
+    half         "round" (default): fp16 is computed in fp32 and rounded after each operator
+                 "native": fp16 is computed as the CPU computes it
+    block        the operators without a kernel: [operator] or {operator: kind of failure}
+    allow        instead of `block`: the only operators that have a kernel (views always work)
+    missing      kind of failure of the operators for which `block` names none (see KINDS)
+    via          {operator: the operator that it becomes on the device}, for the text of the warning
+    rules        [rule]: restrictions on some calls of an operator
 
-`when` is {"dtypes": [...]} (argument 0 has one of these), {"dtypes_other_than": [...]}, {"mask_broadcasts":
-true} (argument 1 has not the shape of argument 0) or absent (always); several entries: any of them. `then` is
-a kind of failure or "ai-cpu" (correct, counted, slow on a card). Names may end in `.*`: all overloads.
+A rule is an object:
+
+    operators    [operator]
+    when         the condition; without one the rule always holds, with several entries one of them suffices:
+                   {"dtypes": [dtype]}             argument 0 has one of these dtypes
+                   {"dtypes_other_than": [dtype]}  argument 0 has none of these dtypes
+                   {"mask_broadcasts": true}       argument 1 has another shape than argument 0
+    then         a kind of failure, or "ai-cpu": correct and counted, slow on a card
+    why, source  the reason, and where it is known from
+    warning      the text of the warning that the device prints
+
+An operator is "aten::name" or "aten::name.overload"; "aten::name.*" means all overloads.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ greedy loop with its growing mask and ids, the n-gram guard on the host, the str
 
 Only what those two do is here. Left out, so that the count is rather too low: autocast's casts, the copies
 that a deployment adds, and everything that transformers does once per call. It reads the weights of one of
-our models where they lie and gives the same tokens (tests/test_original.py).
+our models where they lie and gives the same tokens (tests/baselines/test_original_loop.py).
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ child.py     the process            measure.py  the order of things
 timing.py    one page, by phase     counts.py   launches, waits, bytes: a run of its own, never timed
 limits.py    bandwidth, FLOP        stamp.py    what one needs to repeat it
 loops.py     repetition             summary.py  arithmetic: nothing here needs torch
-frame.py     as a pandas table
+frame.py     as a pandas table (not imported here: the help of `deskocr bench` needs no numpy)
 compare.py   against another file   peer.py     against transformers, in the same run
 """
 
 from .child import bench
-from .frame import bench_frame
 from .spec import FORMAT, BenchSpec
 
-__all__ = ["FORMAT", "BenchSpec", "bench", "bench_frame"]
+__all__ = ["FORMAT", "BenchSpec", "bench"]

@@ -72,6 +72,7 @@ def conditions(result: dict) -> dict:
     return {
         "commit": stamp["kit"]["commit"],
         "dtype": stamp["checkpoint"]["dtype"],
+        "weights": stamp["checkpoint"].get("weights", "plain"),  # absent before --weights existed
         "threads": stamp["threads"],
         **stamp["packages"],
         **{f"slot {name}": function for name, function in stamp["slots"].items()},

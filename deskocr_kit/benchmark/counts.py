@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from .. import simulator
 from ..device import is_simulated
-from ..opcount.counting import Counts, counted
+from ..device.counting import Counts, counted
 
 TOKENS = 32
 KEYS = ("launches", "syncs", "h2d_bytes", "d2h_bytes", "fallbacks", "ai_cpu")
@@ -54,7 +54,7 @@ def count(model, inputs: dict, new_tokens: int) -> dict:
 def how(device) -> str:
     if is_simulated(device):
         return "the simulated NPU's counters"
-    return "a dispatch mode: operators that PyTorch hands to the backend; views and allocations left out"
+    return "a dispatch mode: the operators that a device with its own kernels is asked for"
 
 
 def by_operator(model, inputs: dict) -> dict:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from ..device import Timer
 from ..operator_census.ocr_model import census_ocr
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROUNDS = 5
 
@@ -37,8 +43,14 @@ def best(device, work) -> float:
     return min(seconds)
 
 
+def weights_of(model) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, and the buffers that hold quantised weights; a plain model has no buffers."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
 def weight_bytes(model, prefixes: tuple[str, ...] = ("",)) -> int:
-    return sum(p.nbytes for name, p in model.named_parameters() if name.startswith(prefixes))
+    return sum(weight.nbytes for name, weight in weights_of(model) if name.startswith(prefixes))
 
 
 LANGUAGE = ("model.layers.", "model.norm", "lm_head")
@@ -48,19 +60,21 @@ VISION = ("model.sam_model", "model.vision_model", "model.projector")
 def active_bytes(model) -> int:
     """Bytes of weights that one decoded token reads: no vision, no embedding table, `top` of the experts."""
     c, total = model.config.decoder, 0
-    for name, parameter in model.named_parameters():
+    for name, weight in weights_of(model):
         if name.startswith(LANGUAGE):
             share = c.experts_per_token / c.experts if ".experts." in name else 1
-            total += round(parameter.numel() * share) * parameter.element_size()
+            total += round(weight.numel() * share) * weight.element_size()
     return total
 
 
 def work(model, inputs: dict) -> dict:
     """Per phase: FLOP of one page as the census counts them, and bytes of the weights it reads once.
 
-    prefill counts every expert: its tokens together choose nearly all.
+    prefill counts every expert: its tokens together choose nearly all. The census knows no FLOP of products
+    with quantised weights, so the FLOP of the same network with plain weights are taken, from a dry run.
     """
-    census = census_ocr(model, inputs=inputs)
+    quantised = any(not buffer.is_floating_point() for buffer in model.buffers())
+    census = census_ocr(model.config if quantised else model, inputs=inputs)
     read = {
         "vision": weight_bytes(model, VISION),
         "prefill": weight_bytes(model, LANGUAGE),

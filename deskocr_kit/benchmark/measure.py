@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+
+from model.files import write_json
 
 from ..device import device_memory, is_simulated, pick_device, reset_peak, synchronize
 from ..display.progress import bar
+from ..reading.options import PageOptions
 from ..reading.reader import Reader
 from ..reading.repetition import SPAN, TIMES, loops
 from ..reading.text_distance import NORMALISATION, cer, edits, ned, normalise
@@ -19,7 +22,7 @@ from . import counts, limits, timing
 from .limits import weight_bytes
 from .pages import subjects
 from .race import compare_peer
-from .spec import FILE, FORMAT, PARTIAL, BenchSpec, write_json
+from .spec import FILE, FORMAT, PARTIAL, BenchSpec
 from .stamp import stamp
 from .summary import category, success, summarise
 
@@ -57,6 +60,7 @@ def steps(spec: BenchSpec, result: dict):
     simulated = result["simulated"] = is_simulated(device)
     reader, before = load(spec, device, result)
     mode = spec.mode or reader.settings["mode"]
+    options = replace(spec.only(PageOptions), mode=mode)
     result["stamp"] = stamp(spec, reader)
     result["method"] = method(spec, mode, simulated)
     pages = subjects(spec, mode)
@@ -64,14 +68,14 @@ def steps(spec: BenchSpec, result: dict):
     peak = reset_peak(device)
     with bar(total=len(pages), unit="page") as progress:
         for _ in range(0 if simulated else spec.warmup):
-            one_page(spec, reader, mode, pages[0], 1, False)
+            one_page(spec, reader, options, pages[0], 1, False)
         for page in pages:
-            result["pages"].append(one_page(spec, reader, mode, page, spec.repeats, not simulated))
+            result["pages"].append(one_page(spec, reader, options, page, spec.repeats, not simulated))
             progress.update()
             yield
     if peak:
         remember_peak(result, device, before)
-    inputs = reader.inputs(pages[0].image, spec.prompt, mode)
+    inputs = reader.inputs(pages[0].image, options=options)
     result["counts"] = counts.count(reader.model, inputs, result["pages"][0]["new_tokens"])
     yield
     result["limits"] = limits.measure(reader.model, inputs, not simulated)
@@ -81,7 +85,7 @@ def steps(spec: BenchSpec, result: dict):
         result["limits"]["bandwidth_share"] = reached / result["limits"]["read_bytes_per_second"]
     yield
     if spec.peer:
-        result["peer"] = compare_peer(spec, reader, mode, pages)
+        result["peer"] = compare_peer(spec, reader, options, pages)
         yield
 
 
@@ -92,7 +96,7 @@ def load(spec: BenchSpec, device, result: dict):
     torch.zeros(1, device=device).add_(1)  # the device's context is made: not part of loading
     before, peak = device_memory(device).allocated, reset_peak(device)
     start = time.perf_counter()
-    reader = Reader.load(spec.model, device, spec.dtype, spec.plan)
+    reader = Reader.load(spec, device)
     synchronize(device)
     seconds = time.perf_counter() - start
     top = device_memory(device).peak
@@ -110,10 +114,10 @@ def remember_peak(result: dict, device, before: int) -> None:
         result["memory"] = {"peak_growth_bytes": top - before, "over_weights": (top - before) / weights}
 
 
-def one_page(spec: BenchSpec, reader, mode: str, page, repeats: int, timed: bool) -> dict:
+def one_page(spec: BenchSpec, reader, options: PageOptions, page, repeats: int, timed: bool) -> dict:
     runs = []
     for _ in range(repeats if timed else 1):
-        reading, run = timing.read(reader, page.image, spec.prompt, mode, spec.max_tokens)
+        reading, run = timing.read(reader, page.image, options)
         runs.append(run)
     return page_record(spec, page, reading, runs if timed else [])
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.modes import get_mode
+from model.tiling import TILE
+
 from ..reading.pages import expand_inputs, iter_pages
 from ..synthetic_pages.render import REGULAR, Style, font, render
 from ..synthetic_pages.words import word
 from .spec import BenchSpec
 from .summary import category
-
-SMALL = ("tiny", "small")  # modes whose page is too small for long texts
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def given(spec: BenchSpec) -> Iterator[Subject]:
 
 
 def drawn(spec: BenchSpec, mode: str) -> Iterator[Subject]:
-    for kind, make in {"short": short, "medium": medium, **({} if mode in SMALL else LARGE)}.items():
+    chosen = get_mode(mode)
+    small = not chosen.crop_mode and chosen.image_size <= TILE  # too small for long texts
+    for kind, make in {"short": short, "medium": medium, **({} if small else LARGE)}.items():
         for i in range(spec.count):
             rng = random.Random(f"bench/{spec.seed}/{kind}/{i}")  # no seed of the training looks like this
             image, text = make(rng)
@@ -56,17 +59,17 @@ def drawn(spec: BenchSpec, mode: str) -> Iterator[Subject]:
             yield Subject(f"{kind}-{i}", image, text, True)
 
 
-def small(rng: random.Random, lines: tuple[int, int]):
+def lines_of(rng: random.Random, lines: tuple[int, int]):
     page = render(rng, Style(dirt=0.0, styled=0.0, lines=lines))
     return page.image, page.text
 
 
 def short(rng: random.Random):
-    return small(rng, (1, 1))
+    return lines_of(rng, (1, 1))
 
 
 def medium(rng: random.Random):
-    return small(rng, (2, 7))
+    return lines_of(rng, (2, 7))
 
 
 def sheet(rng: random.Random, characters: int):

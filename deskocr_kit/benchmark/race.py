@@ -6,6 +6,7 @@ import time
 
 from ..baselines.transformers_model import load_peer, peer_inputs
 from ..device import is_simulated, synchronize
+from ..reading.options import PageOptions
 from .compare import timing_verdict
 from .summary import spread, tpot
 
@@ -41,7 +42,7 @@ def race(generate, device, tokens: int) -> dict:
     } | {"ids": ids}
 
 
-def compare_peer(spec, reader, mode: str, pages) -> dict:
+def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
     """Medians of both, ratios with their interval, how many tokens agree. Both make as many tokens as ours
     made when it read the page to its end; neither uses an n-gram guard; preprocessing is not raced.
 
@@ -50,6 +51,8 @@ def compare_peer(spec, reader, mode: str, pages) -> dict:
     model, device = reader.model, reader.model.device
     if is_simulated(device):
         return {"unavailable": "a race on a simulated device would tell nothing"}
+    if spec.weights != "plain":
+        return {"unavailable": f"a race needs the same weights; transformers has no {spec.weights} ones here"}
     try:
         peer = load_peer(reader.folder, model.config, model.dtype, "sdpa").to(device)
     except ImportError as error:
@@ -57,8 +60,8 @@ def compare_peer(spec, reader, mode: str, pages) -> dict:
     peer.generation_config.eos_token_id = None
     raced = []
     for page in pages[:: max(1, len(pages) // PAGES)][:PAGES]:
-        inputs = reader.inputs(page.image, spec.prompt, mode)
-        tokens = len(reader.read(page.image, spec.prompt, mode, max_new_tokens=spec.max_tokens).ids)
+        inputs = reader.inputs(page.image, options=options)
+        tokens = len(reader.read(page.image, options=options).ids)
         raced.append((inputs, tokens))
 
     def ours(inputs, tokens):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..display.table import markdown_table, text_table
 from . import report_figures
 from .compare import compare_benchmarks, original
 from .summary import CATEGORIES, PHASES
@@ -64,7 +65,10 @@ def report_heading(result: dict) -> str:
     where = kind if device["device"] != "cpu" else f"CPU ({processor}, {stamp['threads']} thread(s))"
     if device["device"] not in ("cpu",) and not result["simulated"]:
         where = f"{device['name']} ({device['device']})"
-    return f"{stamp['checkpoint']['name']} on {where}, {stamp['checkpoint']['dtype']}"
+    checkpoint = stamp["checkpoint"]
+    kind = checkpoint.get("weights", "plain")  # absent before --weights existed
+    rounded = "" if kind == "plain" else f", {kind} weights"
+    return f"{checkpoint['name']} on {where}, {checkpoint['dtype']}{rounded}"
 
 
 def warnings(result: dict) -> list[str]:
@@ -274,11 +278,7 @@ def stamp(result: dict) -> list[list[str]]:
 # ---------------------------------------------------------------------- text
 def plain(table: Table) -> str:
     title, head, rows = table
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]
-    return "\n".join([title, *(f"  {line}" for line in lines), ""])
+    return "\n".join([title, text_table(head, rows, indent="  "), ""])
 
 
 def text(result: dict) -> str:
@@ -294,11 +294,9 @@ def original_text() -> str:
     return f"{plain(table)}{note}\n"
 
 
-def markdown_table(table: Table) -> list[str]:
+def markdown_section(table: Table) -> list[str]:
     title, head, rows = table
-    lines = [[c.replace("|", "\\|").replace("\n", " ") for c in row] for row in (head, *rows)]
-    shown = ["| " + " | ".join(row) + " |" for row in lines]
-    return [f"## {title}", "", shown[0], "|" + "---|" * len(head), *shown[1:], ""]
+    return [f"## {title}", "", *markdown_table(head, rows), ""]
 
 
 def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str) -> str:
@@ -314,9 +312,9 @@ def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str
         ]
     lines += [f"![{caption}]({name})\n\n{caption}\n" for name, caption in figures.items()]
     for table in (*tables(result), *more):
-        lines += markdown_table(table)
+        lines += markdown_section(table)
     lines += [note, ""] if note else []
-    lines += markdown_table(("How to repeat it", ["", ""], stamp(result)))
+    lines += markdown_section(("How to repeat it", ["", ""], stamp(result)))
     return "\n".join(lines)
 
 

@@ -6,10 +6,8 @@ import io
 
 import numpy as np
 
+from ..display.palette import SERIES, SERIES_HATCHES
 from .summary import CATEGORIES, PHASES
-
-COLOURS = ("#6e7781", "#0969da", "#8250df", "#1a7f37", "#b35900")
-HATCHES = ("", "//", "..", "\\\\", "xx")
 
 
 def figures(result: dict) -> dict[str, tuple[str, str]]:
@@ -48,7 +46,7 @@ def phases(result: dict):
     figure, axes = canvas(1.4 + 0.45 * len(rows))
     for y, row in enumerate(rows.values()):
         left = 0.0
-        for phase, colour, hatch in zip(PHASES, COLOURS, HATCHES, strict=True):
+        for phase, colour, hatch in zip(PHASES, SERIES, SERIES_HATCHES, strict=True):
             width = row["phases"][phase]["mean"] * 1e3
             axes.barh(y, width, left=left, color=colour, hatch=hatch, edgecolor="white", height=0.6,
                       label=phase if y == 0 else None)  # fmt: skip
@@ -72,7 +70,7 @@ def roofline(result: dict):
     figure, axes = canvas(3.6)
     x = np.logspace(-1, 4, 200)
     axes.loglog(x, np.minimum(peak, x * bandwidth) / 1e9, color="black", label="limit measured in this run")
-    for (name, spent), marker, colour in zip(seconds.items(), "so^", COLOURS[1:], strict=False):
+    for (name, spent), marker, colour in zip(seconds.items(), "so^", SERIES[1:], strict=False):
         work = found["work"][name]
         axes.loglog(work["flop"] / work["weight_bytes"], work["flop"] / spent / 1e9, marker, color=colour,
                     ms=9, label=name)  # fmt: skip
@@ -94,7 +92,7 @@ def launches(result: dict):
     figure, axes = canvas(2.2)
     for y, name in enumerate(names):
         value, waits = parts[name]["launches"], parts[name]["syncs"]
-        axes.barh(y, value, color=COLOURS[1], height=0.6)
+        axes.barh(y, value, color=SERIES[1], height=0.6)
         axes.annotate(f"{value:,.0f} launches, {waits:.3g} host waits", (value, y), (4, 0),
                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
     axes.set_yticks(range(3), list(names.values()))
@@ -112,7 +110,7 @@ def latency(result: dict):
         return None
     figure, axes = canvas()
     gaps.sort()
-    axes.plot(gaps, np.linspace(0, 100, len(gaps)), color=COLOURS[1])
+    axes.plot(gaps, np.linspace(0, 100, len(gaps)), color=SERIES[1])
     for percent, style in ((50, "--"), (99, ":")):
         value = np.percentile(gaps, percent)
         axes.axvline(value, color="black", ls=style, label=f"p{percent}: {value:.3g} ms")
@@ -129,7 +127,7 @@ def accuracy(result: dict):
     if not pages:
         return None
     figure, axes = canvas()
-    for name, marker, colour in zip(CATEGORIES, "os^D", COLOURS[1:], strict=True):
+    for name, marker, colour in zip(CATEGORIES, "os^D", SERIES[1:], strict=True):
         group = [page for page in pages if page["category"] == name]
         if group:
             xy = [page["characters"] for page in group], [page["cer"] for page in group]

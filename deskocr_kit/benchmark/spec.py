@@ -5,39 +5,40 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-FORMAT = 1  # of bench.json; data/bench.schema.json describes it
+from ..reading.options import LoadOptions, Options, PageOptions, default_for, option
+
+FORMAT = 1  # of bench.json; bench.schema.json describes it
 FILE, PARTIAL = "bench.json", "bench.partial.json"
 
 
 @dataclass(frozen=True)
-class BenchSpec:
-    """pages: files; none draws `count` pages of every length that the checkpoint can read, from the seed."""
+class Repetitions(Options):
+    """What is read how often. pages: files; none draws `count` pages of every length that the checkpoint can
+    read, from the seed.
+    """
 
-    model: str | None = "nano"
-    device: str = "auto"
-    dtype: str = "auto"
-    plan: str | None = None  # "auto" or a file; None: the references
     pages: tuple[str, ...] = ()
-    count: int = 8
-    seed: int = 2026
-    repeats: int = 3
-    warmup: int = 1
-    prompt: str = "free"
-    mode: str | None = None
-    max_tokens: int | None = None
-    success_cer: float = 0.1
-    keep_text: bool = False  # of pages given as files; the text of drawn pages is always kept
+    count: int = option(8, "Pages to draw of each length.", minimum=1)
+    seed: int = option(2026, "Of the drawn pages.")
+    repeats: int = option(3, "Timed readings of each page.", minimum=1)
+    warmup: int = option(1, "Readings before, not counted.", minimum=0)
+
+
+@dataclass(frozen=True)
+class BenchSpec(PageOptions, Repetitions, LoadOptions):
+    """The options of reading, and those of measuring. Raises ValueError for a value that is not allowed.
+
+    The order of the bases is the order of the fields, last base first; `command` follows it.
+    """
+
+    model: str | None = default_for(LoadOptions, "model", "nano")
+    success_cer: float = option(0.1, "A page is read if its CER is at most this.")
+    # The text of drawn pages is always kept.
+    keep_text: bool = option(False, "Store the text of given pages.")
     peer: bool = False  # transformers' unlimited_ocr in the same run
-
-    def __post_init__(self):
-        if self.repeats < 1 or self.warmup < 0 or self.count < 1:
-            raise ValueError("bench: at least one repeat and one page of each length, no negative warm-up")
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> BenchSpec:
@@ -62,12 +63,3 @@ class BenchSpec:
 def folder_for(device_label: str, model: str | None) -> str:
     """The name of a report's folder: "cpu-nano", "npu-sim-dispatch-nano"."""
     return f"{device_label}-{Path(model or 'default').name}".replace(":", "-")
-
-
-def write_json(path: Path, data) -> Path:
-    """Atomic: a reader finds the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
-    return path

@@ -8,7 +8,10 @@ import os
 import platform
 import subprocess
 from importlib import metadata
+from math import prod
 from pathlib import Path
+
+from model.loading import official_shapes
 
 from ..device import describe_device, device_memory
 from ..device.dtypes import dtype_name
@@ -45,8 +48,9 @@ def stamp(spec: BenchSpec, reader) -> dict:
         "checkpoint": {
             "name": reader.name,
             "sha256": digest(reader.folder),
-            "parameters": sum(p.numel() for p in reader.model.parameters()),
+            "parameters": sum(map(prod, official_shapes(reader.model.config).values())),
             "dtype": dtype_name(reader.model.dtype),
+            "weights": reader.options.weights,
         },
         "slots": {name: named(function) for name, function in vars(reader.model.slots).items()},
     }

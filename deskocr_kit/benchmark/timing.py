@@ -7,6 +7,7 @@ import time
 from model.observer import Observer
 
 from ..device import synchronize
+from ..reading.options import PageOptions
 from .summary import gaps
 
 
@@ -33,7 +34,7 @@ class Clock(Observer):
         self.arrivals.append(time.perf_counter())
 
 
-def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
+def read(reader, image, options: PageOptions):
     """(Reading, run): what `reader.read` gives, and the seconds of its phases.
 
     run: preprocess, vision (embedding and placing included), prefill, decode, post; ttft; e2e (to the last
@@ -41,7 +42,7 @@ def read(reader, image, prompt: str, mode: str, max_tokens: int | None = None):
     `issued`: how long the host took to hand over vision and prefill, before it waited.
     """
     clock = Clock(reader.model.device)
-    reading = reader.read(image, prompt, mode, max_new_tokens=max_tokens, observer=clock)
+    reading = reader.read(image, options=options, observer=clock)
     end = time.perf_counter()
     start, ends, arrivals = clock.start, clock.ends, clock.arrivals
     borders = [start, *(ends[name] for name in ("preprocess", "vision", "prefill", "decode")), end]

@@ -15,6 +15,7 @@ from model import DeepseekOCRConfig, loading
 from model.official import DEEPSEEK_OCR
 
 from ..ascend.dispatch import dispatch_table, judge, wheel_versions
+from ..device.tolerances import relative_error
 from .claim import FAILS, HOLDS, Outcome
 from .reading_checks import cann_84, fallback_cost, fp16, load_time, one_page, speed, success
 from .setting import Setting
@@ -30,12 +31,6 @@ SHAPES = [
 ]
 EQUAL = 1e-4  # relative, fp32: sums in another order; HF32 on an NPU would show as 1e-3
 EQUAL_FP16 = 2e-3  # relative to fp32: inputs and result rounded to 11 bits
-
-
-def relative(ours, reference) -> float:
-    if ours.shape != reference.shape:
-        return math.inf
-    return float((ours.cpu().double() - reference.double()).norm() / reference.double().norm())
 
 
 def kernels(operator: str) -> dict[str, bool]:
@@ -89,7 +84,7 @@ def convolutions(seed: int = 0):
 def conv2d_missing(facts: dict, here: Setting) -> Outcome:
     def try_it(device):
         return max(
-            relative(F.conv2d(x.half().to(device), w.half().to(device), b, s, p), y)
+            relative_error(F.conv2d(x.half().to(device), w.half().to(device), b, s, p), y)
             for x, w, b, s, p, y in convolutions()
         )
 
@@ -111,7 +106,7 @@ def _substitute(here: Setting, printed: bool) -> Outcome:
     for x, w, _, s, p, y in convolutions():
         name = f"{w.shape[-1]}x{w.shape[-1]} stride {s} padding {p}"
         try:
-            error = relative(unfold_einsum(x.to(here.device), w.to(here.device), s, p, printed), y)
+            error = relative_error(unfold_einsum(x.to(here.device), w.to(here.device), s, p, printed), y)
         except RuntimeError as problem:
             results.append((False, f"{name}: {str(problem).splitlines()[0][:90]}"))
         else:
@@ -143,7 +138,7 @@ def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
         mask[4:115] = True
         y = x.clone().masked_scatter_(mask, source)
         x, mask, source = x.half().to(device), mask.to(device), source.half().to(device)
-        return relative(x.masked_scatter_(mask, source), y)
+        return relative_error(x.masked_scatter_(mask, source), y)
 
     width = DEEPSEEK_OCR.language["hidden_size"]
     call = (((913, width), torch.float16), ((913, 1), torch.bool), ((903, width), torch.float16))

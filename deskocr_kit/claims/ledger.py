@@ -13,10 +13,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
-from ..display.table import head_row
+from ..display.table import Cell, html_table, markdown_table
 from .checks import CHECKS
 from .claim import FAILS, HOLDS, NEEDS, Claim, Outcome, claims
 from .setting import Setting
@@ -41,16 +40,8 @@ class Ledger(list):
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td style="text-align:left"><b>{MARK[r.outcome.word]} {escape(r.outcome.word)}</b></td>'
-            + "".join(
-                f'<td style="text-align:left">{escape(text)}</td>'
-                for text in (r.claim.claim, r.outcome.evidence, r.claim.tests)
-            )
-            + "</tr>"
-            for r in self
-        )
-        return f"<table>{head_row(('outcome', 'claim', 'evidence', 'check'))}<tbody>{rows}</tbody></table>"
+        rows = ([Cell(_word(r), tag="b"), r.claim.claim, r.outcome.evidence, r.claim.tests] for r in self)
+        return html_table(("outcome", "claim", "evidence", "check"), rows)
 
     def markdown(self, command: str) -> str:
         """The whole of reports/claims.md. command: the one that made it."""
@@ -66,16 +57,16 @@ class Ledger(list):
             "«Holds» and «fails» are about what was run or read, see the last column: a simulated device "
             "decides nothing about an NPU, and «published software» is no run on a card.",
             "",
-            "| outcome | claim | evidence | check | run on |",
-            "|---|---|---|---|---|",
         ]
-        for r in self:
-            cells = (f"{MARK[r.outcome.word]} {r.outcome.word}", r.claim.claim, r.outcome.evidence)
-            cells += (r.claim.tests, r.outcome.device)
-            lines.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |")
+        rows = [[_word(r), r.claim.claim, r.outcome.evidence, r.claim.tests, r.outcome.device] for r in self]
+        lines += markdown_table(("outcome", "claim", "evidence", "check", "run on"), rows)
         lines += ["", "## On a device", "", "Each check again, on an NPU:", "", "```sh"]
         lines += [r.claim.command for r in self]
         return "\n".join([*lines, "```", ""])
+
+
+def _word(row: Row) -> str:
+    return f"{MARK[row.outcome.word]} {row.outcome.word}"
 
 
 def run(ids: Sequence[str] = (), device: str = "cpu", model: str | None = None) -> Ledger:

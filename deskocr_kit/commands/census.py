@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .ocr import Device, Dtype
+from ..reading.options import LoadOptions
+from .options import GRID_HELP, MODE_HELP, takes, two_numbers
 
 
+@takes(LoadOptions, only=("device", "dtype"), device="cpu", dtype="fp16")
 def census(
+    options: LoadOptions,
     model: Annotated[
         str, typer.Option(help="«official»: its size without weights; or nano, deepseek-ocr, a folder.")
     ] = "official",
-    mode: Annotated[str, typer.Option(help="tiny, small, base, large, gundam.")] = "gundam",
-    grid: Annotated[str, typer.Option(help="Tiles across x down, for gundam.")] = "2x3",
+    mode: Annotated[str, typer.Option(help=MODE_HELP)] = "gundam",
+    grid: Annotated[str, typer.Option(help=GRID_HELP)] = "2x3",
     page: Annotated[Path | None, typer.Option(help="Count this page (needs weights).")] = None,
     torch_npu: Annotated[str | None, typer.Option(help="Judge by this version, such as 2.6.0.post5.")] = None,
-    device: Device = "cpu",
-    dtype: Dtype = "fp16",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write table, JSON and picture here.")
     ] = None,
@@ -41,9 +43,9 @@ def census(
     from ..reading.reader import Reader
 
     if model == "official":
-        found = census_ocr(None, mode, (across, down), find_dtype(dtype), torch_npu=torch_npu)
+        found = census_ocr(None, mode, (across, down), find_dtype(options.dtype), torch_npu=torch_npu)
     else:
-        reader = Reader.load(model, device, dtype)
+        reader = Reader.load(replace(options, model=model))
         inputs = reader.inputs(load_image(page), mode=mode) if page is not None else None
         found = census_ocr(reader.model, mode, (across, down), torch_npu=torch_npu, inputs=inputs)
     print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else repr(found))
@@ -55,14 +57,3 @@ def census(
     if out is not None:
         for path in found.save(out):
             typer.echo(f"wrote {path}", err=True)
-
-
-def two_numbers(grid: str) -> tuple[int, int]:
-    """ "2x3" -> (2, 3). Raises typer.BadParameter."""
-    try:
-        across, down = (int(n) for n in grid.lower().split("x"))
-    except ValueError:
-        raise typer.BadParameter(f"--grid {grid}: two numbers, such as 2x3") from None
-    if across < 1 or down < 1:
-        raise typer.BadParameter(f"--grid {grid}: at least one tile each way")
-    return across, down

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .ocr import Device, Dtype, Model, check_folder, note
+from ..reading.options import ReadingOptions
+from .options import takes
+from .terminal import check_folder, note
 
 
+@takes(ReadingOptions, without=("prompt", "target"), model="nano")
 def demo(
-    model: Model = "nano",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    options: ReadingOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where text, boxes and pictures go.")] = Path(
         "out"
     ),
@@ -34,7 +36,7 @@ def demo(
     from ..reading.text_distance import cer, edits
 
     check_folder(out)
-    reader = Reader.load(model, device, dtype)
+    reader = Reader.load(options)
     samples = sample_pages()
     table = Table(
         "page",
@@ -45,15 +47,15 @@ def demo(
         title=f"{reader.name} on {reader.model.device}",
         show_lines=True,
     )
-    wrong = length = 0
+    wrong, length, boxes = 0, 0, replace(options, prompt="ocr")
     with bar(total=len(samples), unit="page") as progress:
         for path, truth in samples:
             page = next(iter(iter_pages(path)))
-            reading = reader.read(page.image, "free")
-            boxed = reader.read(page.image, "ocr")
+            reading = reader.read(page.image, options=replace(options, prompt="free"))
+            boxed = reader.read(page.image, options=boxes)
             folder = out / path.stem
-            record = page_record(page, boxed, reader, "ocr", None)
-            if warnings := reader.doubts(page.image, reading):
+            record = page_record(page, boxed, reader, boxes)
+            if warnings := reader.doubts(page.image, reading, options=replace(options, prompt="free")):
                 progress.write(one_line(page.file, page.number, warnings))
             both = {"free_text": reading.text, "truth": truth}
             write_results(folder, page.image, boxed.text, extra=record | both, scores=boxed.scores)

@@ -8,16 +8,21 @@ from typing import Annotated
 
 import typer
 
+from model.modes import get_mode
+
+from ..device.dtypes import DTYPES
+from .options import GRID_HELP, MODE_HELP, two_numbers
+
 
 def predict(
     chip: Annotated[str, typer.Option(help="910B1 … 910B4, A100, H100, H200; cpu: measured here.")] = "910B2",
     model: Annotated[
         str, typer.Option(help="«official»: its size without weights; or nano, deepseek-ocr, a folder.")
     ] = "official",
-    mode: Annotated[str, typer.Option(help="tiny, small, base, large, gundam.")] = "gundam",
-    grid: Annotated[str, typer.Option(help="Tiles across x down, for gundam.")] = "2x3",
+    mode: Annotated[str, typer.Option(help=MODE_HELP)] = "gundam",
+    grid: Annotated[str, typer.Option(help=GRID_HELP)] = "2x3",
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens are read from the page.")] = 256,
-    dtype: Annotated[str, typer.Option(help="fp32, fp16, bf16.")] = "fp16",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "fp16",
     launch_us: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="Your own launch cost, in microseconds.")
     ] = None,
@@ -29,11 +34,8 @@ def predict(
     Time to the first token (TTFT) and per further token (TPOT), from counted work and a table of chips:
     a lower bound, and an estimate that is bound by launches.
     """
-    from .census import two_numbers
-
     across, down = two_numbers(grid)
     from model import DeepseekOCRConfig
-    from model.tiling import get_mode
 
     from ..device.dtypes import find_dtype
     from ..prediction.chips import find, measured_cpu

@@ -8,10 +8,17 @@ from typing import Annotated
 
 import typer
 
+from ..device.dtypes import DTYPES
+from ..device.selection import KINDS, SIMULATED
+
 
 def prove(
-    device: Annotated[str, typer.Option(help="auto, cpu, npu, npu:1, npu-sim[:profile], cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Of fp32, bf16, fp16; several with commas.")] = "fp32,bf16,fp16",
+    device: Annotated[
+        str, typer.Option(help=f"auto, {', '.join(KINDS)}, npu:1, {SIMULATED}[:profile].")
+    ] = "auto",
+    dtype: Annotated[str, typer.Option(help=f"Of {', '.join(DTYPES)}; several with commas.")] = ",".join(
+        DTYPES
+    ),
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", "--model", help="nano, official-sizes, deepseek-ocr, or a folder.")
     ] = "nano",

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ..reading.options import ReadingOptions
 from ..reading.sample_pages import sample_pages
-from .ocr import Device, Dtype, Model, Tokens, note
+from .options import takes
+from .terminal import note
 
 
+@takes(ReadingOptions, only=("model", "device", "dtype", "max_tokens"), model="nano")
 def quantise(
-    model: Model = "nano",
+    options: ReadingOptions,
     bits: Annotated[str, typer.Option(help="Of 8 and 4; both with a comma.")] = "8,4",
     pages: Annotated[int, typer.Option(min=1, help="Sample pages to read, at most 6.")] = 6,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    max_tokens: Tokens = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare plain weights with quantised ones on the sample pages. Nothing is written.
@@ -32,6 +32,9 @@ def quantise(
         raise typer.BadParameter(f"--bits {bits}: 8, 4 or 8,4")
     note("reading the sample pages with each kind of weights; this may take a while")
     found = compare(
-        lambda: Reader.load(model, device, dtype), [int(b) for b in words], sample_pages()[:pages], max_tokens
+        lambda: Reader.load(options),
+        [int(b) for b in words],
+        sample_pages()[:pages],
+        options.max_tokens,
     )
     print(json.dumps(found.record(), indent=1) if as_json else found)

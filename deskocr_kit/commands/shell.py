@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import cmd
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+from model.modes import MODES, get_mode
+from model.prompts import resolve_prompt
+
+from ..reading.options import PageOptions, ReadingOptions
 from ..reading.sample_pages import sample_pages
-from .ocr import Device, Dtype, Model, Plan, note
+from .options import takes
+from .terminal import note
 
 
-def shell(model: Model = None, device: Device = "auto", dtype: Dtype = "auto", plan: Plan = None) -> None:
+@takes(ReadingOptions)
+def shell(options: ReadingOptions) -> None:
     """Read pages one after the other: test, all, a path, mode, prompt, help, quit."""
     from ..reading.reader import Reader
 
-    Shell(Reader.load(model, device, dtype, plan)).cmdloop()
+    Shell(Reader.load(options), options.only(PageOptions)).cmdloop()
 
 
 class Shell(cmd.Cmd):
@@ -22,9 +29,9 @@ class Shell(cmd.Cmd):
 
     prompt = "deskocr> "
 
-    def __init__(self, reader, **streams):
+    def __init__(self, reader, options: PageOptions | None = None, **streams):
         super().__init__(**streams)
-        self.reader, self.mode, self.words, self.target = reader, None, "free", None
+        self.reader, self.options = reader, options or PageOptions()
         where = f"{reader.name} on {reader.model.device}"
         self.intro = f"{where}. Type test, all, or the path of a page; help lists the rest."
 
@@ -38,31 +45,26 @@ class Shell(cmd.Cmd):
             self.sample(path, truth)
 
     def do_mode(self, name):
-        """mode [NAME]: show or set the mode: tiny, small, base, large, gundam."""
-        from model.processing import get_mode
-
         try:
-            self.mode = get_mode(name).name if name else self.mode
+            if name:
+                self.options = replace(self.options, mode=get_mode(name).name)
         except ValueError as error:
             return self.say(f"error: {error}")
-        self.say(f"mode {self.mode or self.reader.settings['mode']}")
+        self.say(f"mode {self.options.mode or self.reader.settings['mode']}")
+
+    do_mode.__doc__ = f"mode [NAME]: show or set the mode: {', '.join(MODES)}."
 
     def do_prompt(self, words):
         """prompt [NAME or text]: show or set the prompt; `prompt locate WHAT` for boxes of something."""
-        from model.processing import resolve_prompt
-
         name, _, rest = words.partition(" ")
-        wanted = (
-            ("locate", rest.strip())
-            if name == "locate"
-            else (words or self.words, None if words else self.target)
-        )
         try:
-            text = resolve_prompt(*wanted)
+            if name == "locate":
+                self.options = replace(self.options, prompt=name, target=rest.strip())
+            elif words:
+                self.options = replace(self.options, prompt=words, target=None)
         except ValueError as error:
             return self.say(f"error: {error}")
-        self.words, self.target = wanted
-        self.say(f"prompt {text!r}")
+        self.say(f"prompt {resolve_prompt(self.options.prompt, self.options.target)!r}")
 
     def do_quit(self, _):
         """quit: leave."""
@@ -101,13 +103,13 @@ class Shell(cmd.Cmd):
         try:
             for page in iter_pages(path):
                 say = lambda piece: (self.stdout.write(piece), self.stdout.flush())  # noqa: E731
-                reading = self.reader.read(page.image, self.words, self.mode, self.target, on_text=say)
+                reading = self.reader.read(page.image, on_text=say, options=self.options)
                 text = reading.text
                 cut = ", cut off at the token limit" if reading.truncated else ""
                 where = f"{Path(page.file).name} page {page.number}"
                 sure = f"confidence {reading.confidence:.2f}"
                 self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s, {sure}{cut}]")
-                doubts = self.reader.doubts(page.image, reading, self.words, self.mode)
+                doubts = self.reader.doubts(page.image, reading, options=self.options)
                 if doubts:
                     note(one_line(page.file, page.number, doubts))
         except KeyboardInterrupt:

@@ -16,23 +16,22 @@ from __future__ import annotations
 
 from .cache import CacheRow, compare_caches
 from .headroom import Headroom, headroom
-from .ladder import Divergence, Ladder, Rung, climb
+from .ladder import Divergence, Ladder, LayerComparison, climb
 from .logits import Forced, teacher_forced
-from .metrics import BUDGET, Closeness, closeness
+from .metrics import Closeness, closeness
 from .router import RouterRow, compare_decisions, decisions, replay
 from .trace import blocks_of, traced
 from .weights import WeightFault, compare_weights
 
 __all__ = [
-    "BUDGET",
     "CacheRow",
     "Closeness",
     "Divergence",
     "Forced",
     "Headroom",
     "Ladder",
+    "LayerComparison",
     "RouterRow",
-    "Rung",
     "WeightFault",
     "blocks_of",
     "climb",

@@ -11,8 +11,9 @@ from model.decoder import KVCache
 from model.generation import decode, prefill
 from model.network import padding
 
+from ..display.table import text_table
 from .metrics import Closeness, closeness
-from .show import html_table, text_table
+from .show import html_table
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..device.dtypes import dtype_name
-from ..opcount.recorder import SILENT, call_site
+from ..display.palette import BAD, BELOW_LIMIT, INK
+from ..display.table import text_table
+from ..opcount.definition import effect_of
+from ..opcount.recorder import call_site
 from .metrics import tensors
-from .show import html_table, text_table
+from .show import html_table
 from .trace import blocks_of, where
 
 LIMIT = 65504.0  # torch.finfo(torch.float16).max
@@ -95,12 +98,12 @@ class Headroom:
         axis.bar(
             range(len(names)),
             values,
-            color=["#c4554d" if o else "#6f8fb5" for o in over],
+            color=[BAD[0] if o else BELOW_LIMIT for o in over],
             hatch=["xx" if o else "" for o in over],
-            edgecolor="#333",
+            edgecolor=INK,
             linewidth=0.4,
         )
-        axis.axhline(LIMIT, color="#333", linestyle="--", linewidth=1)
+        axis.axhline(LIMIT, color=INK, linestyle="--", linewidth=1)
         axis.text(0, LIMIT * 1.15, "65504: the end of fp16", fontsize=8)
         axis.set_yscale("log")
         axis.set_ylabel("max |x|")
@@ -127,7 +130,7 @@ class _Peaks(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
         name = function._schema.name
-        if name not in SILENT and "empty" not in name and not function.is_view:
+        if effect_of(function) not in ("view", "alloc"):
             for t in tensors(output):
                 if t.is_floating_point() and t.numel():
                     self._note(name, t)

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.nn as nn
 
+from ..device.tolerances import tolerance
 from .ladder_figure import draw
 from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
-from .metrics import BUDGET, CUMULATIVE, Closeness, closeness, tensors, worst
+from .metrics import Closeness, closeness, tensors, worst
 from .show import ladder_html, ladder_text
 from .trace import Call, blocks_of, keep, move_to, slots_of, traced, where
 from .weights import WeightFault, compare_weights
@@ -29,7 +30,7 @@ FACTOR = 2.0  # the device may be twice as far from fp32 as the same dtype on th
 
 
 @dataclass(frozen=True)
-class Rung:
+class LayerComparison:
     """One block (or one function outside all blocks), one call of it."""
 
     name: str
@@ -49,7 +50,7 @@ class Ladder:
     """Everything that was compared. `first` is None if nothing diverges."""
 
     weights: list[WeightFault]
-    rungs: list[Rung]
+    rungs: list[LayerComparison]
     output: Closeness
     first: Divergence | None
     raised: str = ""
@@ -99,7 +100,7 @@ def climb(
         reference: usually fp32 on the CPU.
         candidate: the same structure, in any dtype, on any device.
         inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given.
-        budget: relative error allowed to one block; by dtype if None, see metrics.BUDGET.
+        budget: relative error allowed to one block; by dtype if None, see device/tolerances.py.
         blocks: paths of the rungs; trace.blocks_of the reference if None.
         three_way: with a lower dtype, let a copy of the reference in it widen the budget to FACTOR times its
             own error.
@@ -118,7 +119,7 @@ def climb(
             output, raised = None, f"{type(error).__name__}: {error}"
     arrived = {call.key: call for call in ours}
     judge = _Judge(reference, candidate, budget, three_way)
-    rungs = [judge.rung(call, arrived.get(call.key)) for call in theirs]
+    rungs = [judge.compare(call, arrived.get(call.key)) for call in theirs]
     outcome = worst(output, expected) if output is not None else Closeness(problem=raised)
     device, dtype = where(candidate, candidate)
     first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome)
@@ -134,17 +135,17 @@ class _Judge:
         self.given, self.three_way = budget, three_way
         self.theirs, self.ours = slots_of(reference), slots_of(candidate)
 
-    def rung(self, call: Call, arrived: Call | None) -> Rung:
+    def compare(self, call: Call, arrived: Call | None) -> LayerComparison:
         isolated, peer, budget = self.isolated(call)
         cumulative = worst(arrived.output, call.output) if arrived is not None else None
-        return Rung(call.name, call.turn, isolated, cumulative, peer, budget)
+        return LayerComparison(call.name, call.turn, isolated, cumulative, peer, budget)
 
     def isolated(self, call: Call) -> tuple[Closeness, Closeness | None, float]:
         """Closeness of the candidate, of the same dtype on the CPU, and the budget."""
         mine, original = self.counterparts(call)
         module = self.candidate.get_submodule(call.module)
         device, dtype = where(module, self.candidate)
-        budget = self.given or BUDGET.get(dtype, BUDGET[torch.float32])
+        budget = self.given or tolerance(dtype).block
         peer, (_, base) = None, where(self.reference, self.reference)
         if self.three_way and dtype != base and not call.slot:
             lowered = copy.deepcopy(original).to("cpu", dtype)
@@ -179,7 +180,7 @@ def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Diver
     _, dtype = where(judge.candidate, judge.candidate)
     if dtype != torch.float32 and (found := _formulas(judge, run)) is not None:
         return found
-    limit = CUMULATIVE.get(dtype, CUMULATIVE[torch.float32])
+    limit = tolerance(dtype).network
     for call, rung in zip(theirs, rungs, strict=True):
         came = arrived.get(call.key)
         given = Closeness(problem="is never called") if came is None else _inputs(came, call)
@@ -212,7 +213,7 @@ def _formulas(judge, run) -> Divergence | None:
         run(judge.reference)
     for call in calls:
         if not formula_holds(judge, call):
-            return in_slot(judge, call, BUDGET[torch.float32], torch.float32)
+            return in_slot(judge, call, tolerance(torch.float32).block, torch.float32)
     return None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..display.palette import ALONE, IN_RUN, INK, WRONG
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,21 +22,17 @@ def draw(ladder: Ladder) -> Figure:
     places = range(len(rungs))
     figure = Figure(figsize=(max(6.5, 0.36 * len(rungs)), 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.step(
-        places, [r.budget for r in rungs], where="mid", color="#333", linestyle="--", lw=1, label="budget"
-    )
+    axes.step(places, [r.budget for r in rungs], where="mid", color=INK, linestyle="--", lw=1, label="budget")
     arrived = [(i, shown(r.cumulative)) for i, r in enumerate(rungs) if r.cumulative is not None]
-    axes.plot(
-        *zip(*arrived, strict=True), color="#b35c00", lw=1, marker=".", label="in the run, errors add up"
-    )
+    axes.plot(*zip(*arrived, strict=True), color=IN_RUN, lw=1, marker=".", label="in the run, errors add up")
     alone = [shown(r.isolated) for r in rungs]
-    axes.plot(places, alone, "o", color="#1f5fa8", mfc="none", label="alone, on the reference's inputs")
+    axes.plot(places, alone, "o", color=ALONE, mfc="none", label="alone, on the reference's inputs")
     peers = [(i, shown(r.peer)) for i, r in enumerate(rungs) if r.peer is not None]
     if peers:
-        axes.plot(*zip(*peers, strict=True), "x", color="#333", ms=5, label="alone, same dtype on the CPU")
+        axes.plot(*zip(*peers, strict=True), "x", color=INK, ms=5, label="alone, same dtype on the CPU")
     wrong = [(i, shown(r.isolated)) for i, r in enumerate(rungs) if not r.ok]
     if wrong:
-        axes.plot(*zip(*wrong, strict=True), "s", color="#b3261e", ms=9, mfc="none", mew=2, label="WRONG")
+        axes.plot(*zip(*wrong, strict=True), "s", color=WRONG, ms=9, mfc="none", mew=2, label="WRONG")
     axes.set_yscale("log")
     axes.set_ylim(bottom=FLOOR / 2)
     axes.set_ylabel("relative error")

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model.nonfinite import finite
 
 from ..device.dtypes import dtype_name
+from ..device.tolerances import tolerance
 from .hypotheses import guess
-from .metrics import BUDGET, Closeness, place, tensors, worst
+from .metrics import Closeness, place, tensors, worst
 from .operators import OperatorFault, first_operator, raising
 from .router import compare_decisions, decisions, routers
 from .trace import Call, keep, move_to, traced, where
@@ -80,7 +81,7 @@ def inside_block(judge, call: Call, budget: float, weights: list[WeightFault]) -
         if close.ok(allowed) and (not full.slot or formula_holds(judge, full)):
             continue
         if full.slot and close.ok(allowed):
-            return in_slot(judge, full, BUDGET[torch.float32], torch.float32)
+            return in_slot(judge, full, tolerance(torch.float32).block, torch.float32)
         if full.slot:
             return in_slot(judge, full, allowed)
         return in_module(judge, full, close, allowed, weights)
@@ -98,7 +99,7 @@ def formula_holds(judge, call: Call) -> bool:
     output, problem = _run(function, call, device, torch.float32)
     if problem:
         return True  # it takes no fp32: nothing can be said
-    return worst(output, call.output).ok(BUDGET[torch.float32])
+    return worst(output, call.output).ok(tolerance(torch.float32).block)
 
 
 def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[WeightFault]) -> Divergence:
@@ -247,7 +248,7 @@ def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
         # Moved before the walk: the copies to a device are no operators of the function.
         args, kwargs = (keep(move_to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
         runs.append(functools.partial(function, *args, **kwargs))
-    return first_operator(*runs, BUDGET[torch.float32])
+    return first_operator(*runs, tolerance(torch.float32).block)
 
 
 def _routing(twin, theirs, call: Call, device) -> list[str]:

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..display.table import text_table
 from .metrics import Closeness, closeness
-from .show import html_table, text_table
+from .show import html_table
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How close two tensors are, in the numbers that people use, and what may be expected of a dtype."""
+"""How close two tensors are, in the numbers that people use."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Relative error (norms) of one block on given inputs, when it does the same arithmetic in another order.
-# fp32: sums of a few thousand products differ by 1e-6; a wrong formula (tanh for erf) by 1e-4 and more.
-# fp16 and bf16: a few roundings of 2**-11 and 2**-8; where the same dtype on the CPU is at hand, twice its
-# error counts instead.
-BUDGET = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-# The same for a whole network, where errors add up and near ties of the router flip.
-CUMULATIVE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 2e-1}
+from ..device.tolerances import TINY, difference, ratio_of_norms
 
 
 @dataclass(frozen=True)
 class Closeness:
     """Of a tensor to its reference.
 
-    pcc: Pearson correlation. relative: |a - b| / |b|, norms in fp64. largest: max |a - b|. largest_relative:
-    that over max |b|. within: share of values within rtol of the largest |b| of their row. finite: no NaN or
-    Inf. first: index of the first value outside, else of the largest difference, None if all are equal.
+    pcc: Pearson correlation.
+    relative: relative error, as device/tolerances.py defines it.
+    largest: max |a - b|. largest_relative: that over max |b|.
+    within: share of values within rtol of the largest |b| of their row.
+    finite: no NaN or Inf.
+    first: index of the first value outside, else of the largest difference, None if all are equal.
     problem: why nothing could be compared.
     """
 
@@ -51,19 +48,16 @@ def closeness(ours: Tensor, reference: Tensor, rtol: float = 1e-3) -> Closeness:
     a, b = ours.detach().cpu().double(), reference.detach().cpu().double()
     if a.numel() == 0:
         return Closeness(1.0, 0.0, 0.0, 0.0, 1.0)
-    away = (a - b).abs()
-    same = (a == b) | (a.isnan() & b.isnan())  # equal infinities too
-    away = torch.where(same, torch.zeros_like(away), away.nan_to_num(torch.inf, torch.inf, torch.inf))
-    scale = b.abs().nan_to_num(0, 0, 0)
-    row = scale.amax(-1, keepdim=True).clamp_min(1e-30) if b.dim() else scale.clamp_min(1e-30)
+    away, scale = difference(ours, reference)
+    row = scale.amax(-1, keepdim=True).clamp_min(TINY) if b.dim() else scale.clamp_min(TINY)
     inside = away <= rtol * row
     outside = (~inside).nonzero()
     largest = away.max().item()
     return Closeness(
         pcc=_pcc(a.flatten(), b.flatten()),
-        relative=(away.norm() / scale.norm().clamp_min(1e-30)).item(),
+        relative=ratio_of_norms(away, scale),
         largest=largest,
-        largest_relative=largest / max(scale.max().item(), 1e-30),
+        largest_relative=largest / max(scale.max().item(), TINY),
         within=inside.double().mean().item(),
         finite=bool(torch.isfinite(a).all()) or not bool(torch.isfinite(b).all()),
         first=_first(away, outside) if largest > 0 else None,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..opcount.recorder import SILENT, _options, call_site, passed_over
+from ..opcount.definition import effect_of
+from ..opcount.recorder import call_site, options_of, passed_over
 from .metrics import place, worst
 from .trace import keep
 
@@ -63,15 +64,13 @@ class _Walk(TorchDispatchMode):
             output = function(*args, **(kwargs or {}))
         except Exception as error:
             if self.raised is None:  # the innermost operator that raised, not what called it
-                self.raised = _Step(name, _options(args, kwargs or {}), call_site(), None, _first_line(error))
+                self.raised = _Step(
+                    name, options_of(args, kwargs or {}), call_site(), None, _first_line(error)
+                )
             raise
-        if not self._depth and name not in SILENT and not all(_is_view(r) for r in function._schema.returns):
-            self.steps.append(_Step(name, _options(args, kwargs or {}), call_site(), keep(output)))
+        if not self._depth and effect_of(function) not in ("view", "alloc"):
+            self.steps.append(_Step(name, options_of(args, kwargs or {}), call_site(), keep(output)))
         return output
-
-
-def _is_view(returned) -> bool:
-    return returned.alias_info is not None and not returned.alias_info.is_write
 
 
 def first_operator(

@@ -9,32 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ..display.table import GREEN, RED, head_row
+from ..display import table
+from ..display.palette import GREEN, RED
+from ..display.table import LEFT, Cell, text_table
 
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int = 2) -> str:
-    """Columns from number `measured` on are what was measured."""
-    lines = [list(head), *[list(r) for r in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-
-    def join(line):
-        cells = [c.ljust(w) for c, w in zip(line, widths, strict=True)]
-        return "  ".join([*cells[:measured], "≈ " + "  ".join(cells[measured:])]).rstrip()
-
-    return "\n".join(map(join, lines))
+COLOURS = {"ok": GREEN, "WRONG": RED, "OVERFLOW": RED}
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], measured: int = 2) -> str:
-    """The same as a table element."""
+    """Columns from number `measured` on are what was measured; verdicts have a colour."""
 
-    def cell(i: int, text: str) -> str:
-        colour = {"ok": GREEN, "WRONG": RED, "OVERFLOW": RED}.get(text)
-        style = f";color:{colour};font-weight:bold" if colour else ""
-        mark = "≈ " if i >= measured and text else ""
-        return f'<td style="text-align:left{style}">{mark}{escape(text)}</td>'
+    def cell(i: int, text: str) -> Cell:
+        style = f"{LEFT};color:{COLOURS[text]};font-weight:bold" if text in COLOURS else LEFT
+        return Cell(("≈ " if i >= measured and text else "") + text, style)
 
-    body = "".join("<tr>" + "".join(cell(*each) for each in enumerate(row)) + "</tr>" for row in rows)
-    return f"<table>{head_row(head)}<tbody>{body}</tbody></table>"
+    return table.html_table(head, [[cell(*each) for each in enumerate(row)] for row in rows])
 
 
 HEAD = ("verdict", "block", "isolated", "budget", "same dtype, CPU", "cumulative", "within")
@@ -64,7 +53,7 @@ def _ends(ladder) -> list[str]:
 
 
 def ladder_text(ladder) -> str:
-    return "\n".join([f"ladder: {ladder.about}", text_table(HEAD, _rows(ladder)), *_ends(ladder)])
+    return "\n".join([f"ladder: {ladder.about}", text_table(HEAD, _rows(ladder), 2), *_ends(ladder)])
 
 
 def ladder_html(ladder) -> str:

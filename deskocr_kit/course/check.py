@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from ..display.table import GREEN, head_row
+from ..device.tolerances import relative_error
+from ..display.palette import GREEN
+from ..display.table import LEFT, Cell, html_table
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,15 @@ def check_below(name: str, value: float, bound: float, shown: Any = "", unit: st
 
 
 def check_close(name: str, ours, expected, budget: float) -> Verdict:
-    """Two tensors of one shape: |ours - expected| / |expected| (norms in fp64) within `budget`.
+    """Two tensors of one shape: their relative error (device/tolerances.py) is within `budget`.
 
     On failure: shapes, dtypes, the largest difference and the first index where a value is out of budget.
     """
     if ours.shape != expected.shape:
         raise AssertionError(f"FAIL  {name}: shape {tuple(ours.shape)}, expected {tuple(expected.shape)}")
-    a, b = ours.detach().double().cpu(), expected.detach().double().cpu()
-    error = ((a - b).norm() / b.norm().clamp_min(1e-30)).item()
+    error = relative_error(ours, expected)
     if not error <= budget:
+        a, b = ours.detach().double().cpu(), expected.detach().double().cpu()
         away = (a - b).abs()
         beyond = ~(away <= budget * b.abs().max())
         first = tuple(beyond.nonzero()[0].tolist()) if beyond.any() else ()
@@ -94,14 +96,16 @@ class VerdictTable:
         return "\n".join([*map(repr, self.verdicts), f"{len(self.verdicts)} claims, all hold"])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td style="text-align:left;color:{GREEN}"><b>PASS</b></td>'
-            f'<td style="text-align:left">{escape(v.name)}</td>'
-            f'<td style="text-align:left">{escape(v.shown)}</td>'
-            f'<td style="text-align:left;opacity:.7">{escape(v.measured and "≈ " + v.measured)}</td></tr>'
+        rows = [
+            [
+                Cell("PASS", f"{LEFT};color:{GREEN}", "b"),
+                v.name,
+                v.shown,
+                Cell(v.measured and "≈ " + v.measured, f"{LEFT};opacity:.7"),
+            ]
             for v in self.verdicts
-        )
-        return f"<table>{head_row(('verdict', 'claim', 'contract', 'measured'))}<tbody>{rows}</tbody></table>"
+        ]
+        return html_table(("verdict", "claim", "contract", "measured"), rows)
 
 
 def verdicts() -> VerdictTable:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: {the name in this kit: torch's name}, from exact to coarse.
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _ALIASES = {"half": "float16"} | {name: name for name in DTYPES.values()}
+#: Every name that `find_dtype` knows, without "auto".
+DTYPE_NAMES = (*DTYPES, *_ALIASES)
 
 
 def find_dtype(name: str, device: torch.device | None = None) -> torch.dtype:
@@ -25,7 +27,7 @@ def find_dtype(name: str, device: torch.device | None = None) -> torch.dtype:
     known = DTYPES | _ALIASES
     if name not in known:
         auto = "auto, " if device is not None else ""
-        raise ValueError(f"unknown dtype {name!r}; there are {auto}{', '.join(('fp32', 'fp16', 'bf16'))}")
+        raise ValueError(f"unknown dtype {name!r}; there are {auto}{', '.join(DTYPES)}")
     return getattr(import_torch(), known[name])
 
 

@@ -1,4 +1,7 @@
-"""A table for notebooks: what must repeat stands left, what was measured stands behind `≈` (see check.py)."""
+"""Tables as text, HTML and Markdown: one layout for every report of the kit.
+
+What was measured stands right of `≈`; everything left of it must repeat itself (see course/check.py).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,78 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-# 3.9:1 or better on JupyterLab's white and on its dark ground alike; a word always says the same
-GREEN, AMBER, RED, BLUE, GREY = "#1f883d", "#9a6700", "#d93a32", "#2070d8", "#6e7781"
+LEFT = "text-align:left"  # JupyterLab sets cells to the right
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of an HTML table that has a look of its own.
+
+    style: CSS declarations; "" leaves the alignment to the page. tag: an element around the text, for example
+    "b" or "code". below: a second line.
+    """
+
+    text: str
+    style: str = LEFT
+    tag: str = ""
+    below: str = ""
+
+    def html(self) -> str:
+        inner = escape(self.text)
+        inner = f"<{self.tag}>{inner}</{self.tag}>" if self.tag else inner
+        below = f"<br>{escape(self.below)}" if self.below else ""
+        style = f' style="{self.style}"' if self.style else ""
+        return f"<td{style}>{inner}{below}</td>"
+
+
+def text_table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    measured: int | None = None,
+    right: bool = False,
+    indent: str = "",
+) -> str:
+    """Aligned columns, two spaces apart.
+
+    measured: index of the first column that stands right of `≈`. right: align to the right.
+    """
+    lines = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def join(line: list[str]) -> str:
+        cells = [c.rjust(w) if right else c.ljust(w) for c, w in zip(line, widths, strict=True)]
+        if measured is not None:
+            cells[measured:] = ["≈ " + "  ".join(cells[measured:])]
+        return (indent + "  ".join(cells)).rstrip()
+
+    return "\n".join(map(join, lines))
+
+
+def html_table(
+    head: Iterable[str],
+    rows: Iterable[Sequence[str | Cell]],
+    numbers: Collection[str] = (),
+    caption: str = "",
+    titles: Iterable[str] | None = None,
+) -> str:
+    """A <table> element. All text is escaped.
+
+    numbers: names of the columns whose head stays at the right. titles: one per row, shown under the pointer.
+    """
+    body, titled = [], iter(titles) if titles is not None else None
+    for row in rows:
+        cells = "".join((each if isinstance(each, Cell) else Cell(each)).html() for each in row)
+        title = f' title="{escape(next(titled))}"' if titled is not None else ""
+        body.append(f"<tr{title}>{cells}</tr>")
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{above}{head_row(head, numbers)}<tbody>{''.join(body)}</tbody></table>"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table; pipes and line breaks in the text cannot break it."""
+    lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (head, *rows)]
+    shown = ["| " + " | ".join(line) + " |" for line in lines]
+    return [shown[0], "|" + "---|" * len(head), *shown[1:]]
 
 
 def head_row(names: Iterable[str], numbers: Collection[str] = ()) -> str:
@@ -25,7 +98,10 @@ def _shown(value) -> str:
 
 @dataclass
 class Table:
-    """`rows`: one dict per line. The columns named in `measured` are shown and never compared."""
+    """A table for notebooks.
+
+    `rows`: one dict per line. The columns named in `measured` are shown and never compared.
+    """
 
     rows: Sequence[dict]
     measured: tuple[str, ...] = ()
@@ -48,14 +124,11 @@ class Table:
 
     def _repr_html_(self) -> str:
         left, right = self.columns()
-        body = "".join(
-            "<tr>"
-            + "".join(f'<td style="text-align:left">{escape(_shown(row[name]))}</td>' for name in left)
-            + "".join(
-                f'<td style="text-align:left;opacity:.7">≈ {escape(_shown(row[name]))}</td>' for name in right
-            )
-            + "</tr>"
+        rows = (
+            [
+                *(_shown(row[name]) for name in left),
+                *(Cell(f"≈ {_shown(row[name])}", f"{LEFT};opacity:.7") for name in right),
+            ]
             for row in self.rows
         )
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        return f"<table>{caption}{head_row((*left, *right))}<tbody>{body}</tbody></table>"
+        return html_table((*left, *right), rows, caption=self.caption)

@@ -4,6 +4,7 @@
     npu_smi.py, npu_smi_pages.py, versions.py    parsers of these texts
     facts.py     texts -> facts
     probes.py    live trials, each in a process of its own with a time limit
+    trials/      the programs of these processes
     rules_*.py   facts and trials -> rows
     report.py    rows -> text, JSON, HTML
     bundle.py    the same seven texts without secrets, to send to somebody

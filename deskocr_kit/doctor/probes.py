@@ -15,6 +15,9 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass
@@ -98,8 +101,11 @@ def _kill(child: subprocess.Popen) -> None:
         return  # stuck in the kernel; it ends when the driver lets go
 
 
-def python(code: str, seconds: float, *args: str, env: dict[str, str] | None = None) -> Probe:
-    return run([sys.executable, "-c", code, *args], seconds, env)
+def trial(name: str, seconds: float, *args: str, env: dict[str, str] | None = None) -> Probe:
+    """Run a module of trials/ in a Python of its own, which finds this kit wherever it lies."""
+    places = [place for place in (os.environ.get("PYTHONPATH"), ROOT) if place]
+    env = {"PYTHONPATH": os.pathsep.join(places), **(env or {})}
+    return run([sys.executable, "-m", f"{__package__}.trials.{name}", *args], seconds, env)
 
 
 def npu_smi(seconds: float) -> Probe:
@@ -116,24 +122,13 @@ LIBRARIES = (
     "libgraph.so", "libacl_tdt_channel.so", "libopapi.so", "libatb.so",
 )  # fmt: skip
 
-_LIBRARIES_CODE = """
-import ctypes, sys
-for name in sys.argv[1:]:
-    print("try", name, flush=True)
-    try:
-        ctypes.CDLL(name)
-        print("ok", name, flush=True)
-    except OSError as error:
-        print("no", name, str(error).replace("\\n", " "), flush=True)
-"""
-
 
 def libraries(seconds: float) -> dict[str, str]:
     """Load each library in a child -> {name: "ok" or what happened}; a crash is charged to its library."""
     found: dict[str, str] = {}
     left = list(LIBRARIES)
     while left:
-        probe = python(_LIBRARIES_CODE, seconds, *left)
+        probe = trial("libraries", seconds, *left)
         trying = None
         for line in probe.stdout.splitlines():
             word, name, *why = line.split(" ", 2)
@@ -150,69 +145,15 @@ def libraries(seconds: float) -> dict[str, str]:
     return found
 
 
-_TORCH_CODE = """
-import importlib.util, json, sys
-out = {"torch_npu_installed": importlib.util.find_spec("torch_npu") is not None}
-import torch
-out["torch"] = torch.__version__
-a = torch.arange(4096, dtype=torch.float32).reshape(64, 64).remainder(7) - 3
-out["cpu_error"] = float(((a @ a).double() - a.double() @ a.double()).abs().max())
-out["cuda"] = bool(torch.cuda.is_available())
-out["mps"] = bool(getattr(torch.backends, "mps", None) and torch.backends.mps.is_available())
-npu = getattr(torch, "npu", None)
-out["npu"] = bool(npu and npu.is_available())
-out["cann"] = getattr(torch.version, "cann", None)
-print(json.dumps(out), flush=True)
-"""
-
-_TRANSFORMERS_CODE = """
-import json
-from transformers.utils import is_torch_npu_available
-import transformers
-from transformers import PreTrainedModel
-print(json.dumps({"transformers": transformers.__version__}), flush=True)
-"""
-
-_MATMUL_CODE = """
-import json, sys, time
-import torch
-kind = sys.argv[1]
-out = {"device": kind}
-if kind == "npu":
-    import torch_npu
-    option = getattr(torch_npu._C, "_npu_getOption", None)  # torch.npu.config can only be written
-    found = option("ALLOW_INTERNAL_FORMAT") if option else None
-    out["internal_format_default"] = found.decode() if isinstance(found, bytes) else found
-    is_false = getattr(torch.npu, "is_jit_compile_false", None)
-    out["jit_compile_default"] = (not is_false()) if is_false else None
-    torch.npu.set_compile_mode(jit_compile=False)
-    torch.npu.config.allow_internal_format = False
-torch.manual_seed(0)
-a, b = torch.randn(192, 256).half(), torch.randn(256, 160).half()
-want = a.float() @ b.float()
-started = time.time()
-got = (a.to(kind) @ b.to(kind)).float().cpu()
-out["seconds"] = time.time() - started
-out["relative_error"] = float((got - want).abs().max() / want.abs().max())
-module = getattr(torch, kind, None)
-for name in ("get_device_name", "device_count"):
-    try:
-        out[name] = getattr(module, name)()
-    except Exception as error:
-        out[name] = None
-print(json.dumps(out), flush=True)
-"""
-
-
 def torch_import(seconds: float, autoload: bool = True) -> Probe:
     """`import torch` and a CPU matmul. `autoload=False` proves whether torch itself is sound."""
-    return python(_TORCH_CODE, seconds, env=None if autoload else {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
+    return trial("torch_import", seconds, env=None if autoload else {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
 
 
 def transformers_import(seconds: float) -> Probe:
-    return python(_TRANSFORMERS_CODE, seconds)
+    return trial("transformers_import", seconds)
 
 
 def matmul(device: str, seconds: float) -> Probe:
     """A 192x256x160 fp16 matmul on the device against fp32 on the CPU."""
-    return python(_MATMUL_CODE, seconds, device)
+    return trial("matmul", seconds, device)

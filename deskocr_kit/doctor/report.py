@@ -11,7 +11,8 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from ..display.table import AMBER, GREEN, GREY, RED
+from ..display.palette import AMBER, GREEN, GREY, RED
+from ..display.table import LEFT, Cell, html_table
 
 if TYPE_CHECKING:
     from .capture import Capture
@@ -102,25 +103,16 @@ class Report:
     __str__ = text
 
     def _repr_html_(self) -> str:
-        cells = []
-        for row in self.rows:
-            remedy = f"<br>→ {html.escape(row.remedy)}" if row.remedy else ""
-            cells.append(
-                f'<tr><td style="border-left:4px solid {_EDGE[row.status]};text-align:left">'
-                f"<b>{row.status}</b></td>"
-                f'<td style="text-align:left">{html.escape(row.group)}: {html.escape(row.name)}</td>'
-                f'<td style="text-align:left;white-space:pre-wrap">{html.escape(row.seen)}{remedy}</td></tr>'
-            )
-        head = (
-            "<tr>"
-            + "".join(f'<th style="text-align:left">{t}</th>' for t in ("status", "what", "seen"))
-            + "</tr>"
-        )
-        return (
-            f"<table><caption>deskocr doctor: {html.escape(self.source)}</caption>"
-            f"{head}{''.join(cells)}</table>"
-            f"<p><b>{html.escape(self.verdict)}</b></p>"
-        )
+        rows = [
+            [
+                Cell(row.status, f"border-left:4px solid {_EDGE[row.status]};{LEFT}", "b"),
+                f"{row.group}: {row.name}",
+                Cell(row.seen, f"{LEFT};white-space:pre-wrap", below=f"→ {row.remedy}" if row.remedy else ""),
+            ]
+            for row in self.rows
+        ]
+        table = html_table(("status", "what", "seen"), rows, caption=f"deskocr doctor: {self.source}")
+        return f"{table}<p><b>{html.escape(self.verdict)}</b></p>"
 
     def print(self) -> None:
         """To the terminal: a coloured table with rich, plain text without it."""

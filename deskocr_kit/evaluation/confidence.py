@@ -13,11 +13,12 @@ The record is written to confidence.json beside the weights; reading/doubt.py wa
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from model.files import write_json
 
 from ..device.dtypes import dtype_name
 from ..reading.batch import weights_digest
@@ -126,8 +127,7 @@ def evaluate_confidence(
 def store(reader: Reader, record: dict) -> None:
     """Write the record to confidence.json of the checkpoint. Entries of other origin ("domain") are kept."""
     merged = limits_of(reader.folder) | record
-    text = json.dumps(merged, indent=1, ensure_ascii=False) + "\n"
-    (reader.folder / FILE).write_text(text, encoding="utf-8")
+    write_json(reader.folder / FILE, merged)
 
 
 def _by_make(rows: list[Row], make: str, warned: np.ndarray) -> dict:

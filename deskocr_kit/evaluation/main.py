@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from model.files import write_json
+
 from ..reading.reader import Reader
 from . import evaluate as error_rates
 from .confidence import evaluate_confidence, store
@@ -45,4 +47,4 @@ def main() -> None:
     for record in records:
         print({key: value for key, value in record.items() if key != "worst"})
     if args.out:
-        args.out.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(args.out, records)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from model.loading import write_json
+from model.files import write_json
 
 from . import tokenizer
 from .train import NANO

@@ -7,8 +7,9 @@ the official one; ids differ from the official ones, names do not.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from model.files import write_json
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
 SPECIAL = (
@@ -58,6 +59,4 @@ def write(folder: Path) -> None:
         "model_max_length": 8192,
         "clean_up_tokenization_spaces": False,
     }
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(config, indent=1, ensure_ascii=False) + "\n", "utf-8"
-    )
+    write_json(folder / "tokenizer_config.json", config)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn as nn
 
-from ..ascend.dispatch import composites, nearest_wheel
 from ..opcount.assume import Assume
 from ..opcount.recorder import Recorder
 from .result import Census
@@ -32,7 +31,7 @@ def census(
         else:
             given = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
             run = lambda: module(*given)  # noqa: E731
-    recorder = Recorder(module, assume, composites(nearest_wheel(torch_npu)))
+    recorder = Recorder(module, assume)
     with torch.no_grad(), recorder:
         run()
     name = subject if subject is not None else type(module).__name__

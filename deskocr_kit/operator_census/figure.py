@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ..display.palette import INK, VERDICTS
+
 if TYPE_CHECKING:
     from .result import Census
 
-# Colour and hatch say the same, so that either is enough.
-LOOK = {
-    "kernel": ("#8fbf9f", ""),
-    "composite": ("#c7d9e8", ".."),
-    "slow kernel": ("#e3c770", "//"),
-    "AI CPU": ("#e09a4f", "xx"),
-    "CPU fallback": ("#c4554d", "**"),
-    "unknown": ("#bbbbbb", "oo"),
-    "transfer": ("#9c8fbf", "\\\\"),
-}
 BARS = 14
 
 
@@ -33,10 +25,8 @@ def draw(census: Census):
         worst = [r for r in rows if r["verdict"] in ("CPU fallback", "AI CPU", "slow kernel", "unknown")]
         shown = (worst + [r for r in rows if r not in worst])[:BARS]  # the rare bad ones must not fall off
         for y, row in enumerate(shown):
-            colour, hatch = LOOK[row["verdict"]]
-            bar = axis.barh(
-                y, row["calls"][phase], color=colour, hatch=hatch, edgecolor="#333", linewidth=0.5
-            )
+            colour, hatch = VERDICTS[row["verdict"]]
+            bar = axis.barh(y, row["calls"][phase], color=colour, hatch=hatch, edgecolor=INK, linewidth=0.5)
             seen.setdefault(row["verdict"], bar)
             axis.text(row["calls"][phase], y, f" {row['calls'][phase]}", va="center", fontsize=8)
         axis.set_yticks(range(len(shown)), names(shown), fontsize=8)

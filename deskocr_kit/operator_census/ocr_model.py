@@ -13,7 +13,6 @@ import torch
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 from model.tiling import count_image_tokens, get_mode
 
-from ..ascend.dispatch import composites, nearest_wheel
 from ..opcount.assume import Assume
 from ..opcount.recorder import Recorder
 from .result import Census
@@ -55,7 +54,7 @@ def census_ocr(
         model: a model with weights (a real run on its device); a config or None for a dry run of that size.
         mode, grid: the page, where `inputs` are not given; grid is (tiles across, down).
         dtype: of a dry run's weights.
-        plan: {slot: function} to count instead of the references.
+        plan: {slot: function} to count instead of the defaults.
         torch_npu: the version to judge by, see verdicts.nearest.
         inputs: those of `generate`, for a real page.
 
@@ -82,7 +81,7 @@ def census_ocr(
 
         pairs = inputs["input_ids"].numel() * c.experts_per_token
         assume = Assume(distinct=distinct, rows=rows, scalar=places, sizes=pairs)
-    recorder = Recorder(model, assume, composites(nearest_wheel(torch_npu)))
+    recorder = Recorder(model, assume)
     recorder.phase = "prefill"
     encode = model.encode_pages
 

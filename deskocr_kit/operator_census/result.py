@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import collections
-import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 
+from model.files import write_json
+
 from ..ascend.dispatch import CANN, VERDICTS, Verdict, judge, nearest_wheel
-from ..display.table import AMBER, GREEN, RED, head_row
+from ..display.palette import AMBER, GREEN, RED
+from ..display.table import LEFT, Cell, html_table, text_table
 from ..opcount.recorder import Call
 from .figure import draw
 
@@ -84,6 +85,11 @@ class Census:
         """How often the host waits for the device."""
         return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
 
+    def traffic(self, phase: str | None = None) -> tuple[int, int]:
+        """Bytes from host to device, and from device to host."""
+        calls = [(e.count, e.call) for e in self.select(phase)]
+        return sum(n * call.h2d_bytes for n, call in calls), sum(n * call.d2h_bytes for n, call in calls)
+
     def work(self, phase: str | None = None) -> str:
         """ "243 launches, 1 sync": for a line or a title."""
         launches, syncs = self.launches(phase), self.syncs(phase)
@@ -152,9 +158,7 @@ class Census:
         ]
         more = [f"… and {len(rows) - SHOWN} more rows: all with --json, or .rows()"][: len(rows) > SHOWN]
         notes = [f"{r['operator']}: {r['verdict']}: {r['why']}" for r in rows if r["why"] and _bad(r)]
-        return "\n".join(
-            [self.title(), *_columns([head, *body]), *more, *self.totals(), *dict.fromkeys(notes)]
-        )
+        return "\n".join([self.title(), text_table(head, body), *more, *self.totals(), *dict.fromkeys(notes)])
 
     def _repr_html_(self) -> str:
         phases = self.phases()
@@ -165,19 +169,18 @@ class Census:
             "kernel": GREEN,
         }
         calls = [p or "calls" for p in phases]
-        rows = "".join(
-            f'<tr><td style="color:{colour.get(r["verdict"], "inherit")};text-align:left">'
-            f'<b>{escape(r["verdict"])}</b></td><td style="text-align:left">{escape(r["operator"])}</td>'
-            + "".join(f"<td>{r['calls'][p] or '·'}</td>" for p in phases)
-            + f'<td style="text-align:left"><code>{escape(_sites(r))}</code></td>'
-            f'<td style="text-align:left">{escape(r["why"])}</td></tr>'
+        rows = [
+            [
+                Cell(r["verdict"], f"color:{colour.get(r['verdict'], 'inherit')};{LEFT}", "b"),
+                r["operator"],
+                *(Cell(str(r["calls"][p] or "·"), "") for p in phases),
+                Cell(_sites(r), tag="code"),
+                r["why"],
+            ]
             for r in self.rows()
-        )
-        return (
-            f"<p>{escape(self.title())}</p><table>"
-            f"{head_row(('verdict', 'operator', *calls, 'line', 'why'), calls)}<tbody>{rows}</tbody></table>"
-            f"<p>{'<br>'.join(map(escape, self.totals()))}</p>"
-        )
+        ]
+        table = html_table(("verdict", "operator", *calls, "line", "why"), rows, calls)
+        return f"<p>{escape(self.title())}</p>{table}<p>{'<br>'.join(map(escape, self.totals()))}</p>"
 
     def title(self) -> str:
         asked = "" if self.asked == self.torch_npu else f" (asked for {self.asked}: nearest table)"
@@ -223,7 +226,7 @@ class Census:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "census.json", folder / "census.txt", folder / "census.png"]
-        paths[0].write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(paths[0], self.to_json())
         paths[1].write_text(f"{self!r}\n", encoding="utf-8")
         self.draw().savefig(paths[2], dpi=120)
         return paths
@@ -249,9 +252,3 @@ def _bad(row: dict) -> bool:
 def _sites(row: dict) -> str:
     extra = len(row["sites"]) - 1
     return row["sites"][0] + (f" (+{extra})" if extra else "")
-
-
-def _columns(lines: Iterable[list[str]]) -> list[str]:
-    lines = list(lines)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model import DeepseekOCRConfig, fast, loading, plans, slots
+from model.files import write_json
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
-from ..reading import checkpoints
+from ..reading.checkpoints import named
 from .substitutes.cases import ANY, ByCase
 from .substitutes.registry import candidate
 
@@ -140,18 +141,13 @@ class Plan:
 
     def save(self, path: str | Path) -> Path:
         """Atomic: a reader finds the old plan or the new one."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
         stored = {
             "format": FORMAT,
             "about": self.about,
             "fingerprint": self.fingerprint,
             "choices": self.choices,
         }
-        part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-        return path
+        return write_json(Path(path), stored)
 
     def differences(self, other: dict[str, str]) -> list[str]:
         """What keeps this plan from holding elsewhere: "torch 2.6.0 here, 2.13.0 in the plan", …"""
@@ -246,7 +242,7 @@ def _remedy(model) -> str:
 
 def _named(model) -> str:
     """What `deskocr prove` calls these weights: a plan is of one network, nano's unless told otherwise."""
-    known = {"nano": loading.read_config(checkpoints.named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
+    known = {"nano": loading.read_config(named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
     mine = network(model.config)
     return next((name for name, config in known.items() if network(config) == mine), "FOLDER")
 

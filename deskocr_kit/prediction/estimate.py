@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 
+from model.modes import get_mode
+
 from ..device.dtypes import find_dtype
-from ..display.table import head_row
+from ..display.table import html_table, text_table
 from .chips import Chip, Quantity, find, table
 from .roofline import draw
 from .work import PLANS, Phase, Work, work_of
@@ -167,14 +169,11 @@ class Prediction:
         return f"{NAMED}{used}. Chip {self.chip.name}, {self.subject}, {self.dtype}, {self.tokens} tokens"
 
     def __repr__(self) -> str:
-        lines = [list(self.HEAD), *self.rows()]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.HEAD))]
-        body = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
         plans = [f"{work.plan}: {PLANS[work.plan][1]}" for work in self.works if work.plan in PLANS]
         return "\n".join(
             [
                 self.title(),
-                *body,
+                text_table(self.HEAD, self.rows()),
                 *plans,
                 *(f"assumed: {text}" for text in self.assumptions()),
                 *self._others(),
@@ -190,14 +189,10 @@ class Prediction:
         ]
 
     def _repr_html_(self) -> str:
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
-            for row in self.rows()
-        )
         notes = "".join(f"<li>{escape(text)}</li>" for text in (*self.assumptions(), *self._others()))
         return (
-            f"<p><b>{escape(self.title())}</b></p><table>{head_row(self.HEAD)}"
-            f"<tbody>{body}</tbody></table><p>assumed, and others' figures:</p><ul>{notes}</ul>"
+            f"<p><b>{escape(self.title())}</b></p>{html_table(self.HEAD, self.rows())}"
+            f"<p>assumed, and others' figures:</p><ul>{notes}</ul>"
         )
 
     def to_json(self) -> dict:
@@ -253,7 +248,7 @@ def predict(
     if tokens < 1:
         raise ValueError(f"{tokens} tokens: at least one")
     works = work_of(config, mode, grid, find_dtype(dtype), tokens)
-    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if mode == "gundam" else "")
+    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if get_mode(mode).crop_mode else "")
     return Prediction(chip, dtype, page, mode, tokens, works)
 
 

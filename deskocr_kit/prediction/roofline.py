@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..display.palette import BOUND, INK, NEUTRAL, PLANS
+
 if TYPE_CHECKING:
     from .estimate import Prediction
-
-LOOK = {"original": ("#c4554d", "xx"), "portable": ("#e3c770", "//"), "fused": ("#8fbf9f", "")}
 
 
 def draw(made: Prediction):
@@ -19,12 +19,12 @@ def draw(made: Prediction):
     for axis, of, title in panels:
         for y, work in enumerate(made.works):
             found = of(work.plan)
-            colour, hatch = LOOK.get(work.plan, ("#bbbbbb", ""))
+            colour, hatch = PLANS.get(work.plan, (NEUTRAL, ""))
             low, high = found.expected.low * 1e3, found.expected.high * 1e3
-            axis.barh(y, high - low, left=low, color=colour, hatch=hatch, edgecolor="#333", linewidth=0.6)
+            axis.barh(y, high - low, left=low, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.6)
             axis.text(high, y, f"  {found.expected}", va="center", fontsize=9)
             bound = found.bound
-            axis.plot([bound.low * 1e3, bound.high * 1e3], [y, y], color="#1f4e79", lw=3, marker="|")
+            axis.plot([bound.low * 1e3, bound.high * 1e3], [y, y], color=BOUND, lw=3, marker="|")
         axis.set_yticks(range(len(made.works)), [work.plan for work in made.works])
         axis.invert_yaxis()
         axis.set_xscale("log")

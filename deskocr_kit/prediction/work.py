@@ -63,12 +63,18 @@ def fused_plan() -> dict[str, Callable]:
 
     gathered = candidates("moe")["gathered"]
 
-    @operator(prepare=npu.gathered_swiglu.prepare)
+    @operator(prepare=npu.npu_gathered_swiglu.prepare)
     def moe(x, gate_up, down, ids, weights):
         supported = gathered.supports(x, gate_up, down, ids)
-        return (gathered if supported else npu.grouped_matmul)(x, gate_up, down, ids, weights)
+        return (gathered if supported else npu.npu_grouped_matmul)(x, gate_up, down, ids, weights)
 
-    return {**portable_plan(), "rms_norm": npu.rms_norm, "swiglu": npu.swiglu, "gelu": npu.gelu, "moe": moe}
+    return {
+        **portable_plan(),
+        "rms_norm": npu.npu_rms_norm,
+        "swiglu": npu.npu_swiglu,
+        "gelu": npu.npu_gelu,
+        "moe": moe,
+    }
 
 
 def counted_once():

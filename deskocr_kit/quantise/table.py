@@ -15,6 +15,7 @@ from model.images import load_image
 
 from ..device import is_simulated, synchronize
 from ..device.dtypes import dtype_name
+from ..display.table import Cell, html_table, text_table
 from ..reading.reader import Reader
 from ..reading.text_distance import edits
 from .apply import LayerError, quantise, weight_bytes
@@ -73,16 +74,14 @@ class Comparison:
         return [*lines, "same token, ms/token and speed: see deskocr quantise --help"]
 
     def __repr__(self) -> str:
-        table = self.cells()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in table]
-        return "\n".join([self.heading, *lines, *self.notes()])
+        head, *rows = self.cells()
+        return "\n".join([self.heading, text_table(head, rows, right=True), *self.notes()])
 
     def _repr_html_(self) -> str:
-        rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.cells()]
-        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        head, *rows = self.cells()
+        table = html_table(head, [[Cell(text, "") for text in row] for row in rows], numbers=head)
         notes = escape("\n".join(self.notes()))
-        return f"<p>{escape(self.heading)}</p><table>{table}</table><pre>{notes}</pre>"
+        return f"<p>{escape(self.heading)}</p>{table}<pre>{notes}</pre>"
 
     def record(self) -> dict:
         """Plain data, for JSON."""

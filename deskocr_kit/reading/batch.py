@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from model.processing import resolve_prompt
-from model.results import write_atomically, write_results
+from model.files import write_json
+from model.prompts import resolve_prompt
+from model.results import write_results
 
 from ..device.dtypes import dtype_name
 from .doubt import FILE as CONFIDENCE_FILE
 from .doubt import one_line
+from .options import PageOptions
 from .page_record import output_folder, page_record
 from .pages import Page, iter_pages
 
@@ -82,19 +84,21 @@ def read_batch(
     max_tokens: int | None = None,
     batch_size: int = 1,
     progress=None,
+    options: PageOptions | None = None,
 ) -> Summary:
     """Read every page of `files` into folders under `out`; batch_size pages are decoded together.
 
     A page that cannot be read or written is told in the summary and disturbs no other. KeyboardInterrupt ends
     the run with what is done. The summary is also written to `out`/summary.json. progress: see progress.py.
+    options: replace prompt, target, mode and max_tokens.
 
-    Raises OSError if `out` cannot be made.
+    Raises OSError if `out` cannot be made, ValueError for names.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    how = {"prompt": prompt, "target": target, "mode": mode, "max_new_tokens": max_tokens}
-    summary = Summary(settings_of(reader, **how))
-    shelf = Shelf(out, summary.settings)
+    options = options or PageOptions(prompt=prompt, target=target, mode=mode, max_tokens=max_tokens)
+    summary = Summary(settings_of(reader, options))
+    folders = OutputFolders(out, summary.settings)
     start = time.perf_counter()
 
     def tell(pages: int = 1) -> None:
@@ -110,10 +114,10 @@ def read_batch(
             progress.write(f"error: {what}")
 
     def store(page: Page, digest: str, reading) -> None:
-        folder = shelf.folder(page)
+        folder = folders.folder(page)
         extra = {
-            **page_record(page, reading, reader, prompt, mode),
-            "source": shelf.key(page.file, page.number)[0],
+            **page_record(page, reading, reader, options),
+            "source": folders.key(page.file, page.number)[0],
             "sha256": digest,
             "settings": summary.settings,
         }
@@ -132,7 +136,7 @@ def read_batch(
     def finish(group: list[tuple[Page, str]]) -> None:
         """Read a group together; if that fails, each alone, so that one page cannot take others with it."""
         try:
-            readings = reader.read_batch([page.image for page, _ in group], **how)
+            readings = reader.read_batch([page.image for page, _ in group], options=options)
         except Exception as error:
             if len(group) > 1:
                 for each in group:
@@ -149,7 +153,7 @@ def read_batch(
 
     try:
         group: list[tuple[Page, str]] = []
-        for page, digest in shelf.wanted(files, summary, tell):
+        for page, digest in folders.wanted(files, summary, tell):
             if page.error is not None:
                 fail(page, page.error)
                 tell()
@@ -163,12 +167,11 @@ def read_batch(
     except KeyboardInterrupt:
         summary.interrupted = True
     summary.seconds = time.perf_counter() - start
-    encoded = json.dumps(summary.record(), ensure_ascii=False, indent=1).encode("utf-8", "replace")
-    write_atomically(out / SUMMARY, encoded)
+    write_json(out / SUMMARY, summary.record())
     return summary
 
 
-class Shelf:
+class OutputFolders:
     """The folders under `out`: which page each holds, and whether it still fits."""
 
     def __init__(self, out: Path, settings: dict):
@@ -228,16 +231,19 @@ def stored_in(folder: Path) -> dict | None:
         return None
 
 
-def settings_of(
-    reader, prompt: str, target: str | None, mode: str | None, max_new_tokens: int | None
-) -> dict:
-    """Everything that decides what is read from a page, as plain data. Batch size is not among it."""
+def settings_of(reader, options: PageOptions) -> dict:
+    """Everything that decides what is read from a page, as plain data. Batch size is not among it.
+
+    Options without a line here come from their fingerprint, so a new one cannot be forgotten.
+    """
     own = dict(reader.settings)
     return {
+        **reader.options.fingerprint(),
+        **options.only(PageOptions).fingerprint(),
         **own,
-        "mode": mode or own["mode"],
-        "max_new_tokens": max_new_tokens or own["max_new_tokens"],
-        "prompt": resolve_prompt(prompt, target),
+        "mode": options.mode or own["mode"],
+        "max_new_tokens": options.max_tokens or own["max_new_tokens"],
+        "prompt": resolve_prompt(options.prompt, options.target),
         "model": reader.name,
         "weights": weights_digest(reader.folder),
         "device": reader.model.device.type,

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.processing import Mode, get_mode
+from model.modes import Mode, get_mode
 
 from .page_look import look
 

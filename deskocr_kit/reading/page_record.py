@@ -8,9 +8,10 @@ from model.confidence import rounded
 from model.results import cell_confidences, to_pixels_box
 
 from ..device.dtypes import dtype_name
+from .options import PageOptions
 
 
-def page_record(page, reading, reader, prompt: str, mode: str | None) -> dict:
+def page_record(page, reading, reader, options: PageOptions) -> dict:
     """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error.
 
     Confidences: of the page, its lines and tokens, each box (its text, its place) and each table cell, see
@@ -43,12 +44,13 @@ def page_record(page, reading, reader, prompt: str, mode: str | None) -> dict:
         "seconds": round(reading.seconds, 3),
         "size": [width, height],
         "notes": page.notes,
-        "warnings": reader.doubts(page.image, reading, prompt, mode),
-        "prompt": prompt,
-        "mode": mode or reader.settings["mode"],
+        "warnings": reader.doubts(page.image, reading, options=options),
+        "prompt": options.prompt,
+        "mode": options.mode or reader.settings["mode"],
         "model": reader.name,
         "device": str(reader.model.device),
         "dtype": dtype_name(reader.model.dtype),
+        "weights": reader.options.weights,
         **scores.record(),
         "table_confidences": cell_confidences(scores),
     }

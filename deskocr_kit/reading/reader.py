@@ -19,6 +19,7 @@ from ..device import pick_device, synchronize
 from ..device.dtypes import find_dtype
 from .checkpoints import find_checkpoint
 from .doubt import doubts, limits_of
+from .options import WEIGHTS, LoadOptions, PageOptions
 from .pages import iter_pages
 
 if TYPE_CHECKING:
@@ -38,31 +39,44 @@ class Reader:
     folder: Path
     settings: dict  # mode, max_new_tokens, no_repeat_ngram_size, ngram_window
     load_seconds: float
+    options: LoadOptions = field(default_factory=LoadOptions)  # what it was loaded with
     limits: dict = field(default_factory=dict)  # confidence.json of the checkpoint, see doubt.py
 
     @classmethod
     def load(
         cls,
-        name: str | Path | None = None,
+        name: str | Path | LoadOptions | None = None,
         device="auto",
         dtype: str = "auto",
         plan: str | Path | None = None,
+        weights: str = "plain",
     ) -> Reader:
         """Load a checkpoint (see checkpoints.find_checkpoint) onto a device.
 
-        device: a name (see device.pick_device), or a torch.device that was picked already. plan: as in
-        from_pretrained.
+        name: the checkpoint, or options, which then replace the arguments after it.
+        device: a name (see device.pick_device), or a torch.device that was picked already, which also
+        replaces the device of options. plan: as in from_pretrained. weights: one of WEIGHTS; int8 and int4
+        are rounded while they are on the device, see quantise.
 
         Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
         """
         start = time.perf_counter()
-        folder = find_checkpoint(name)
-        where = pick_device(device) if isinstance(device, str) else device
-        model = DeepseekOCRForCausalLM.from_pretrained(folder, find_dtype(dtype, where), where, plan)
+        if isinstance(name, LoadOptions):
+            options = name.only(LoadOptions)
+        else:
+            options = LoadOptions(name and str(name), str(device), dtype, plan, weights)
+        folder = find_checkpoint(options.model)
+        where = pick_device(options.device) if isinstance(device, str) else device
+        dtype_there = find_dtype(options.dtype, where)
+        model = DeepseekOCRForCausalLM.from_pretrained(folder, dtype_there, where, options.plan)
         tokenizer = load_tokenizer(folder)
+        if bits := WEIGHTS[options.weights]:
+            from ..quantise.apply import quantise  # an instrument above this package, only for who asks
+
+            quantise(model, bits)
         synchronize(where)
         seconds = time.perf_counter() - start
-        return cls(model, tokenizer, folder, defaults(folder), seconds, limits_of(folder))
+        return cls(model, tokenizer, folder, defaults(folder), seconds, options, limits_of(folder))
 
     @property
     def name(self) -> str:
@@ -77,11 +91,13 @@ class Reader:
         max_new_tokens: int | None = None,
         on_text: Callable[[str], object] | None = None,
         observer: Observer | None = None,
+        *,
+        options: PageOptions | None = None,
     ) -> Reading:
         """Read one image. prompt: a name in PROMPTS or free text; mode: a name in MODES, or the checkpoint's
-        own.
+        own. options: replace prompt, mode, target and max_new_tokens.
         """
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_page(
             self.model, self.tokenizer, image, text, mode, on_text=on_text, observer=observer, **how
         )
@@ -93,23 +109,41 @@ class Reader:
         mode: str | None = None,
         target: str | None = None,
         max_new_tokens: int | None = None,
+        *,
+        options: PageOptions | None = None,
     ) -> list[Reading]:
         """Read several images, decoded together; else as `read`."""
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens)
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
 
-    def doubts(self, image, reading: Reading, prompt: str = "free", mode: str | None = None) -> list[str]:
+    def doubts(
+        self,
+        image,
+        reading: Reading,
+        prompt: str = "free",
+        mode: str | None = None,
+        *,
+        options: PageOptions | None = None,
+    ) -> list[str]:
         """Warnings about a reading of `image`, one line each, with what to do; see doubt.py.
 
-        prompt, mode: those of the reading.
+        prompt, mode: those of the reading. options: replace both.
         """
+        if options is not None:
+            prompt, mode = options.prompt, options.mode
         return doubts(image, reading, self.limits, mode or self.settings["mode"], prompt, self.name)
 
     def inputs(
-        self, image, prompt: str = "free", mode: str | None = None, target: str | None = None
+        self,
+        image,
+        prompt: str = "free",
+        mode: str | None = None,
+        target: str | None = None,
+        *,
+        options: PageOptions | None = None,
     ) -> dict[str, Any]:
         """The arguments of `model.forward` and `model.generate` for one image; else as `read`."""
-        mode, text, _ = self._how(prompt, mode, target, None)
+        mode, text, _ = self._how(prompt, mode, target, None, options)
         config = self.model.config
         return build_inputs(
             self.tokenizer,
@@ -120,8 +154,18 @@ class Reader:
             bos_token_id=config.bos_token_id,
         )
 
-    def _how(self, prompt: str, mode: str | None, target: str | None, max_new_tokens: int | None):
+    def _how(
+        self,
+        prompt: str,
+        mode: str | None,
+        target: str | None,
+        max_new_tokens: int | None,
+        options: PageOptions | None,
+    ):
         """(mode, prompt text, arguments of the decoding): what is asked for, else the checkpoint's own."""
+        if options is not None:
+            prompt, mode, target = options.prompt, options.mode, options.target
+            max_new_tokens = options.max_tokens
         settings = dict(self.settings)
         own = settings.pop("mode", None)
         if max_new_tokens is not None:

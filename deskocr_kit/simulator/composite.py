@@ -8,8 +8,8 @@ taken apart.
 from __future__ import annotations
 
 import torch
-from torch.autograd import forward_ad
 
+from ..opcount.operator_mode import differentiated
 from . import counters, kernels, linear, state
 from .alias import to_cpu, to_npu
 from .kernels import mixed_devices, operator
@@ -22,7 +22,10 @@ _SDPA = "aten::scaled_dot_product_attention"
 def attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
-    """softmax(q kT scale + mask) v; shapes as in torch.nn.functional.scaled_dot_product_attention."""
+    """softmax(q kT scale + mask) v; shapes as in torch.nn.functional.scaled_dot_product_attention.
+
+    The result is contiguous, as a fused attention of a device gives it; the CPU's is not always.
+    """
     for tensor in (key, value, attn_mask):
         if tensor is not None and tensor.get_device() != query.get_device():
             mixed_devices(_SDPA, str(query.device), str(tensor.device))
@@ -37,14 +40,7 @@ def attention(
 
     tensors = [to_cpu(query), to_cpu(key), to_cpu(value), None if attn_mask is None else to_cpu(attn_mask)]
     result = rounded_call(call, tensors, {}, ()) if state.round_half else call(*tensors)
-    return to_npu(result, query.get_device())
-
-
-def wants_gradient(argument) -> bool:
-    """Of a tensor or of one in a list: a recurrent layer takes its weights so."""
-    if isinstance(argument, (list, tuple)):
-        return any(map(wants_gradient, argument))
-    return isinstance(argument, Tensor) and argument.requires_grad
+    return to_npu(result.contiguous(), query.get_device())
 
 
 def register(library, name: str, body) -> None:
@@ -58,7 +54,7 @@ def register(library, name: str, body) -> None:
     table = kernels.table
 
     def above(*args, **kwargs):
-        if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and any(map(wants_gradient, args))):
+        if differentiated(args):
             return apart(*args, **kwargs)
         with below():
             # Through the dispatcher only where somebody listens there (dispatch modes, FakeTensor): it costs

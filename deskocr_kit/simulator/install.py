@@ -8,6 +8,7 @@ import sys
 import torch
 
 from ..ascend import operator_facts
+from ..ascend.dispatch import kernels_for_composites
 from ..ascend.profiles import DEFAULT, Profile, ProfileError, load
 from . import (
     autocast,
@@ -126,13 +127,14 @@ def _register_kernels() -> None:
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     own = special.all_kernels()
     kernels.always.update(own)
+    whole = kernels_for_composites() - operator_facts.LEFT_TO_PYTORCH
     for name in torch._C._dispatch_get_all_op_names():
         if not name.startswith("aten::") or name in operator_facts.ONE_KERNEL:
             continue
         if name in own:
             kernels.register(library, name, own[name])
         elif (
-            name in operator_facts.ALSO
+            name in whole
             or has_kernel(name, "CPU")
             or has_kernel(name, "CompositeExplicitAutogradNonFunctional")
         ):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from ..ascend.operator_facts import INDEXING, NO_LAUNCH, QUICK, TAKES_NUMBERS, WAITS
+from ..ascend.operator_facts import INDEXING, QUICK, TAKES_NUMBERS, WAITS
+from ..opcount.definition import MASKS, effect_of
 from . import counters, state
 from .alias import CPU, fixed_alias, to_cpu, to_npu
 from .rounding import moves_data, rounded_call
@@ -83,7 +84,7 @@ def _reader(op, name: str):
     bring, call = _bringer(op, name), op._op
     if name in QUICK:
         call = getattr(torch._C._VariableFunctions, QUICK[name])
-    active, launches, rounds = counters.active, name not in NO_LAUNCH, not moves_data(name)
+    active, launches, rounds = counters.active, effect_of(op) == "launch", not moves_data(name)
 
     def reader(*args, **kwargs):
         index, half, args, kwargs = bring(args, kwargs)
@@ -101,13 +102,13 @@ def _reader(op, name: str):
 def _writer(op, name: str, written: tuple):
     schema = op._schema
     bring, call = _bringer(op, name), op._op
-    active, rounds = counters.active, not moves_data(name)
+    active, launches, rounds = counters.active, effect_of(op) == "launch", not moves_data(name)
     outs = [argument for i, argument in written if schema.arguments[i].kwarg_only]
     returned = [_returned_argument(schema, r) for r in schema.returns]
 
     def writer(*args, **kwargs):
         index, half, cpu_args, cpu_kwargs = bring(args, kwargs)
-        if active:
+        if active and launches:
             counters.note("launch", name)
         if outs:
             result = _call_out(call, cpu_args, cpu_kwargs, kwargs, outs)
@@ -235,7 +236,7 @@ def _bringer(op, name: str):
                     host = host or bool(value.dim())
                 elif active:
                     counters.note("h2d", name, value.nbytes)
-                if indexing and active and value.dtype in (torch.bool, torch.uint8):
+                if indexing and active and value.dtype in MASKS:
                     counters.note("sync", name + " (bool mask)")
             result.append(value)
         return result, found, host

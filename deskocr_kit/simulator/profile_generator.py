@@ -1,13 +1,12 @@
 """Makes the `as-published` profiles from the dispatch tables of the published torch_npu wheels.
 
-    python -m deskocr_kit.simulator.profile_generator            write them
-    python -m deskocr_kit.simulator.profile_generator --check    say whether they are up to date (exit status
-    1: no)
+    python -m deskocr_kit.simulator.profile_generator            write the profiles
+    python -m deskocr_kit.simulator.profile_generator --check    exit status 0: up to date, 1: not
 
-The tables (`data/dispatch/*.tsv`) were read out of the wheels' dispatchers: for every ATen operator, which
-keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs the operator on the
-host, with a warning. The rules by dtype are those of CANN's operator sources (release 8.5.0, 910B), as far as
-this model's operators go.
+The tables (`data/dispatch/*.tsv`) are made by dispatch_generator.py from the wheels' dispatchers: for every
+ATen operator, which keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs
+the operator on the host, with a warning. The rules by dtype are those of CANN's operator sources (release
+8.5.0, 910B), as far as this model's operators go.
 """
 
 from __future__ import annotations

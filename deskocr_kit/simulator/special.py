@@ -12,6 +12,7 @@ from .alias import CPU, fixed_alias, to_cpu, to_npu
 from .kernels import CPU_KEYS, operator
 
 _active = counters.active
+_copying = ["aten::copy_"]  # the operator that copies, innermost last
 
 
 def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
@@ -43,16 +44,17 @@ def copy_from(source, target, non_blocking=False):
     asynchronous into pinned memory; a copy to the device does not."""
     up, down = source.is_cpu, target.is_cpu
     if _active:
+        name = _copying[-1]
         if up:
-            counters.note("h2d", "aten::copy_", source.nbytes)
+            counters.note("h2d", name, source.nbytes)
         elif down:
-            counters.note("d2h", "aten::copy_", source.nbytes)
+            counters.note("d2h", name, source.nbytes)
             if not (non_blocking and is_pinned(target)):
-                counters.note("sync", "aten::copy_ (device to host)")
+                counters.note("sync", f"{name} (device to host)")
         else:
-            counters.note("launch", "aten::copy_")
+            counters.note("launch", name)
             if source.get_device() != target.get_device():
-                counters.note("p2p", "aten::copy_", source.nbytes)
+                counters.note("p2p", name, source.nbytes)
     (target if down else to_cpu(target)).copy_(source if up else to_cpu(source))
     return target
 
@@ -70,15 +72,19 @@ def _to_copy(name: str):
     def to_copy(
         self, dtype=None, layout=None, device=None, pin_memory=None, non_blocking=False, memory_format=None
     ):
-        if non_blocking and device is not None and device.type == "cpu":
-            form = memory_format or torch.preserve_format
-            result = torch.empty_like(to_cpu(self), dtype=dtype or self.dtype, memory_format=form)
-            result.untyped_storage()._pinned = True
-            return copy_from(self, result, non_blocking=True)
-        return redispatch(
-            CPU_KEYS, self, dtype=dtype, layout=layout, device=device, pin_memory=pin_memory,
-            non_blocking=non_blocking, memory_format=memory_format,
-        )  # fmt: skip
+        _copying.append(name)  # what ends in `copy_from` is counted under this name
+        try:
+            if non_blocking and device is not None and device.type == "cpu":
+                form = memory_format or torch.preserve_format
+                result = torch.empty_like(to_cpu(self), dtype=dtype or self.dtype, memory_format=form)
+                result.untyped_storage()._pinned = True
+                return copy_from(self, result, non_blocking=True)
+            return redispatch(
+                CPU_KEYS, self, dtype=dtype, layout=layout, device=device, pin_memory=pin_memory,
+                non_blocking=non_blocking, memory_format=memory_format,
+            )  # fmt: skip
+        finally:
+            _copying.pop()
 
     return to_copy
 

@@ -46,10 +46,8 @@ ANYTHING_BELOW = {"claims", "course"}  # nobody but the commands imports these
 STARTS = {"__main__", "cli", "commands", "deskocr_kit"}  # these may import everything
 #: Imports inside functions outside commands/, with the reason.
 INSIDE_FUNCTIONS = {
-    (
-        "deskocr_kit.device.selection",
-        "deskocr_kit.simulator",
-    ): "it imports torch, and this file must be importable where torch is broken",
+    ("deskocr_kit.device.selection", "deskocr_kit.simulator"): "it imports torch, which may be broken",
+    ("deskocr_kit.reading.reader", "deskocr_kit.quantise.apply"): "weights of 8 and 4 bits are optional",
 }
 
 
@@ -66,7 +64,10 @@ def test_each_package_imports_only_what_its_rule_allows():
     wrong = [
         f"{each.module} imports {each.target}"
         for each in IMPORTS
-        if (a := unit(each.module)) != (b := unit(each.target)) and a not in STARTS and b not in allowed[a]
+        if (a := unit(each.module)) != (b := unit(each.target))
+        and a not in STARTS
+        and b not in allowed[a]
+        and (each.module, each.target) not in INSIDE_FUNCTIONS
     ]
     assert wrong == []
 
@@ -87,7 +88,7 @@ def test_ascend_uses_the_standard_library_only():
 
 def test_a_package_only_re_exports_in_its_init():
     for name, path in KNOWN.items():
-        if path.name == "__init__.py" and name != "deskocr_kit":
+        if path.name == "__init__.py" and name not in ("deskocr_kit", "model"):  # these two load lazily
             body = ast.parse(path.read_text("utf-8")).body
             rest = [n for n in body[1:] if not isinstance(n, ast.ImportFrom)]
             assert all(isinstance(n, ast.Assign) and n.targets[0].id == "__all__" for n in rest), name

@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.paths import ROOT
+
 from . import stubs
 
 TORCH_NPU = "2.13.0"  # the wheels of both names exist for Python 3.10-3.14, and torch also as a CPU build
@@ -21,7 +23,6 @@ PACKAGES = (
     f"torch=={TORCH_NPU}", f"torch-npu=={TORCH_NPU}",
     "numpy", "pyyaml", "safetensors", "transformers", "rich", "typer", "pillow", "pip>=23.3", "uv",
 )  # fmt: skip
-ROOT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).with_name("inside")
 CACHE = Path(os.environ.get("DESKOCR_TEST_CACHE") or Path.home() / ".cache" / "deskocr-tests")
 

@@ -1,5 +1,5 @@
 """Installs the simulated NPU for this folder. Collected only in a process that is meant for it: see
-tests/test_simulator_suite.py."""
+tests/simulator_process/test_simulator_suite.py."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from deskocr_kit import simulator
 from deskocr_kit.course import example_llava as tiny_llava
 from deskocr_kit.operators.adapt.module import adapt
-from tests.guests import GUESTS, numbers
+from tests.helpers.guests import GUESTS, numbers
 
 NPU = torch.device("npu:0")
 
@@ -79,7 +79,7 @@ def test_a_missing_row_on_a_device_is_nan():
     assert out.cpu()[0, 0].tolist() == [1, 1] and out.cpu()[0, 1].isnan().all()
 
 
-@pytest.mark.parametrize("slot", ["moe", "ngram_guard", "rel_pos_attention"])
+@pytest.mark.parametrize("slot", ["moe", "rel_pos_attention"])
 def test_substitutes_that_promise_not_to_wait(slot):
     from deskocr_kit.operators.substitutes.registry import candidates
 
@@ -87,12 +87,10 @@ def test_substitutes_that_promise_not_to_wait(slot):
     ids = torch.tensor([[0, 3], [3, 1], [2, 3]])
     args = {
         "moe": (torch.randn(3, 16), torch.randn(9, 24, 16), torch.randn(9, 16, 12), ids, torch.rand(3, 2)),
-        "ngram_guard": (torch.randint(0, 3, (2, 30)), 10, 3, 20),
         "rel_pos_attention": (*torch.randn(3, 1, 2, 16, 8), torch.randn(4, 4, 8), torch.randn(4, 4, 8)),
     }[slot]
     promised = {
         "moe": ["gathered"],
-        "ngram_guard": ["on_device"],
         "rel_pos_attention": ["chunked", "folded_products", "folded"],
     }
     on_device = [a.to(NPU) if torch.is_tensor(a) else a for a in args]

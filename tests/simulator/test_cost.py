@@ -15,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from deskocr_kit.reading.reader import Reader
 from deskocr_kit.synthetic_pages import sample_pages
 from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT, inputs
-from tests.simulator.test_model import moved
+from tests.helpers.golden import CHECKPOINT, inputs
+from tests.helpers.simulated import moved
 
 NPU = torch.device("npu:0")
 

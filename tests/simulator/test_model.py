@@ -11,16 +11,9 @@ import torch
 
 from deskocr_kit import simulator
 from deskocr_kit.device import default_dtype, pick_device
-from model import DeepseekOCRForCausalLM
-from tests.golden import CHECKPOINT, inputs, tensors
-
-NPU = torch.device("npu:0")
-
-
-def moved(value):
-    if isinstance(value, torch.Tensor):
-        return value.to(NPU)
-    return type(value)(moved(x) for x in value) if isinstance(value, (list, tuple)) else value
+from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
+from tests.helpers.golden import CHECKPOINT, inputs, tensors
+from tests.helpers.simulated import NPU, moved
 
 
 def tokens(model, case: str, count: int = 24) -> torch.Tensor:
@@ -91,3 +84,20 @@ def test_fp16_stays_close_to_fp32(on_npu):
     # Per token, because rounding may send a token of this random network to another expert.
     error = (exact - rounded).abs().amax(-1) / exact.abs().max()
     assert (error < 0.01).float().mean().item() > 0.95
+
+
+def test_the_official_size_under_fake_tensors_takes_no_memory():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    before = torch.npu.memory_allocated()
+    try:
+        torch.set_default_dtype(torch.float16)
+        with FakeTensorMode(), torch.device("npu:0"), torch.no_grad():
+            model = DeepseekOCRForCausalLM(DeepseekOCRConfig())
+            sam_map = model.model.sam_model(torch.empty(1, 3, 1024, 1024))
+            seen = model.model.vision_model(sam_map)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert sam_map.shape == (1, 1024, 16, 16) and seen.shape == (1, 257, 1024)
+    assert seen.dtype is torch.float16 and seen.device == NPU
+    assert sum(p.numel() for p in model.parameters()) > 3e9 and torch.npu.memory_allocated() <= before

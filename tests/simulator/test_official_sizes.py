@@ -17,9 +17,9 @@ from deskocr_kit.compare.headroom import LIMIT
 from deskocr_kit.operators.prove.proof import prove
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 from model.processing import build_inputs
-from tests.full_size import GoldenTokenizer
-from tests.recipes import synth_image
-from tests.simulator.traffic import TABLES, moved, page_bytes, table_bytes
+from tests.helpers.golden_pages import GoldenTokenizer
+from tests.helpers.recipes import synth_image
+from tests.helpers.traffic import TABLES, moved, page_bytes, table_bytes
 
 pytestmark = pytest.mark.slow
 LAYERS, SIDE, NEW = (

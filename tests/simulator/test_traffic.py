@@ -1,6 +1,6 @@
 """fp16 with the plan: of a page only the page goes up, of a token a few bytes come down, nothing is blocked.
 
-Every byte is accounted for, see traffic.py. The same at the official sizes: test_official_sizes.py.
+Every byte is accounted for, see helpers/traffic.py. The same at the official sizes: test_official_sizes.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deskocr_kit.reading.reader import Reader
 from deskocr_kit.synthetic_pages import sample_pages
 from model.fast import DEFAULTS
 from model.slots import Slots
-from tests.simulator.traffic import PIXELS, TABLES, moved, page_bytes, table_bytes
+from tests.helpers.traffic import PIXELS, TABLES, moved, page_bytes, table_bytes
 
 NEW, SIDE = 17, 512  # the mode tiny
 

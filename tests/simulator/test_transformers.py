@@ -8,37 +8,11 @@ import sys
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from deskocr_kit import simulator
-
-NPU = torch.device("npu:0")
-
-
-def make(dtype=torch.float32) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=256,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=1,
-    )
-    return LlamaForCausalLM(config).eval().to(dtype)
-
-
-def generate(model, **options) -> torch.Tensor:
-    torch.manual_seed(7)
-    ids = torch.randint(2, 256, (2, 9))
-    torch.manual_seed(1)
-    ids = ids.to(model.device)
-    with torch.no_grad():
-        return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, **options).cpu()
-
+from tests.helpers.llama import generate, make
+from tests.helpers.simulated import NPU
 
 WAYS = {
     "greedy": {"do_sample": False},
@@ -92,7 +66,8 @@ assert torch_npu.simulated and torch_npu.npu is torch.npu and is_torch_npu_avail
 x = torch.randn(2, 8, device="npu")
 y, scale = torch_npu.npu_rms_norm(x, torch.ones(8, device="npu"))
 torch.testing.assert_close(y, torch.nn.functional.rms_norm(x, (8,), eps=1e-6))
-from tests.simulator.test_transformers import NPU, generate, make
+from tests.helpers.llama import generate, make
+from tests.helpers.simulated import NPU
 model = make()
 expected = generate(model, do_sample=False)
 assert torch.equal(generate(model.to(NPU), do_sample=False), expected)

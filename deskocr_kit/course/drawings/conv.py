@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .drawing import BLUE, ORANGE, PALE, Drawing, blank, cell, frame
+from ...display.palette import CELL_BLUE, CELL_ORANGE, CELL_PALE
+from .drawing import Drawing, blank, cell, frame
 
-MARKS = (("", BLUE), ("//", ORANGE))
+MARKS = (("", CELL_BLUE), ("//", CELL_ORANGE))
 
 
 def _addresses(side: int) -> torch.Tensor:
@@ -30,8 +31,8 @@ def columns(side: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1, p
             inside = 0 <= x < side and 0 <= y < side
             address = y * side + x + 1 if inside else 0
             number = (y + padding) * (side + 2 * padding) + x + padding + 1
-            plain = "white" if inside else PALE
-            colour = BLUE if number in first else ORANGE if number in second else plain
+            plain = "white" if inside else CELL_PALE
+            colour = CELL_BLUE if number in first else CELL_ORANGE if number in second else plain
             hatch = MARKS[1][0] if number in second else ""
             cell(left, x + padding, y + padding, address, colour, hatch)
     frame(left, side + 2 * padding, side + 2 * padding, f"picture {side}x{side}, 0 = padding")
@@ -63,7 +64,7 @@ def windows(side: int = 9, kernel: int = 3, stride: int = 2, padding: int = 1) -
         for address in range(1, side * side + 1):
             hit = address in middles
             y, x0 = divmod(address - 1, side)
-            cell(axis, x0, y, "●" if hit else "", ORANGE if hit else "white", size=8)
+            cell(axis, x0, y, "●" if hit else "", CELL_ORANGE if hit else "white", size=8)
         outside = middles.count(0)
         more = f" ({outside} centred on padding)" if outside else ""
         frame(axis, side, side, f"{title}\n{len(middles)} windows{more}")
@@ -79,7 +80,7 @@ def patches(side: int = 8, patch: int = 4) -> Drawing:
     count = side // patch
     picture = _addresses(side)[0, 0].int()
     rows = picture.view(count, patch, count, patch).transpose(1, 2).reshape(count * count, -1)
-    looks = [(BLUE, ""), (ORANGE, "//"), (PALE, ""), ("white", "..")]
+    looks = [(CELL_BLUE, ""), (CELL_ORANGE, "//"), (CELL_PALE, ""), ("white", "..")]
     of = {int(a): looks[i % len(looks)] for i, row in enumerate(rows) for a in row}
     figure, (left, right) = blank(9.6, 2.9, 2, (side, rows.shape[1]))
     for axis, matrix in ((left, picture), (right, rows)):

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-DARK, BLUE, ORANGE, PALE = "#333333", "#9ec5e8", "#f0b267", "#f2f2f2"  # hatches repeat what colours say
+from ...display.palette import INK
 
 
 @dataclass
@@ -38,7 +38,7 @@ def cell(axis, x: float, y: float, text="", colour: str = "white", hatch: str = 
     """One box of memory with its upper left corner at (x, y)."""
     from matplotlib.patches import Rectangle
 
-    axis.add_patch(Rectangle((x, y), w, h, facecolor=colour, edgecolor=DARK, hatch=hatch, linewidth=0.6))
+    axis.add_patch(Rectangle((x, y), w, h, facecolor=colour, edgecolor=INK, hatch=hatch, linewidth=0.6))
     if text != "":
         axis.text(
             x + w / 2, y + h / 2, str(text), ha="center", va="center", fontsize=size,

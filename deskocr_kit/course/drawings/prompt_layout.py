@@ -7,9 +7,13 @@ draw_views(page)                 # what each mode makes of a page, and how many 
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from model.tiling import MODES, count_image_tokens, get_mode, make_views
+
+from ...display.palette import TOKEN_EDGE, TOKENS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,15 +21,17 @@ if TYPE_CHECKING:
 
     from model.tiling import Mode
 
-# letter: (what it is, colour); the letter carries the meaning, the colour repeats it
+ACROSS = 3  # pictures beside each other in draw_views
+
+# {letter: what it is}; the letter carries the meaning, the colour (palette.TOKENS) repeats it
 LETTERS = {
-    "B": ("begin of text", "#b9c2cc"),
-    "l": ("cell of a tile", "#9ecae1"),
-    "g": ("cell of the whole view", "#4292c6"),
-    "N": ("newline, after each row", "#fdae6b"),
-    "S": ("separator", "#e6550d"),
-    "t": ("text of the prompt", "#d9d9d9"),
-    "_": ("padding of a batch", "#ffffff"),
+    "B": "begin of text",
+    "l": "cell of a tile",
+    "g": "cell of the whole view",
+    "N": "newline, after each row",
+    "S": "separator",
+    "t": "text of the prompt",
+    "_": "padding of a batch",
 }
 
 
@@ -72,15 +78,15 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
         for x, letter in enumerate(row):
             axes.add_patch(
                 Rectangle(
-                    (x, y), 1, 1, facecolor=LETTERS[letter][1], edgecolor="#555", lw=0.2 if small else 0.5
+                    (x, y), 1, 1, facecolor=TOKENS[letter], edgecolor=TOKEN_EDGE, lw=0.2 if small else 0.5
                 )
             )
             if letter not in "lg" and not (small and letter == "N"):
                 axes.text(x + 0.5, y + 0.5, letter, ha="center", va="center", fontsize=5 if small else 7)
     used = [letter for letter in LETTERS if any(letter in row for row in rows)]
-    handles = [Rectangle((0, 0), 1, 1, facecolor=LETTERS[each][1], edgecolor="#555") for each in used]
+    handles = [Rectangle((0, 0), 1, 1, facecolor=TOKENS[each], edgecolor=TOKEN_EDGE) for each in used]
     counts = {each: sum(row.count(each) for row in rows) for each in used}
-    labels = [f"{each}: {LETTERS[each][0]}, {counts[each]}" for each in used]
+    labels = [f"{each}: {LETTERS[each]}, {counts[each]}" for each in used]
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
     axes.set(xlim=(-0.1, across + 0.1), ylim=(down + 0.1, -0.1), aspect="equal", anchor="W")
     axes.set_title(title, loc="left", fontsize=10)
@@ -89,28 +95,42 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
 
 
 def draw_views(page: Image.Image) -> Figure:
-    """The view of each mode beside the others, tile borders dashed; titles say pixels and tokens."""
+    """The view of each mode, and the tiles of each mode that cuts some, three beside each other.
+
+    Tile borders are dashed; titles state pixels and tokens.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 6.8), layout="constrained")
-    for axes, mode in zip(figure.subplots(2, 3).flat, [*MODES.values(), None], strict=True):
+    panels = [partial(_draw_view, mode=mode) for mode in MODES.values()]
+    panels += [partial(_draw_tiles, mode=mode) for mode in MODES.values() if mode.crop_mode]
+    down = -(-len(panels) // ACROSS)
+    figure = Figure(figsize=(8.4, 3.4 * down), layout="constrained")
+    for axes, draw in zip_longest(figure.subplots(down, ACROSS, squeeze=False).flat, panels):
         axes.set_xticks([])
         axes.set_yticks([])
-        if mode is None:
-            w, h = make_views(page, "gundam").grid
-            axes.imshow(page)
-            for i in range(1, w):
-                axes.axvline(page.width * i / w, color="#e6550d", ls="--", lw=1.2)
-            for i in range(1, h):
-                axes.axhline(page.height * i / h, color="#e6550d", ls="--", lw=1.2)
-            axes.set_title(f"the tiles of gundam\n{w} across, {h} down", fontsize=8)
-            continue
-        views = make_views(page, mode)
-        axes.imshow(views.global_view)
-        more = f" + {len(views.tiles)} tiles" if views.tiles else ""
-        tokens = count_image_tokens(mode, views.grid)
-        axes.set_title(f"{mode.name}: {views.global_view.width} px{more}\n{tokens} tokens", fontsize=8)
+        if draw is None:  # the last row is not full
+            axes.axis("off")
+        else:
+            draw(axes, page)
     return figure
+
+
+def _draw_view(axes, page: Image.Image, mode: Mode) -> None:
+    views = make_views(page, mode)
+    axes.imshow(views.global_view)
+    more = f" + {len(views.tiles)} tiles" if views.tiles else ""
+    tokens = count_image_tokens(mode, views.grid)
+    axes.set_title(f"{mode.name}: {views.global_view.width} px{more}\n{tokens} tokens", fontsize=8)
+
+
+def _draw_tiles(axes, page: Image.Image, mode: Mode) -> None:
+    w, h = make_views(page, mode).grid
+    axes.imshow(page)
+    for i in range(1, w):
+        axes.axvline(page.width * i / w, color="#e6550d", ls="--", lw=1.2)
+    for i in range(1, h):
+        axes.axhline(page.height * i / h, color="#e6550d", ls="--", lw=1.2)
+    axes.set_title(f"the tiles of {mode.name}\n{w} across, {h} down", fontsize=8)
 
 
 def sheet(pages: list[Image.Image], across: int = 2) -> Image.Image:

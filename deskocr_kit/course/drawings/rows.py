@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .drawing import BLUE, DARK, ORANGE, PALE, Drawing, blank, cell, frame
+from ...display.palette import CELL_BLUE, CELL_ORANGE, CELL_PALE, INK
+from .drawing import Drawing, blank, cell, frame
 
 
 def storage(tensors: Mapping[str, Tensor]) -> Drawing:
@@ -20,11 +21,11 @@ def storage(tensors: Mapping[str, Tensor]) -> Drawing:
     y, said = 0.0, []
     for number, members in enumerate(found.values(), 1):
         size = members[0][1].untyped_storage().nbytes()
-        cell(axis, 0, y, f"memory {number}: {size} bytes", PALE, w=10 * size / longest, h=0.8, size=8)
+        cell(axis, 0, y, f"memory {number}: {size} bytes", CELL_PALE, w=10 * size / longest, h=0.8, size=8)
         y += 0.9
         for name, tensor in members:
             start, length = tensor.storage_offset() * tensor.element_size(), tensor.nbytes
-            look = (BLUE, "") if length == size else (ORANGE, "//")
+            look = (CELL_BLUE, "") if length == size else (CELL_ORANGE, "//")
             cell(
                 axis, 10 * start / longest, y, f"{name} {list(tensor.shape)}", *look,
                 w=10 * length / longest, h=0.8, size=8,
@@ -45,18 +46,20 @@ def scatter(before: Tensor, mask: Tensor, source: Tensor, after: Tensor) -> Draw
     at = {"source": 0, "mask": d + 2.5, "before": d + 4, "after": 2 * d + 6.5}
     for y in range(m):
         for x in range(d):
-            cell(axis, at["source"] + x, y, int(source[y, x]), ORANGE, "//")
+            cell(axis, at["source"] + x, y, int(source[y, x]), CELL_ORANGE, "//")
     for y in range(n):
-        cell(axis, at["mask"], y, "T" if mask[y] else "F", ORANGE if mask[y] else "white")
+        cell(axis, at["mask"], y, "T" if mask[y] else "F", CELL_ORANGE if mask[y] else "white")
         new = not torch.equal(before[y], after[y])
         for x in range(d):
-            cell(axis, at["before"] + x, y, int(before[y, x]), BLUE)
-            cell(axis, at["after"] + x, y, int(after[y, x]), *((ORANGE, "//") if new else (BLUE, "")))
+            cell(axis, at["before"] + x, y, int(before[y, x]), CELL_BLUE)
+            cell(
+                axis, at["after"] + x, y, int(after[y, x]), *((CELL_ORANGE, "//") if new else (CELL_BLUE, ""))
+            )
         if new:
             taken = next(i for i in range(m) if torch.equal(source[i], after[y]))
             axis.annotate(
                 "", (at["mask"], y + 0.5), (at["source"] + d, taken + 0.5),
-                arrowprops={"arrowstyle": "->", "color": DARK, "lw": 1},
+                arrowprops={"arrowstyle": "->", "color": INK, "lw": 1},
             )  # fmt: skip
     for name, x in at.items():
         width = 1 if name == "mask" else d

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from ...opcount.counting import counted
+from ...device.counting import counted
 from .judge import small
 from .puzzle import Case, Puzzle
 from .top_k_without_sync import loop, top_k_without_sync

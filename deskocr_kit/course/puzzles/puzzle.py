@@ -11,7 +11,7 @@ from functools import cached_property
 from html import escape
 from typing import Any
 
-from ...display.table import BLUE
+from ...display.palette import BLUE
 
 
 def run(function: Callable, *args) -> Any:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ... import simulator
 from ...device import SIMULATED, DeviceError, pick_device
-from ...opcount.counting import counted
+from ...device.counting import counted
 
 
 class _Watch(TorchDispatchMode):

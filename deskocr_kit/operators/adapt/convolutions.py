@@ -1,7 +1,7 @@
 """The convolutions of a model that is not ours, each run by a candidate of the slot conv2d.
 
-Weights, names, hooks and settings stay with the layer: only what it calls is exchanged, so that half(), train
-and gradients go on as before. A copy of an exchanged layer (deepcopy, pickle) is exchanged too, and stays so.
+Weights, names, hooks and settings stay with the layer: only the function that it calls is replaced, so
+half(), train() and gradients work as before. A copy of a patched layer (deepcopy, pickle) stays patched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..substitutes import conv_other
-from .patching import Exchange
+from .patching import Patch
 
 PLAIN = {nn.Conv1d: conv_other.conv1d, nn.Conv2d: conv_other.conv2d, nn.Conv3d: conv_other.conv3d}
 TRANSPOSED = {
@@ -24,11 +24,11 @@ TRANSPOSED = {
 }
 
 
-def exchange_convolutions(module: nn.Module, function: Callable, name: str):
-    """({path: what it does now}, {path: why it was left alone}, exchanges to undo)."""
+def patch_convolutions(module: nn.Module, function: Callable, name: str):
+    """({path: what it does now}, {path: why it was left alone}, patches to undo)."""
     takes = inspect.signature(function).parameters
     general = {"dilation", "groups"} <= takes.keys() or any(p.kind is p.VAR_KEYWORD for p in takes.values())
-    exchanged, left, undo = {}, {}, []
+    patched, left, patches = {}, {}, []
     for path, layer in module.named_modules():
         kind = next((kind for kind in (*PLAIN, *TRANSPOSED) if isinstance(layer, kind)), None)
         if kind is None:
@@ -37,17 +37,17 @@ def exchange_convolutions(module: nn.Module, function: Callable, name: str):
             left[path] = why
             continue
         made, attribute = (Plain, "_conv_forward") if kind in PLAIN else (Transposed, "forward")
-        undo.append(Exchange(layer, attribute, lambda _, layer=layer, made=made: made(layer, function)))
-        told = "" if kind is nn.Conv2d else f" as {kind.__name__}"
-        exchanged[path] = f"{name}{told}, {layer.extra_repr()}"
-    return exchanged, left, undo
+        patches.append(Patch(layer, attribute, lambda _, layer=layer, made=made: made(layer, function)))
+        kind_note = "" if kind is nn.Conv2d else f" as {kind.__name__}"
+        patched[path] = f"{name}{kind_note}, {layer.extra_repr()}"
+    return patched, left, patches
 
 
 def _why_not(layer: nn.Module, kind: type, general: bool) -> str:
     special = [f"groups={layer.groups}"] if layer.groups != 1 else []
     special += [f"dilation={layer.dilation}"] if set(layer.dilation) != {1} else []
     if kind is nn.ConvTranspose3d:
-        return "a transposed convolution of volumes is none of pictures; it stays with torch's own"
+        return "a transposed convolution of volumes is not supported; torch's own kernel is kept"
     if special and not general:
         return f"{' and '.join(special)} is more than this implementation takes"
     for name in ("forward", "_conv_forward"):

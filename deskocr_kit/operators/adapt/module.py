@@ -29,8 +29,8 @@ from ..plan import Plan
 from ..substitutes.cases import ByCase
 from ..substitutes.masked_scatter import out_of_place
 from ..substitutes.registry import candidate
-from .convolutions import exchange_convolutions
-from .patching import Exchange, lock
+from .convolutions import patch_convolutions
+from .patching import Patch, lock
 
 SLOTS = ("conv2d", "masked_scatter_")
 
@@ -89,10 +89,10 @@ def adapt(
     with lock:
         try:
             if "conv2d" in functions:
-                adapted.exchanged, adapted.left, exchanges = exchange_convolutions(
+                adapted.exchanged, adapted.left, patches = patch_convolutions(
                     module, functions["conv2d"], names["conv2d"]
                 )
-                adapted._undo += [each.undo for each in exchanges]
+                adapted._undo += [each.undo for each in patches]
             if "masked_scatter_" in functions:
                 _patch_scatter(adapted, functions["masked_scatter_"])
             if adapted.device.type != "cuda":
@@ -126,7 +126,7 @@ def _called(function: Callable | str) -> str:
 # ---------------------------------------------------------------------- functions of torch
 def _patch(adapted: Adapted, owner, name: str, make: Callable[[Callable], Callable]) -> None:
     """Replace owner.name by make(what was there)."""
-    adapted._undo.append(Exchange(owner, name, make).undo)
+    adapted._undo.append(Patch(owner, name, make).undo)
     adapted.patched.append(f"{owner.__name__}.{name}")
 
 

@@ -31,7 +31,7 @@ def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, 
     """
     plan: dict[str, dict[str, dict]] = {}
     for slot in dict.fromkeys(row.slot for row in rows):
-        mine = [row for row in rows if row.slot == slot and row.dtype in (dtype, "int64")]
+        mine = [row for row in rows if row.slot == slot and row.dtype == dtype]
         failed = {row.candidate for row in mine if row.verdict != PASS}
         sound = [name for name in dict.fromkeys(row.candidate for row in mine) if name not in failed]
         if not sound:

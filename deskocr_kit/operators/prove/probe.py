@@ -31,7 +31,6 @@ class Probe:
     wide: torch.dtype = torch.float64
     host: tuple[int, ...] = ()  # arguments that stay on the host
     writes: bool = False  # the call writes into its arguments: everyone gets copies
-    whole_numbers: bool = False  # no floating argument: one dtype is all there is
 
 
 @dataclass(frozen=True)

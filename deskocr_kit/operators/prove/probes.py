@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .probe import Probe, Sizes
-from .probes_language import attention, elementwise, moe, ngram_guard
+from .probes_language import attention, elementwise, moe
 from .probes_vision import conv2d, masked_scatter, place_images, rel_pos_attention, tables
 
 __all__ = ["Probe", "Sizes", "probes"]
@@ -13,5 +13,5 @@ def probes(sizes: Sizes) -> list[Probe]:
     """Every probe, slot by slot."""
     return [
         *conv2d(sizes), *place_images(sizes), *masked_scatter(sizes), *rel_pos_attention(sizes),
-        *attention(sizes), *moe(sizes), *elementwise(sizes), *tables(sizes), *ngram_guard(sizes),
+        *attention(sizes), *moe(sizes), *elementwise(sizes), *tables(sizes),
     ]  # fmt: skip

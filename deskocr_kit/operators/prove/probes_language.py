@@ -121,23 +121,3 @@ def elementwise(s: Sizes) -> list[Probe]:
         Probe("quick_gelu", "far out", one(500, scale=20.0)),
         Probe("quick_gelu", "near the end of fp16", lambda g: (torch.tensor([6e4, 5e4, -6e4, 1.0]),)),
     ]
-
-
-def ngram_guard(s: Sizes) -> list[Probe]:
-    def said(b, n, kinds):
-        return lambda g: (torch.randint(0, kinds, (b, n), generator=g), max(kinds, 64))
-
-    def probe(name, make, real=False, **kwargs):
-        return Probe("ngram_guard", name, make, real, kwargs, whole_numbers=True)
-
-    vocab = s.config.decoder.vocab
-    page = lambda g: (torch.randint(0, 50, (1, s.prompt + 500), generator=g), vocab)  # noqa: E731
-    return [
-        probe("a page, size 20, window 90", page, True, size=20, window=90, whitelist=(3, 4)),
-        probe("a page, size 20", page, True, size=20),
-        probe("loops", said(3, 60, 2), size=3, window=10),
-        probe("size 1", said(2, 9, 5), size=1),
-        probe("size 1 with a window", said(2, 9, 5), size=1, window=4),
-        probe("shorter than the size", said(1, 3, 5), size=5),
-        probe("ids beyond the vocabulary", lambda g: (torch.tensor([[3, 99, 3, -1, 3]]), 64), size=2),
-    ]

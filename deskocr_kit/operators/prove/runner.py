@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 
 from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
+from ...device.counting import Counts, counted
 from ...device.dtypes import dtype_name
-from ...opcount.counting import Counts, counted
+from ...device.tolerances import relative_error
 from ..substitutes.cases import case_of
 from ..substitutes.registry import candidates
-from ..substitutes.self_check import NeedsTorchNpu, error_of
+from ..substitutes.self_check import NeedsTorchNpu
 from .probes import Probe
 
 ROOT = f"{Path(__file__).parents[3]}/"  # of this machine: no business of a report
@@ -66,13 +67,13 @@ def budgets() -> dict[str, dict]:
 def run_probe(
     probe: Probe,
     device: torch.device,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
     seed: int = 0,
     repeats: int = 7,
     skip_npu=True,
 ) -> list[Row]:
-    """One row per candidate. dtype None keeps the probe's own (whole numbers)."""
-    name = dtype_name(dtype) if dtype else "int64"
+    """One row per candidate."""
+    name = dtype_name(dtype)
     # The seed hangs on the probe's name, so that adding a probe changes no other's numbers.
     generator = torch.Generator().manual_seed(seed + zlib.crc32(f"{probe.slot} {probe.name}".encode()))
     host_args = tuple(cast(each, dtype) for each in probe.make(generator))
@@ -162,7 +163,7 @@ def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.devic
     if ours.shape != expected.shape:
         row.verdict, row.why = WRONG, f"shape {tuple(ours.shape)} in place of {tuple(expected.shape)}"
         return seconds
-    row.error = error_of(ours, expected) if expected.numel() else 0.0
+    row.error = relative_error(ours, expected)
     if not row.error <= row.budget:
         row.verdict = OVER if row.error <= 0.3 else WRONG
         row.why = f"relative error {row.error:.1e}, budget {row.budget:g}"
@@ -222,8 +223,8 @@ def run(
     real_npu = device.type == "npu" and not is_simulated(device)
     rows = []
     for probe in every:
-        for dtype in (None,) if probe.whole_numbers else dtypes:
-            tell(f"{probe.slot}: {probe.name}" + (f", {dtype}".replace("torch.", "") if dtype else ""))
+        for dtype in dtypes:
+            tell(f"{probe.slot}: {probe.name}, {dtype_name(dtype)}")
             rows += run_probe(probe, device, dtype, repeats=repeats, skip_npu=not real_npu)
         free_cache(device)
     return rows

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...display.table import GREEN, GREY, RED, head_row
+from model.files import write_json
+
+from ...display.palette import GREEN, GREY, RED
+from ...display.table import LEFT, Cell, html_table, markdown_table, text_table
 from ..plan import Plan
 from .runner import CANNOT, NEEDS_NPU, PASS, Row
 
@@ -59,8 +61,7 @@ class Report:
             if not row.real or (row.candidate.startswith("npu_") and row.why.startswith(NEEDS_NPU)):
                 continue
             verdict, why = verdicts[row.slot, row.candidate, row.dtype]
-            dtype = next(iter(self.plan.choices), "") if row.dtype == "int64" else row.dtype
-            chosen = used.get((dtype, row.slot, row.case)) == row.candidate
+            chosen = used.get((row.dtype, row.slot, row.case)) == row.candidate
             lines.append({
                 "slot": row.slot, "call": row.probe, "candidate": row.candidate, "dtype": row.dtype,
                 "verdict": verdict, "in the plan": "yes" if chosen else "", "error": row.error,
@@ -97,36 +98,24 @@ class Report:
     def __repr__(self) -> str:
         names = self.columns()
         cells = [[_shown(line[name]) for name in names] for line in self.table()]
-        widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (names, *cells)
-        ]
-        return "\n".join([self.heading(), *(line.rstrip() for line in lines), self.summary(), *self.faults()])
+        return "\n".join([self.heading(), text_table(names, cells), self.summary(), *self.faults()])
 
     def _repr_html_(self) -> str:
-        names = self.columns()
-        body = []
-        for line in self.table():
-            colour = GREEN if line["verdict"] == PASS else GREY if line["verdict"] == CANNOT else RED
-            cells = "".join(
-                f'<td style="text-align:left;color:{colour}"><b>{escape(_shown(line[name]))}</b></td>'
-                if name == "verdict"
-                else f'<td style="text-align:left;{_WRAP.get(name, "white-space:nowrap")}">'
-                f"{escape(_shown(line[name]))}</td>"
-                for name in names
-            )
-            body.append(f'<tr title="{escape(line["why"])}">{cells}</tr>')
-        return (
-            f"<p>{escape(self.heading())}</p><table>{head_row(names)}"
-            f"<tbody>{''.join(body)}</tbody></table><p><b>{escape(self.summary())}</b></p>"
-        )
+        names, lines = self.columns(), self.table()
+
+        def cell(line: dict, name: str) -> Cell:
+            if name != "verdict":
+                return Cell(_shown(line[name]), f"{LEFT};{_WRAP.get(name, 'white-space:nowrap')}")
+            colour = GREEN if line[name] == PASS else GREY if line[name] == CANNOT else RED
+            return Cell(line[name], f"{LEFT};color:{colour}", "b")
+
+        rows = [[cell(line, name) for name in names] for line in lines]
+        table = html_table(names, rows, titles=[line["why"] for line in lines])
+        return f"<p>{escape(self.heading())}</p>{table}<p><b>{escape(self.summary())}</b></p>"
 
     def to_markdown(self) -> str:
         names = self.columns()
-        rows = [
-            "| " + " | ".join(_shown(line[name]).replace("|", "\\|") for name in names) + " |"
-            for line in self.table()
-        ]
+        rows = [[_shown(line[name]) for name in names] for line in self.table()]
         unable = [
             f"* {slot} / {name}, {dtype}: {why}"
             for (slot, name, dtype), (verdict, why) in self.verdicts().items()
@@ -139,7 +128,7 @@ class Report:
                "ms: median; ratio: to the reference on the same device, measured in turn with it.")
             + " Extra MiB: the most held beyond the arguments. Budgets and their reasons: "
             "`deskocr_kit/operators/prove/budgets.json`.", "",
-            "| " + " | ".join(names) + " |", "|" + "---|" * len(names), *rows, "",
+            *markdown_table(names, rows), "",
             *(["## Wrong", "", *(f"* {fault}" for fault in self.faults()), ""] if self.faults() else []),
             *(["## Cannot run here", "", *unable, ""] if unable else []),
             "## Plan", "", "```", repr(self.plan), "```", "",
@@ -153,7 +142,7 @@ class Report:
             "device": self.device, "checkpoint": self.checkpoint, "command": self.command,
             "summary": self.summary(), "rows": [asdict(row) for row in self.rows],
         }  # fmt: skip
-        (folder / "operators.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / "operators.json", stored)
         (folder / "operators.md").write_text(self.to_markdown(), encoding="utf-8")
         self.figure().savefig(folder / "operators.png", dpi=110)
         self.plan.save(folder / "plan.json")
@@ -166,12 +155,12 @@ class Report:
         """
         from matplotlib.figure import Figure
 
-        dtype = next((row.dtype for row in reversed(self.rows) if row.dtype != "int64"), "int64")
+        dtype = self.rows[-1].dtype
         used = self.plan.names(dtype)
         bars = []  # (label, value, is it in the plan)
         for row in self.rows:
             value = row.launches if self.simulated else row.ratio
-            if row.dtype in (dtype, "int64") and value is not None:
+            if row.dtype == dtype and value is not None:
                 chosen = used.get(row.slot, {}).get(row.case) == row.candidate
                 bars.append((f"{row.slot}: {row.probe}: {row.candidate}", value, chosen))
         figure = Figure(figsize=(10, 0.19 * len(bars) + 1.2), layout="constrained")

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from model.slots import operator
 
-from .conv_call import margins, output_size, pair, settle  # noqa: F401 (also known by this address)
+from .conv_call import margins, normalize_conv_args, pair
 from .mismatch import Mismatch
 
 
@@ -37,7 +37,9 @@ def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
     the padding as dilation: it raises for padding 0, is silently right for 3x3 with padding 1 and stride 1,
     and gives the wrong number of windows for stride 2. Hence keywords, always.
     """
-    x, call = settle("conv2d (unfold_einsum)", x, weight, bias, stride, padding, dilation, groups)
+    x, call = normalize_conv_args(
+        "conv2d (unfold_einsum)", x, weight, bias, stride, padding, dilation, groups
+    )
     if x.numel() == 0:
         return call.nothing(x, weight, bias)
     if not (x.is_floating_point() or x.is_complex()):
@@ -73,7 +75,7 @@ def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) ->
     """Kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
     if not no_overlap(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
-    x, call = settle("conv2d (patchify)", x, weight, bias, stride, padding, dilation, groups)
+    x, call = normalize_conv_args("conv2d (patchify)", x, weight, bias, stride, padding, dilation, groups)
     if x.numel() == 0:
         return call.nothing(x, weight, bias)
     b, c, (high, wide), (kh, kw) = x.shape[0], x.shape[1], call.size, weight.shape[-2:]
@@ -87,7 +89,7 @@ def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -
     """Kernel 1x1: a linear layer over each pixel's channels. No copy where the channels lie innermost."""
     if not single_pixels(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
-    x, call = settle("conv2d (pointwise)", x, weight, bias, stride, padding, dilation, groups)
+    x, call = normalize_conv_args("conv2d (pointwise)", x, weight, bias, stride, padding, dilation, groups)
     if x.numel() == 0:
         return call.nothing(x, weight, bias)
     sh, sw = call.stride
@@ -104,7 +106,7 @@ def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -
 
 def im2row(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Rows of whole pixels, one linear layer. Peak memory: kh * kw times the picture, as with any unfold."""
-    x, call = settle("conv2d (im2row)", x, weight, bias, stride, padding, dilation, groups)
+    x, call = normalize_conv_args("conv2d (im2row)", x, weight, bias, stride, padding, dilation, groups)
     if x.numel() == 0:
         return call.nothing(x, weight, bias)
     (high, wide), (kh, kw), (ph, pw) = call.size, weight.shape[-2:], call.padding

@@ -40,8 +40,8 @@ class ConvCall(NamedTuple):
         return self.result(out.view(len(x), weight.shape[0] if x.shape[1] else 0, *self.size))
 
 
-def settle(who: str, x: Tensor, weight: Tensor, bias, stride, padding, dilation, groups):
-    """(x (b, c, H, W), ConvCall). Uneven padding is in x already.
+def normalize_conv_args(who: str, x: Tensor, weight: Tensor, bias, stride, padding, dilation, groups):
+    """The arguments of a convolution in one form: (x (b, c, H, W), ConvCall). Uneven padding is in x already.
 
     Raises Mismatch where torch raises RuntimeError, TypeError where it raises that.
     """

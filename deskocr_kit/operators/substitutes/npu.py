@@ -1,8 +1,8 @@
 """Fused operators of torch_npu behind the signatures of the slots.
 
-Every call here fits the published schemas (tests/test_substitutes_npu.py binds them) and is watched on its
-first use (self_check.py). Written after the documents of op-plugin; the traps that its users reported are in
-the comments. Nothing here runs without torch_npu: then NeedsTorchNpu says so.
+Every call here fits the published schemas (tests/operators/test_npu_substitutes.py binds them) and is watched
+on its first use (self_check.py). Written after the documents of op-plugin; the traps that its users reported
+are in the comments. Nothing here runs without torch_npu: then NeedsTorchNpu says so.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ def operator(name: str) -> Callable:
     return getattr(torch_npu, name)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def npu_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """One kernel for seven."""
     return operator("npu_rms_norm")(x, weight, eps)[0]
 
 
-def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def npu_rotary_mul(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Half-split rotation of x (b, h, n, k) in one kernel; k must be even and below 896."""
     return operator("npu_rotary_mul")(x.contiguous(), cos, sin, "half")
 
 
-def swiglu(x: Tensor) -> Tensor:
+def npu_swiglu(x: Tensor) -> Tensor:
     """silu(first half) * second half: the order in which our gate and up are stacked."""
     return operator("npu_swiglu")(x.contiguous(), dim=-1)
 
 
-def gelu(x: Tensor) -> Tensor:
+def npu_gelu(x: Tensor) -> Tensor:
     """The exact gelu. `F.gelu` on an NPU takes the tanh formula whatever it is asked for."""
     return operator("npu_gelu")(x, approximate="none")
 
 
-def fusion_attention(
+def npu_fusion_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
 ) -> Tensor:
     """Flash attention. Its mask says what to *drop*, and (b, 1, 1, n) is refused: expanded to all queries."""
@@ -70,16 +70,16 @@ def fusion_attention(
     )[0]  # fmt: skip
 
 
-def infer_attention(
+def npu_fused_infer_attention_score(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
 ) -> Tensor:
-    """The decoding kernel, for one query without a mask; everything else goes to fusion_attention.
+    """The decoding kernel, for one query without a mask; everything else goes to npu_fusion_attention.
 
     A (1, 1, 1, keys) mask is silently ignored past 512 keys by this operator, so it never gets one. Keys and
     values of a cache are handed over as they were allocated, with the length that counts: nothing is copied.
     """
     if q.shape[-2] != 1 or mask is not None or (causal and k.shape[-2] > 1):
-        return fusion_attention(q, k, v, mask, causal)
+        return npu_fusion_attention(q, k, v, mask, causal)
     return operator("npu_fused_infer_attention_score")(
         q.contiguous(), allocated(k), allocated(v),
         num_heads=q.shape[1], scale=q.shape[-1] ** -0.5, input_layout="BNSD",
@@ -98,7 +98,7 @@ def allocated(t: Tensor) -> Tensor:
     return t.as_strided((b, h, length, d), whole) if b * h * length * d <= room else t.contiguous()
 
 
-def prompt_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+def npu_prompt_flash_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """The whole bias as `pse_shift` of npu_prompt_flash_attention (fp16, bf16), as vllm-ascend does."""
     b, h, n, d = q.shape
     rows, columns = bias_parts(q, rel_h, rel_w)
@@ -109,7 +109,7 @@ def prompt_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor
     )  # fmt: skip
 
 
-def folded_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+def npu_folded_fusion_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """The bias as more columns of queries and keys: no (n, n) tensor exists. Width a multiple of 16."""
     d = q.shape[-1]
     wide_q, wide_k = fold(q, k, rel_h, rel_w, multiple=16)
@@ -118,7 +118,7 @@ def folded_rel_pos(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor
     return out[..., :d]
 
 
-def grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def npu_grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """Two grouped products for all experts (fp16, bf16), one fused swiglu between them; never waits."""
     order, sizes = sort_by_expert(ids, gate_up.shape[0])
     ends = sizes.cumsum(0, dtype=torch.int32).long()  # summed as int32: an int64 cumsum runs on the AI CPU
@@ -128,34 +128,30 @@ def grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weight
             [rows], [weight.transpose(1, 2)], group_list=ends, split_item=3, group_type=0, group_list_type=0
         )[0]
 
-    hidden = swiglu(product(x.index_select(0, order // ids.shape[1]), gate_up))
+    hidden = npu_swiglu(product(x.index_select(0, order // ids.shape[1]), gate_up))
     return unsort(product(hidden, down), order, weights).to(x.dtype)
 
 
 @slots.operator(
     supports=few_pairs, prepare=lambda mlp, batch: one_token(mlp, batch, CANDIDATES["swiglu"]["npu_swiglu"])
 )
-def gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def npu_gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """`gathered` with the fused swiglu between its two products: the fewest launches for one token."""
     operator("npu_swiglu")  # where there is none it says so, also for many tokens
-    return gathered(x, gate_up, down, ids, weights, swiglu)
+    return gathered(x, gate_up, down, ids, weights, npu_swiglu)
 
 
+#: {slot: functions}: an implementation has the name of its function in plans and reports.
+_FUNCTIONS = {
+    "rms_norm": (npu_rms_norm,),
+    "rotary": (npu_rotary_mul,),
+    "swiglu": (npu_swiglu,),
+    "gelu": (npu_gelu,),
+    "attention": (npu_fusion_attention, npu_fused_infer_attention_score),
+    "rel_pos_attention": (npu_prompt_flash_attention, npu_folded_fusion_attention),
+    "moe": (npu_grouped_matmul, npu_gathered_swiglu),
+}
 CANDIDATES = {
-    slot: {name: self_checked(function, getattr(slots, slot), name) for name, function in found.items()}
-    for slot, found in {
-        "rms_norm": {"npu_rms_norm": rms_norm},
-        "rotary": {"npu_rotary_mul": rotary},
-        "swiglu": {"npu_swiglu": swiglu},
-        "gelu": {"npu_gelu": gelu},
-        "attention": {
-            "npu_fusion_attention": fusion_attention,
-            "npu_fused_infer_attention_score": infer_attention,
-        },
-        "rel_pos_attention": {
-            "npu_prompt_flash_attention": prompt_rel_pos,
-            "npu_folded_fusion_attention": folded_rel_pos,
-        },
-        "moe": {"npu_grouped_matmul": grouped_matmul, "npu_gathered_swiglu": gathered_swiglu},
-    }.items()
+    slot: {f.__name__: self_checked(f, getattr(slots, slot), f.__name__) for f in functions}
+    for slot, functions in _FUNCTIONS.items()
 }

@@ -8,13 +8,13 @@ from model import slots
 from model.fast import DEFAULTS, moe, norm, position_tables, rel_pos_attention
 from model.fast.rotary import rotary_in_place
 
-from . import attention, conv2d, masked_scatter, ngram_guard, npu, place_images, pointwise
+from . import attention, conv2d, masked_scatter, npu, place_images, pointwise
 
-#: Everything that has candidates. The last two are no slot of the model: `ngram_guard` belongs to its
-#: generation loop, `masked_scatter_` to models that are not ours (deskocr_kit/operators/adapt/module.py).
+#: Everything that has candidates. The last is no slot of our network: `adapt` replaces it in other models
+#: (deskocr_kit/operators/adapt/module.py).
 SLOTS = (
     "conv2d", "place_images", "rel_pos_attention", "attention", "moe", "rms_norm", "rotary", "swiglu", "gelu",
-    "quick_gelu", "resize_grid", "relative_table", "ngram_guard", "masked_scatter_",
+    "quick_gelu", "resize_grid", "relative_table", "masked_scatter_",
 )  # fmt: skip
 
 
@@ -94,10 +94,5 @@ def _portable() -> dict[str, dict[str, Callable]]:
         "relative_table": {
             "reference": slots.relative_table,
             "cached_relative_table": position_tables.cached_relative_table,
-        },
-        "ngram_guard": {
-            "reference": ngram_guard.reference,
-            "indexed": ngram_guard.indexed,
-            "on_device": ngram_guard.on_device,
         },
     }

@@ -2,8 +2,8 @@
 
 Known faults of fused attention on NPUs are silent: a mask that is ignored past 512 keys, a uniform average in
 place of attention, a gelu with the wrong formula. So the first call on a device, for each dtype and each
-doubling of a size, is repeated by the reference in fp32 on the host. A result that is off by more than BOUNDS
-is thrown away; the reference takes over from there, and a warning names the operator.
+doubling of a size, is repeated by the reference in fp32 on the host. A result that is off by more than its
+tolerance is thrown away; the reference takes over from there, and a warning names the operator.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from model.slots import Operator
 
+from ...device.dtypes import dtype_name
+from ...device.tolerances import TOLERANCES, relative_error
+
 STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallback
 
-#: Relative error (norms) beyond which a result is wrong, not just rounded. fp32 on an NPU may be made in
-#: hf32, which keeps 11 bits, hence the same bound as fp16. The finer question is `deskocr prove`'s.
-BOUNDS = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallback
 
 
 class NeedsTorchNpu(RuntimeError):
@@ -80,14 +81,6 @@ def kind_of(args: tuple, kwargs: dict) -> tuple | None:
     return None if torch.compiler.is_compiling() else tuple(parts)
 
 
-def error_of(ours: Tensor, expected: Tensor) -> float:
-    """|ours - expected| / |expected|, norms in fp64 on the host; inf where only ours is not finite."""
-    a, b = ours.detach().cpu().double(), expected.detach().cpu().double()
-    if not torch.isfinite(a).all() and torch.isfinite(b).all():
-        return float("inf")
-    return ((a - b).norm() / b.norm().clamp_min(1e-30)).item()
-
-
 def _judge(fused: Callable, reference: Callable, args: tuple, kwargs: dict) -> tuple[Tensor | None, str]:
     try:
         result = fused(*args, **kwargs)
@@ -98,7 +91,9 @@ def _judge(fused: Callable, reference: Callable, args: tuple, kwargs: dict) -> t
     expected = reference(*map(_on_host, args), **{k: _on_host(v) for k, v in kwargs.items()})
     if result.shape != expected.shape:
         return result, f"gave shape {tuple(result.shape)} in place of {tuple(expected.shape)}"
-    error, bound = error_of(result, expected), BOUNDS.get(result.dtype, 0.0)
+    error = relative_error(result, expected)
+    found = TOLERANCES.get(dtype_name(result.dtype))
+    bound = found.operator if found else 0.0
     return result, "" if error <= bound else f"is off by {error:.1e} (relative), bound {bound:g}"
 
 

@@ -1,0 +1,44 @@
+"""What the commands that read pages check before they load anything, and what they print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def files_of(pages: list[Path]) -> list[Path]:
+    """The files to read. Raises ValueError if folders were given and none holds a page."""
+    from ..reading.pages import expand_inputs
+
+    if not (files := expand_inputs(pages)):
+        raise ValueError(
+            f"{', '.join(map(str, pages))}: no image or PDF in it (folders inside are not opened)"
+        )
+    return files
+
+
+def check_folder(out: Path | None) -> None:
+    """Fail before the weights are loaded, not at the first page. Raises NotADirectoryError."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out}: this is a file; name a folder")
+
+
+def show(record: dict, alone: bool) -> str:
+    """The text, under a heading where there is more than one page."""
+    head = "" if alone and record["page"] == 1 else f"── {record['file']} page {record['page']} ──\n"
+    tail = "\n(cut off at the token limit)" if record["truncated"] else ""
+    return f"{head}{record['text']}{tail}"
+
+
+def note(text: str) -> None:
+    """To stderr: stdout is for results."""
+    print(text, file=sys.stderr)
+
+
+def note_reader(reader) -> None:
+    """Which weights are used, where, and in which dtype."""
+    from ..device.dtypes import dtype_name
+
+    kind = reader.options.weights
+    rounded = "" if kind == "plain" else f", {kind} weights"
+    note(f"reading with {reader.name} on {reader.model.device}, {dtype_name(reader.model.dtype)}{rounded}")

@@ -1,0 +1,176 @@
+"""A dispatch mode that sees the operators of the definition: what a device with its own kernels is asked for.
+
+PyTorch hides some of them. Above the backend it takes composite operators apart (`matmul` into views and a
+product, attention into five): those that both published torch_npu wheels do in one kernel are kept whole
+here. And it shows some whole that no wheel has a kernel for (`new_full`, `masked_scatter`): those are taken
+apart here. The same holds on a CPU, on "meta", under FakeTensor and on an NPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..ascend.dispatch import composites, wheel_versions
+from ..ascend.operator_facts import ONE_KERNEL
+from .definition import effect_of, operator_name
+
+_IMPLICIT = torch._C.DispatchKey.CompositeImplicitAutograd
+_EXPLICIT = torch._C.DispatchKey.CompositeExplicitAutograd
+_has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+_SDPA = "aten::scaled_dot_product_attention"
+
+
+class OperatorMode(TorchDispatchMode):
+    """Calls `seen(name, function, args, kwargs, output)` once for each operator that runs inside."""
+
+    def __init__(self):
+        super().__init__()
+        self._entered = 0
+
+    def seen(self, name: str, function, args: tuple, kwargs: dict, output) -> None:
+        raise NotImplementedError
+
+    def answer(self, name: str, function, args: tuple, kwargs: dict):
+        """The output of one operator.
+
+        A fused attention's result is contiguous, (batch, heads, tokens, width). The CPU's has tokens before
+        heads in memory; whether a reshape that follows copies must not depend on that.
+        """
+        if name != _SDPA:
+            return function(*args, **kwargs)
+        if type(args[0]) in (Tensor, torch.nn.Parameter) and args[0].is_meta:
+            return args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])  # PyTorch's way there is slow
+        return function(*args, **kwargs).contiguous()
+
+    def __enter__(self):
+        if not self._entered:
+            self._whole = contextlib.ExitStack()
+            self._whole.enter_context(kept_whole())
+        self._entered += 1
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._entered -= 1
+        result = super().__exit__(*error)
+        if not self._entered:
+            self._whole.close()
+        return result
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        parts = _parts(function, _place(args, kwargs))
+        if parts is not None:
+            with self:  # they arrive here in its place
+                return parts(*args, **kwargs)
+        name = operator_name(function)
+        output = self.answer(name, function, args, kwargs)
+        self.seen(name, function, args, kwargs, output)
+        return output
+
+
+# ---------------------------------------------------------------------- taken apart
+@functools.cache
+def _without_kernel() -> frozenset[str]:
+    """Composite operators that a published wheel leaves to PyTorch, which takes them apart."""
+    return frozenset().union(*(composites(version) for version in wheel_versions()))
+
+
+@functools.cache
+def _parts(function, place: str) -> Callable | None:
+    """What runs a composite operator by its parts; None for an operator that counts as one."""
+    name = operator_name(function)
+    if not name.startswith("aten::") or name in ONE_KERNEL or effect_of(function) == "read":
+        return None
+    own = {"cpu": "CPU", "cuda": "CUDA", "npu": "PrivateUse1"}.get(place)
+    if own is not None and _has_kernel(name, own):
+        return None
+    if _has_kernel(name, "CompositeImplicitAutograd"):  # arrives whole in inference mode only
+        return functools.partial(function._op_dk, _IMPLICIT)
+    # Views and allocations start nothing, whole or apart.
+    apart = name in _without_kernel() and effect_of(function) == "launch"
+    if apart and _has_kernel(name, "CompositeExplicitAutograd"):
+        return functools.partial(function._op_dk, _EXPLICIT)
+    return None
+
+
+def _place(args, kwargs: dict) -> str:
+    """The type of the device that an operator runs on: that of its first tensor, or the one it names."""
+    first = next(tensors(args), None)
+    if first is None:
+        first = next(tensors(kwargs), None)
+    if first is not None:
+        return first.device.type
+    named = kwargs.get("device")
+    return torch.device(named).type if named is not None else "cpu"
+
+
+# ---------------------------------------------------------------------- kept whole
+_open = 0
+_library = None
+
+
+@contextlib.contextmanager
+def kept_whole() -> Iterator[None]:
+    """Inside, dispatch modes see the composites of ONE_KERNEL as one operator. Contexts may be nested.
+
+    A kernel on the autograd key stands in the place where PyTorch would take them apart. Where a gradient is
+    wanted they still are. An NPU has such kernels already.
+    """
+    global _open, _library
+    if not _open:
+        _library = torch.library.Library("aten", "IMPL")
+        for name in ONE_KERNEL:
+            for key in _autograd_keys():
+                _library.impl(name.removeprefix("aten::"), _above(name), key)
+    _open += 1
+    try:
+        yield
+    finally:
+        _open -= 1
+        if not _open:
+            _library._destroy()
+            _library = None
+
+
+def _autograd_keys() -> tuple[str, ...]:
+    return ("AutogradCPU", "AutogradMeta", *(["AutogradCUDA"] if torch.cuda.is_available() else []))
+
+
+@functools.cache
+def _above(name: str) -> Callable:
+    packet, _, overload = name.removeprefix("aten::").partition(".")
+    op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    below = torch._C._AutoDispatchBelowAutograd
+
+    def above(*args, **kwargs):
+        if differentiated((*args, *kwargs.values())):
+            return op._op_dk(_IMPLICIT, *args, **kwargs)
+        with below():
+            return op(*args, **kwargs)
+
+    return above
+
+
+def differentiated(args) -> bool:
+    """Whether a gradient of these arguments is wanted: backwards, or inside a level of forward mode."""
+    if forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors(args))
+
+
+def tensors(value) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors(item)
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))

@@ -1,0 +1,71 @@
+"""A second opinion: transformers holds the same network under other names (`unlimited_ocr`, in its 5.x
+releases).
+
+It shares no line with the original or with ours, reads the same checkpoint through its own conversion of
+names, and must give our logits and our tokens. Its one difference, a sliding window over decoded tokens, is
+set so wide that it never acts.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deskocr_kit.baselines.transformers_model import load_peer
+from deskocr_kit.baselines.transformers_model import peer_inputs as translated
+from model import loading
+from tests.helpers.golden import CASES, CHECKPOINT, INDEX, inputs, tensors
+
+pytest.importorskip(
+    "transformers.models.unlimited_ocr",
+    reason="this transformers has no unlimited_ocr (5.x has it): no second opinion to ask",
+)
+
+LOGITS = 5e-4  # goldens/README.md; the two agree to 3e-5 there
+
+
+@pytest.fixture(scope="module")
+def second():
+    """The peer with the golden weights. Every tensor must find its place, and every place its tensor."""
+    return load_peer(CHECKPOINT, loading.read_config(CHECKPOINT))
+
+
+def peer_inputs(case: str) -> dict:
+    """The golden inputs in the peer's terms."""
+    return translated(inputs(case), [(bool(each["base"]), each["crop"]) for each in INDEX[case]["samples"]])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits(golden_model, second, case):
+    given = inputs(case)
+    attended = given["attention_mask"].bool()
+    positions = (given["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        ours = golden_model(**given).logits[attended]
+        theirs = second(**peer_inputs(case), position_ids=positions).logits[attended]
+    assert (ours - theirs).abs().max().item() < LOGITS
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_greedy_tokens(golden_model, second, case):
+    given = inputs(case)
+    n = given["input_ids"].shape[1]
+    ours = golden_model.generate(**given, max_new_tokens=24, min_new_tokens=24)[:, n:]
+    asked = peer_inputs(case)
+    theirs = second.generate(**asked, max_new_tokens=24, min_new_tokens=24, do_sample=False)[:, n:]
+    assert ours.tolist() == theirs.tolist() == tensors(case)["gen24_noeos"].tolist()
+
+
+def test_the_second_opinion_is_not_an_echo(golden_model, second):
+    """With one of its weights changed the peer must disagree, or the comparisons above prove nothing."""
+    given, weight = inputs("g640"), second.model.language_model.layers[2].mlp.experts.down_proj
+    kept = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight.mul_(0.5)
+            theirs = second(**peer_inputs("g640")).logits
+            ours = golden_model(**given).logits
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert (ours - theirs).abs().max().item() > 100 * LOGITS

@@ -1,0 +1,54 @@
+"""Tables with measured columns, and pictures drawn from the operators themselves."""
+
+from __future__ import annotations
+
+import torch
+
+from deskocr_kit.course.drawings.conv import columns, patches, windows
+from deskocr_kit.course.drawings.rows import scatter, storage
+from deskocr_kit.display.table import Cell, Table, html_table, markdown_table, text_table
+
+
+def test_measured_columns_stand_behind_the_sign():
+    table = Table([{"name": "a<b", "ms": 3, "verdict": "pass"}], measured=("ms",))
+    left, right = repr(table).splitlines()[1].split("≈")
+    assert left.split() == ["a<b", "pass"] and right.strip() == "3"
+    assert '<td style="text-align:left;opacity:.7">≈ 3</td>' in table._repr_html_()
+    assert "a&lt;b" in table._repr_html_()
+
+
+def test_captions_say_what_the_operators_did():
+    assert "25 columns of 9" in columns(5, 3, 1, 1).caption
+    assert windows(9, 3, 2, 1).caption.endswith("25 by keyword, 121 by position.")
+    assert "4 patches" in patches(8, 4).caption
+
+
+def test_storage_knows_views_from_copies():
+    base = torch.zeros(2, 3)
+    caption = storage({"base": base, "row": base[1], "copy": base[1].clone()}).caption
+    assert caption == "memory 1 holds base and row; memory 2 holds copy."
+
+
+def test_scatter_draws_a_png_with_alternative_text():
+    before, mask = torch.arange(6.0).view(3, 2), torch.tensor([True, False, True])
+    source = 10 + torch.arange(4.0).view(2, 2)
+    drawing = scatter(before, mask, source, before.masked_scatter(mask[:, None], source))
+    data, about = drawing._repr_png_()
+    assert data.startswith(b"\x89PNG") and about["alt"] == drawing.caption
+
+
+def test_a_table_as_text_html_and_markdown():
+    head, rows = ("name", "n", "ms"), [["a|b", "1", "2.5"], ["<c>", "10", ""]]
+    assert text_table(head, rows) == "name  n   ms\na|b   1   2.5\n<c>   10"
+    assert text_table(head, rows, measured=2).splitlines()[1] == "a|b   1   ≈ 2.5"
+    assert text_table(head, rows, right=True, indent="- ").splitlines()[1] == "-  a|b   1  2.5"
+    assert markdown_table(head, rows)[1:3] == ["|---|---|---|", "| a\\|b | 1 | 2.5 |"]
+    html = html_table(
+        head, [[Cell("<c>", "color:red", "b", "x & y"), "1", Cell("2", "")]], ("ms",), "t<", ["why"]
+    )
+    assert html == (
+        '<table><caption>t&lt;</caption><thead><tr><th style="text-align:left">name</th>'
+        '<th style="text-align:left">n</th><th>ms</th></tr></thead><tbody><tr title="why">'
+        '<td style="color:red"><b>&lt;c&gt;</b><br>x &amp; y</td><td style="text-align:left">1</td><td>2</td>'
+        "</tr></tbody></table>"
+    )

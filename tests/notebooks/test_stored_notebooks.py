@@ -1,0 +1,143 @@
+"""The stored notebooks deserve to be compared: executed in order, quiet, portable, and of one form."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from deskocr_kit.course.notebooks import parameters_of
+from tests.helpers.stored import MEASURED, NOTEBOOKS, ROOT, SOLUTIONS, code_cells, markdown, read, tags, texts
+
+EVERY = [*NOTEBOOKS, *SOLUTIONS]
+by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+also_solutions = pytest.mark.parametrize("path", EVERY, ids=lambda p: f"{p.parent.name}/{p.stem}")
+CARD = ("You will", "You need", "Runs on", "Takes", "Output")
+MAGICS = {"%matplotlib inline"}
+ELSEWHERE = (
+    str(ROOT), str(Path.home()) + "/", tempfile.gettempdir() + "/", "/home/", "/Users/",
+    "site-packages",
+)  # fmt: skip
+
+
+def test_there_are_notebooks():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(len(NOTEBOOKS))]
+
+
+@also_solutions
+def test_executed_top_to_bottom_in_a_fresh_kernel(path):
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), (
+        f"deskocr notebooks run {path.relative_to(ROOT)}"
+    )
+    assert not [key for cell in read(path).cells for key in cell.metadata if key != "tags"]
+    assert set(read(path).metadata) <= {"deskocr", "kernelspec", "language_info"}
+
+
+@also_solutions
+def test_outputs_are_quiet_and_portable(path):
+    for cell in code_cells(path):
+        where = f"cell [{cell.execution_count}]"
+        for output in cell.outputs:
+            assert output.get("name") != "stderr" and output.output_type != "error", where
+            for text in texts(output):
+                assert not [word for word in ELSEWHERE if word in text], f"{where}: a path of one machine"
+
+
+@also_solutions
+def test_claims_hold(path):
+    said = ""
+    for cell in code_cells(path):
+        text = "\n".join(text for output in cell.outputs for text in texts(output))
+        said += text
+        if "shows-fail" not in tags(cell):  # somebody else's broken machine may be shown
+            assert not re.search(r"\bFAIL\b|Traceback", text), f"cell [{cell.execution_count}]"
+    assert "PASS" in said
+
+
+@by_name
+def test_contracts_are_not_measurements(path):
+    """Left of ≈: no time, no float with so many digits that another machine rounds it differently."""
+    for cell in code_cells(path):
+        if "nbval-ignore-output" in tags(cell):
+            continue
+        for output in cell.outputs:
+            plain = output.text if output.output_type == "stream" else output.data.get("text/plain", "")
+            found = re.search(r"\d+\.\d{5,}|\b[\d.]+ ?(ms|µs|us)\b", MEASURED.sub("", plain))
+            assert not found, f"cell [{cell.execution_count}]: {found[0]!r} stands left of ≈"
+
+
+@also_solutions
+def test_only_magics_that_cannot_fail_silently(path):
+    lines = [line.strip() for cell in code_cells(path) for line in cell.source.splitlines()]
+    assert not [line for line in lines if re.match(r"[%!]", line) and line not in MAGICS]
+
+
+@also_solutions
+def test_cells_are_short_enough_to_read(path):
+    long = [cell.execution_count for cell in code_cells(path) if len(cell.source.splitlines()) > 25]
+    assert not long, f"cells {long}: move them to deskocr_kit"
+
+
+@also_solutions
+def test_one_title_and_no_skipped_level(path):
+    text = re.sub(r"```.*?```", "", "\n\n".join(markdown(path)), flags=re.S)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+@by_name
+def test_the_card(path):
+    card = read(path).cells[0].source
+    assert re.findall(r"^\*\*([^*]+)\*\* \S", card, re.M) == list(CARD)
+    assert card.startswith(f"# {path.stem[:2]} · ")
+    assert len(re.findall(r"^\*\*.*\\\n", card, re.M)) == len(CARD) - 1, "a line break is a \\ at the end"
+
+
+@by_name
+def test_previous_and_next(path):
+    card, number = read(path).cells[0].source, int(path.name[:2])
+    first, last = number == 0, path == NOTEBOOKS[-1]
+    for word, other, absent in (("previous", number - 1, first), ("next", number + 1, last)):
+        found = re.findall(rf"\b{word}: \[[^\]]+\]\((\d\d)_[^)]+\.ipynb\)", card)
+        assert found == ([] if absent and not found else [f"{other:02}"]), word
+
+
+@also_solutions
+def test_links_and_pictures(path):
+    text = "\n".join(markdown(path))
+    for alt, target in re.findall(r"(?<!\\)!\[([^\]]*)\]\(([^)]+)\)", text):
+        assert len(alt) > 20, f"{target}: say in words what the picture shows"
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert "://" in target or (path.parent / target).exists(), target
+
+
+@also_solutions
+def test_each_section_opens_with_a_line_of_chinese(path):
+    text = "\n\n".join(markdown(path))
+    sections = re.findall(r"^## (.+)\n+(.*)", text, re.M)
+    assert sections
+    assert not [title for title, first in sections if not re.match(r"> 中文：.*[一-鿿]", first)]
+
+
+@also_solutions
+def test_the_verdict_table_is_last(path):
+    last = code_cells(path)[-1]
+    assert last.source.strip() == "verdicts()"
+    assert re.search(r"\d+ claims, all hold$", last.outputs[-1].data["text/plain"])
+
+
+@by_name
+def test_one_cell_of_parameters(path):
+    found = [cell for cell in code_cells(path) if "parameters" in tags(cell)]
+    assert len(found) == 1 and re.search(r"^device\b.*=.*DESKOCR_DEVICE", found[0].source, re.M)
+    assigned = {
+        name.strip()
+        for names in re.findall(r"^([\w, ]+) =", found[0].source, re.M)
+        for name in names.split(",")
+    }
+    assert parameters_of(path) == assigned, "papermill knows `name = value`, one a line"
