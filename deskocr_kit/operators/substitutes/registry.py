@@ -10,21 +10,71 @@ from model.fast.rotary import rotary_in_place
 
 from . import attention, conv2d, masked_scatter, npu, place_images, pointwise
 
-#: Everything that has candidates. The last is no slot of our network: `adapt` replaces it in other models
-#: (deskocr_kit/operators/adapt/module.py).
-SLOTS = (
-    "conv2d", "place_images", "rel_pos_attention", "attention", "moe", "rms_norm", "rotary", "swiglu", "gelu",
-    "quick_gelu", "resize_grid", "relative_table", "masked_scatter_",
-)  # fmt: skip
+#: {slot: {name: implementation}} of those that run on every device, the reference first. The last entry is not
+#: a slot of this network: `adapt` replaces it in other models (operators/adapt/module.py).
+PORTABLE: dict[str, dict[str, Callable]] = {
+    "conv2d": {
+        "reference": slots.conv2d,
+        "unfold_einsum": conv2d.unfold_einsum,
+        "patchify": conv2d.patchify,
+        "pointwise": conv2d.pointwise,
+        "im2row": conv2d.im2row,
+    },
+    "place_images": {
+        "reference": place_images.reference,
+        "cpu_fallback": place_images.cpu_fallback,
+        "cumsum_where": place_images.cumsum_where,
+        "index_copy": place_images.index_copy,
+    },
+    "rel_pos_attention": {
+        "reference": slots.rel_pos_attention,
+        "by_size_of_map": rel_pos_attention.by_size_of_map,
+        "chunked": rel_pos_attention.chunked,
+        "folded_products": rel_pos_attention.folded_products,
+        "folded": rel_pos_attention.folded,
+    },
+    "attention": {"reference": slots.attention, "eager": attention.eager},
+    "moe": {
+        "reference": slots.moe,
+        "auto": moe.auto,
+        "in_place": moe.in_place,
+        "gathered": moe.gathered,
+        "grouped": moe.grouped,
+        "grouped_mm": moe.grouped_mm,
+    },
+    "rms_norm": {
+        "reference": slots.rms_norm,
+        "by_length": norm.by_length,
+        "fused_rms_norm": pointwise.fused_rms_norm,
+    },
+    "rotary": {
+        "reference": slots.rotary,
+        "rotary_halves": pointwise.rotary_halves,
+        "rotary_in_place": rotary_in_place,
+    },
+    "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
+    "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
+    "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},
+    "resize_grid": {"reference": slots.resize_grid, "cached_grid": position_tables.cached_grid},
+    "relative_table": {
+        "reference": slots.relative_table,
+        "cached_relative_table": position_tables.cached_relative_table,
+    },
+    "masked_scatter_": {
+        "reference": masked_scatter.reference,
+        "cpu_fallback": masked_scatter.cpu_fallback,
+        "cumsum_where": masked_scatter.cumsum_where,
+    },
+}
+
+SLOTS = tuple(PORTABLE)
 
 
 def candidates(slot: str) -> dict[str, Callable]:
     """{name: function} for a slot, "reference" first. Raises ValueError for a name that is no slot."""
     if slot not in SLOTS:
         raise ValueError(f"no slot named {slot!r}; there are {', '.join(SLOTS)}")
-    found = _portable()[slot]
-
-    return found | npu.CANDIDATES.get(slot, {})
+    return PORTABLE[slot] | npu.CANDIDATES.get(slot, {})
 
 
 def candidate(slot: str, name: str) -> Callable:
@@ -39,60 +89,3 @@ def default(slot: str) -> str:
     """The name of what the network runs in a slot if nobody says anything: see model/fast/."""
     found = (name for name, function in candidates(slot).items() if function is DEFAULTS.get(slot))
     return next(found, "reference")
-
-
-def _portable() -> dict[str, dict[str, Callable]]:
-    return {
-        "conv2d": {
-            "reference": slots.conv2d,
-            "unfold_einsum": conv2d.unfold_einsum,
-            "patchify": conv2d.patchify,
-            "pointwise": conv2d.pointwise,
-            "im2row": conv2d.im2row,
-        },
-        "place_images": {
-            "reference": place_images.reference,
-            "cpu_fallback": place_images.cpu_fallback,
-            "cumsum_where": place_images.cumsum_where,
-            "index_copy": place_images.index_copy,
-        },
-        "masked_scatter_": {
-            "reference": masked_scatter.reference,
-            "cpu_fallback": masked_scatter.cpu_fallback,
-            "cumsum_where": masked_scatter.cumsum_where,
-        },
-        "rel_pos_attention": {
-            "reference": slots.rel_pos_attention,
-            "by_size_of_map": rel_pos_attention.by_size_of_map,
-            "chunked": rel_pos_attention.chunked,
-            "folded_products": rel_pos_attention.folded_products,
-            "folded": rel_pos_attention.folded,
-        },
-        "attention": {"reference": slots.attention, "eager": attention.eager},
-        "moe": {
-            "reference": slots.moe,
-            "auto": moe.auto,
-            "in_place": moe.in_place,
-            "gathered": moe.gathered,
-            "grouped": moe.grouped,
-            "grouped_mm": moe.grouped_mm,
-        },
-        "rms_norm": {
-            "reference": slots.rms_norm,
-            "by_length": norm.by_length,
-            "fused_rms_norm": pointwise.fused_rms_norm,
-        },
-        "rotary": {
-            "reference": slots.rotary,
-            "rotary_halves": pointwise.rotary_halves,
-            "rotary_in_place": rotary_in_place,
-        },
-        "swiglu": {"reference": slots.swiglu, "swiglu_in_place": pointwise.swiglu_in_place},
-        "gelu": {"reference": slots.gelu, "gelu_erf": pointwise.gelu_erf},
-        "quick_gelu": {"reference": slots.quick_gelu, "quick_gelu_silu": pointwise.quick_gelu_silu},
-        "resize_grid": {"reference": slots.resize_grid, "cached_grid": position_tables.cached_grid},
-        "relative_table": {
-            "reference": slots.relative_table,
-            "cached_relative_table": position_tables.cached_relative_table,
-        },
-    }
