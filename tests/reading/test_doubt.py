@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
@@ -19,7 +20,9 @@ from deskocr_kit.evaluation import confidence as measured
 from deskocr_kit.evaluation.evaluate import DAMAGED, drawn, pages
 from deskocr_kit.reading import batch as batches
 from deskocr_kit.reading.doubt import FILE, doubts, limits_of, one_line
+from deskocr_kit.reading.options import PageOptions
 from deskocr_kit.reading.page_look import look
+from deskocr_kit.reading.page_record import page_record
 from deskocr_kit.reading.pages import Page
 from deskocr_kit.reading.reader import Reader
 from deskocr_kit.synthetic_pages import damage
@@ -139,8 +142,6 @@ def test_ocr_prints_one_line_and_the_record_holds_values_and_warnings(noisy):
 
 
 def test_the_shell_says_it_on_stderr(nano, noisy, capsys):
-    import io
-
     stdout = io.StringIO()
     Shell(nano, stdout=stdout).onecmd(str(noisy))
     assert f"warning: {noisy} page 1: confidence" in capsys.readouterr().err
@@ -148,11 +149,9 @@ def test_the_shell_says_it_on_stderr(nano, noisy, capsys):
 
 
 def test_boxes_in_the_record_have_values(nano):
-    from deskocr_kit.reading.page_record import page_record
-
     image = Image.open(SAMPLES[1]).convert("RGB")
     found = nano.read(image, "ocr")
-    record = page_record(Page("x.png", 1, image), found, nano, "ocr", None)
+    record = page_record(Page("x.png", 1, image), found, nano, PageOptions(prompt="ocr"))
     assert len(record["boxes"]) >= 3
     for box in record["boxes"]:
         assert 0 < box["confidence"] <= 1 and 0 < box["place_confidence"] <= 1
