@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 CONSTRAINTS ?= constraints.txt
 READY := $(VENV)/.ready
-# One process per core, four at most (each holds torch and a model); the tests of one file stay in one process.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
+# One process per core, four at most (each holds torch and a model); a file's tests stay in one process.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 QUICK := tests/project tests/model/test_network.py tests/commands/test_command_line.py notebooks/00_quickstart.ipynb
 PYTEST := $(BIN)/python -m pytest -q
 

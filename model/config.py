@@ -135,7 +135,8 @@ class DeepseekOCRConfig(PretrainedConfig):
         kwargs.setdefault("tie_word_embeddings", False)
         kwargs.setdefault("architectures", [DEEPSEEK_OCR.architecture])
         kwargs.pop("model_type", None)
-        super().__init__(bos_token_id=self.bos_token_id, eos_token_id=self.eos_token_id, **kwargs)
+        ends = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
+        super().__init__(**ends, **kwargs)
         self.validate_parts()
 
     @property

@@ -10,6 +10,7 @@ import contextlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from .nonfinite import NonFiniteError, explain_nonfinite
 from .observer import Observer
 from .official import DEEPSEEK_OCR
 
-FROM_CONFIG = object()
+FROM_CONFIG: Any = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
 SOFTMAX_ELEMENTS = 1 << 24  # logits per softmax at a look: 64 MB in fp32
 INTEGERS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
@@ -85,8 +86,8 @@ def generate(
     record: Callable | None = None,
     observer: Observer | None = None,
     return_logprobs: bool = False,
-    **options,
-) -> Tensor | tuple[Tensor, Tensor]:
+    **given,
+) -> Any:
     """Greedy decoding.
 
     Args:
@@ -99,7 +100,7 @@ def generate(
             it operator by operator. deskocr_kit.device.graphs returns a recorder for CUDA and NPU graphs.
         observer: follows the phases and the tokens, see observer.Observer.
         return_logprobs: return the log-probabilities of the new tokens too.
-        options: the fields of `GreedyOptions`: max_new_tokens, eos_token_id, no_repeat_ngram_size, …
+        given: the fields of `GreedyOptions`: max_new_tokens, eos_token_id, no_repeat_ngram_size, …
 
     Returns:
         (b, n + new) int64 on the CPU: the prompt, then the new tokens with the end token. With
@@ -113,7 +114,7 @@ def generate(
             modules (quantised) or hooks.
     """
     prompt = Prompt(input_ids, images, images_seq_mask, images_spatial_crop, attention_mask)
-    options = GreedyOptions(**options)
+    options = GreedyOptions(**given)
     if input_ids.shape[1] == 0 or options.max_new_tokens < 1:
         raise ValueError(
             f"nothing to do: prompt of {input_ids.shape[1]} tokens, max_new_tokens {options.max_new_tokens}"
@@ -160,7 +161,7 @@ def prepare(
     mask, positions = padding(prompt.attention_mask, prompt.input_ids.shape, model.device)
     cache = KVCache(model.config.decoder, b, length, embeds.dtype, model.device)
     visible = None
-    if mask is not None:
+    if mask is not None and prompt.attention_mask is not None:
         visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=model.device)
         visible[:, 0, 0, :n] = prompt.attention_mask.bool().to(model.device)
     logits = prefill(model, embeds, positions, mask, cache)
@@ -190,6 +191,7 @@ def decode_step(
     if there is no padding.
     """
     b = len(position)
+    run: Callable[..., Tensor]
     if record is not None:
         if not possible(model):
             raise ValueError("record: a module was replaced or has hooks, and a recording would bypass it")
@@ -199,9 +201,11 @@ def decode_step(
         run = Step(model, cache, b)
     else:
 
-        def run(token, position, mask):
+        def run_modules(token: Tensor, position: Tensor | None, mask: Tensor | None) -> Tensor:
             at = token.new_full((b, 1), cache.filled) if position is None else position
             return decode(model, token, at, mask, cache)
+
+        run = run_modules
 
     if visible is None:
         return lambda token: run(token, None, None)
@@ -260,7 +264,7 @@ class GreedyState:
             (b, self.at + options.max_new_tokens), self.pad, dtype=torch.long, device=device
         )
         self.tokens[:, : self.at] = input_ids.to(device)
-        self.best = None
+        self.best: Tensor | None = None
         self.raw: list[Tensor] = []
         self.finished = torch.zeros(b, 1, dtype=torch.bool, device=device)
         self.end_ids = (
@@ -301,6 +305,7 @@ class GreedyState:
         """
         since = slice(self.synced, self.at)
         self.synced = self.at
+        assert self.best is not None, "pick comes before sync"
         tokens, best, b = self.tokens[:, since], self.best[:, since], len(self.tokens)
         logprobs = self.logprobs(tokens)
         rows = torch.cat((tokens, best.view(INTEGERS[self.dtype]), logprobs.view(torch.int32))).T.tolist()

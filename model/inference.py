@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from .confidence import Scores, Span
 from .observer import Observer
@@ -16,7 +17,7 @@ from .official import DEEPSEEK_OCR
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
 from .results import clean_text, write_results
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "mode": DEEPSEEK_OCR.mode,
     "max_new_tokens": DEEPSEEK_OCR.max_new_tokens,
     "no_repeat_ngram_size": DEEPSEEK_OCR.no_repeat_ngram_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -41,14 +42,15 @@ class DeepseekOCRForCausalLM(Network):
         Raises:
             CheckpointError: the weights are missing, incomplete, damaged or do not fit; names the first few.
         """
-        model = loading.load(Path(folder), dtype or torch_dtype, torch.device(device), cls)
+        loaded = loading.load(Path(folder), dtype or torch_dtype, torch.device(device), cls)
+        model = cast(DeepseekOCRForCausalLM, loaded)
         model.use_plan(plans.resolve(plan, model))
         return model.eval().requires_grad_(False)
 
     @classmethod
     def skeleton(cls, config: DeepseekOCRConfig) -> DeepseekOCRForCausalLM:
         """The model on the meta device: shapes without memory."""
-        return loading.skeleton(config, cls)
+        return cast(DeepseekOCRForCausalLM, loading.skeleton(config, cls))
 
     @classmethod
     def random(
@@ -74,7 +76,13 @@ class DeepseekOCRForCausalLM(Network):
         """Write config.json and safetensors under the official names. Loading them restores the same bits."""
         loading.save(self.config, self, Path(folder), shard_bytes)
 
-    def generate(self, *args, **kwargs) -> Tensor:
+    @overload
+    def generate(self, *args, return_logprobs: Literal[True], **kwargs) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def generate(self, *args, return_logprobs: Literal[False] = ..., **kwargs) -> Tensor: ...
+
+    def generate(self, *args, **kwargs) -> Any:
         """Greedy decoding: prompt and new ids (b, n + new). See generation.generate for the arguments."""
         return generate(self, *args, **kwargs)
 

@@ -144,9 +144,9 @@ class Network(nn.Module):
         with_page = [i for i, count in enumerate(counts) if count]
         if not with_page:
             return embeds
-        if images_spatial_crop is None:
-            images_spatial_crop = [[1, 1]] * len(counts)
-        crop = torch.as_tensor(images_spatial_crop).tolist()
+        crop = [[1, 1]] * len(counts)
+        if images_spatial_crop is not None:
+            crop = torch.as_tensor(images_spatial_crop).tolist()
         pages = self.encode_pages([images[i] for i in with_page], [crop[i] for i in with_page])
         for i, page in zip(with_page, pages, strict=True):
             if len(page) != counts[i]:

@@ -50,14 +50,13 @@ class NgramGuard:
         if len(self.tail) == self.size - 1:
             starts = self.following[tuple(self.tail)]
             starts.append((self.length - self.size + 1, token))
-            if self.window is not None:
-                self.forget(starts)
+            self.forget(starts)
         self.tail.append(token)
         self.length += 1
 
     def forget(self, starts: deque[tuple[int, int]]) -> None:
         """Drop the starts that have left the window, which only moves forward."""
-        while starts and starts[0][0] < self.length - self.window:
+        while self.window is not None and starts and starts[0][0] < self.length - self.window:
             starts.popleft()
 
     def banned(self) -> set[int]:

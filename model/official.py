@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Checkpoint:
     parameters: int
     bytes: int  # of all tensors (metadata.total_size of the index)
     dtype: str  # of the stored tensors
-    sam: Mapping[str, object]
-    clip: Mapping[str, object]
-    language: Mapping[str, object]
+    sam: Mapping[str, Any]
+    clip: Mapping[str, Any]
+    language: Mapping[str, Any]
     image_token_id: int
     pad_token_id: int
     modes: Mapping[str, tuple[int, int, bool]]  # name: (base_size, image_size, crop_mode) in pixels
@@ -39,7 +40,7 @@ class Checkpoint:
     no_repeat_ngram_size_eval: int  # with eval_mode=True
 
 
-def _frozen(**entries) -> Mapping[str, object]:
+def _frozen(**entries) -> Mapping[str, Any]:
     return MappingProxyType(entries)
 
 

@@ -177,7 +177,7 @@ class Operator:
         return self.function(*args, **kwargs)
 
     def __reduce__(self) -> str:
-        return self.__qualname__  # pickled and copied by reference, as functions are
+        return self.__qualname__  # type: ignore[attr-defined]  # pickled and copied by reference, as functions are
 
 
 def operator(supports: Callable[..., bool] | None = None, prepare: Callable | None = None) -> Callable:

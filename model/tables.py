@@ -142,7 +142,7 @@ class _TableParser(HTMLParser):
     """Fills a stack of grids, because a cell may contain a table."""
 
     # "<script>" or "<title>" in OCR text must not swallow the rest of the table.
-    CDATA_CONTENT_ELEMENTS = RCDATA_CONTENT_ELEMENTS = ()
+    CDATA_CONTENT_ELEMENTS = RCDATA_CONTENT_ELEMENTS = ()  # type: ignore[misc]  # Final in typeshed only
 
     def __init__(self, text: str, offset: int):
         super().__init__(convert_charrefs=True)

@@ -66,7 +66,7 @@ class Rule:
             return True
         if dtype and "dtypes_other_than" in self.when and dtype not in self.when["dtypes_other_than"]:
             return True
-        return bool(self.when.get("mask_broadcasts")) and len(args) > 1 and args[1].shape != first.shape
+        return bool(self.when.get("mask_broadcasts")) and len(args) > 1 and args[0].shape != args[1].shape
 
 
 @dataclasses.dataclass(frozen=True)

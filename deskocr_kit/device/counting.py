@@ -38,7 +38,8 @@ class _Operators(OperatorMode):
 
     def __init__(self, device: torch.device):
         super().__init__()
-        self.counts, self.held, self.known = Counts(), 0, set()
+        self.counts, self.held = Counts(), 0
+        self.known: set[int] = set()  # storages
         self.device = device.type
 
     def answer(self, name: str, function, args: tuple, kwargs: dict):
@@ -76,7 +77,7 @@ class _Operators(OperatorMode):
 def counted(device: torch.device) -> Iterator[Counts]:
     """Counts of the block; final when it has ended."""
     counts = Counts()
-    before = None if device.type == "cpu" else device_memory(device).allocated
+    before = 0 if device.type == "cpu" else device_memory(device).allocated
     if is_simulated(device):
         with simulator.record(sites=False) as seen:
             yield counts

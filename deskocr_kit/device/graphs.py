@@ -14,7 +14,7 @@ def graphs(device):
     torch = import_torch()
     kind = torch.device(device).type
     place, name = getattr(torch, kind, None), {"cuda": "CUDAGraph", "npu": "NPUGraph"}.get(kind, "")
-    if not hasattr(place, name):
+    if place is None or not hasattr(place, name):
         raise NotImplementedError(f"{kind} has no graphs to record here; decode without `record`")
 
     def record(run):

@@ -66,7 +66,8 @@ def _host_memory() -> Memory:
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             rows = dict(line.split(":", 1) for line in file if line.startswith("Vm"))
-        return Memory(*(int(rows[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM")), total)
+        resident, peak = (int(rows[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
+        return Memory(resident, peak, total)
     except (OSError, KeyError):
         import resource
 
@@ -92,16 +93,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     MPS and the CPU have their own. Looks through the chain of causes.
     """
     seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        text = str(error)
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        text = str(cause)
         if _GARBAGE_SIZE in text:
             return False
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
             return True
-        if isinstance(error, (RuntimeError, OSError)) and _OUT_OF_MEMORY.search(text):
+        if isinstance(cause, (RuntimeError, OSError)) and _OUT_OF_MEMORY.search(text):
             return True
-        error = error.__cause__ or error.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 

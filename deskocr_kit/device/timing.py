@@ -22,7 +22,7 @@ class Event:
         self.device = import_torch().device(device)
         timed = self.device.type in ("npu", "cuda")
         self._event = backend_of(self.device).Event(enable_timing=True) if timed else None
-        self._time = None
+        self._time: float | None = None
 
     def record(self) -> Event:
         if self._event is not None:
@@ -35,7 +35,9 @@ class Event:
     def seconds_to(self, later: Event) -> float:
         """Seconds from this mark to a later one; waits for the later one."""
         if self._event is None:
+            assert self._time is not None and later._time is not None, "record both marks first"
             return later._time - self._time
+        assert later._event is not None  # both marks are of one device
         later._event.synchronize()
         return self._event.elapsed_time(later._event) / 1e3
 

@@ -65,7 +65,7 @@ def import_torch():
         problem = torch_npu_problem()
         if problem:
             os.environ[AUTOLOAD] = "0"
-            sys.modules["torch_npu"] = None  # find_spec then says: not installed
+            sys.modules["torch_npu"] = None  # type: ignore[assignment]  # find_spec then says: not installed
             warnings.warn(f"{problem} This process goes on without the NPU.", stacklevel=2)
     try:
         import torch

@@ -124,7 +124,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         left, right = self.columns()
-        rows = (
+        rows: Iterable[list[str | Cell]] = (
             [
                 *(_shown(row[name]) for name in left),
                 *(Cell(f"≈ {_shown(row[name])}", f"{LEFT};opacity:.7") for name in right),

@@ -11,7 +11,9 @@ VARIABLE = "DESKOCR_MODEL"
 
 def model_folder() -> Path:
     """The installed `model` package, found without importing it."""
-    return Path(next(iter(importlib.util.find_spec("model").submodule_search_locations)))
+    spec = importlib.util.find_spec("model")
+    assert spec is not None and spec.submodule_search_locations  # it is installed with this package
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def named() -> dict[str, Path]:

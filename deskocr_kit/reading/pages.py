@@ -136,7 +136,7 @@ def _image_pages(file: str, skip: Collection[int] = ()):
     broken = None
     with open_image(file) as image:
         try:
-            frames = image.n_frames if image.format in _PAGED else 1
+            frames = getattr(image, "n_frames", 1) if image.format in _PAGED else 1
         except Exception as error:  # the list of frames is damaged; the first frame may still be good
             frames, broken = 1, error
         numbers = [n for n in range(frames) if frames == 1 or _is_full_page(image, n)]

@@ -64,7 +64,8 @@ class Reader:
         if isinstance(name, LoadOptions):
             options = name.only(LoadOptions)
         else:
-            options = LoadOptions(name and str(name), str(device), dtype, plan, weights)
+            checkpoint = None if name is None else str(name)
+            options = LoadOptions(checkpoint, str(device), dtype, plan, weights)  # type: ignore[arg-type]  # a Path
         folder = find_checkpoint(options.model)
         where = pick_device(options.device) if isinstance(device, str) else device
         dtype_there = find_dtype(options.dtype, where)

@@ -33,7 +33,7 @@ class Recorded(Step):
         self, model, cache, batch: int, visible: Tensor, positions: Tensor, record: Callable[[Run], Run]
     ):
         super().__init__(model, cache, batch)
-        self.put, self.update = self.put_at_index, self.update_at_index
+        self.put, self.update = self.put_at_index, self.update_at_index  # type: ignore[assignment]  # `i` for `layer`
         self.token, self.position = torch.zeros_like(positions), positions.clone()
         self.visible = visible.clone()
         self.visible[..., cache.filled :] = False
@@ -45,15 +45,18 @@ class Recorded(Step):
         self.token.copy_(token)
         self.visible.index_fill_(3, self.index, True)
         if self.replay is None:  # recording may run the step several times; each run writes the same values
-            self.replay = self.record(lambda: self.run(self.token, self.position, self.visible))
-        logits = self.replay().clone()  # the next replay writes to the same memory
+            self.replay = self.record(  # type: ignore[assignment]
+                lambda: self.run(self.token, self.position, self.visible)
+            )
+        # The next replay writes to the same memory.
+        logits = self.replay().clone()  # type: ignore[misc]
         self.index.add_(1)
         self.position.add_(1)
         self.cache.advance(1)
         return logits
 
     def put_at_index(self, i: int, kv: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cache.data[i].index_copy_(3, self.index, kv).unbind(0)
+        return self.cache.data[i].index_copy_(3, self.index, kv).unbind(0)  # type: ignore[return-value]
 
     def update_at_index(self, i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.data[i]

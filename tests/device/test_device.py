@@ -69,7 +69,10 @@ def test_what_cannot_be_picked(name, text):
 @pytest.mark.parametrize(
     ("name", "text"), [("npu", "torch-npu is not installed.*npu-sim"), ("cuda", "no CUDA")]
 )
-def test_no_card(name, text):
+def test_no_card(name, text, monkeypatch):
+    # Another test of this process may have installed the simulated NPU, which cannot be undone.
+    monkeypatch.delattr(torch, "npu", raising=False)
+    monkeypatch.delitem(sys.modules, "torch_npu", raising=False)
     with pytest.raises(DeviceError, match=text):
         pick_device(name)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ from model import DeepseekOCRConfig
 from model.fast import DEFAULTS, references
 from model.ngram import DeviceGuard
 from tests.helpers import npu_double
+from tests.helpers.paths import ROOT
 
 # Rotation stays a product: it leaves keys and values side by side, npu_rotary_mul would cost a copy more.
 FUSED = {"rms_norm": "npu_rms_norm", "swiglu": "npu_swiglu", "moe": "npu_gathered_swiglu"}
@@ -68,7 +68,7 @@ def test_a_fifth_of_the_originals_launches(counted):
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_readme_states_these_numbers(counted, name):
     """Of the original's loop, of the defaults and of the fused plan; and how often the original waits."""
-    lines = (Path(__file__).parents[1] / name).read_text("utf-8").splitlines()
+    lines = (ROOT / name).read_text("utf-8").splitlines()
     row = next(i for i, line in enumerate(lines) if "portable_plan" in line)
     launches, waits = (re.findall(r"\d+", line.split("|")[2]) for line in lines[row : row + 2])
     assert int(waits[0]) == counted["original"].syncs("decode")

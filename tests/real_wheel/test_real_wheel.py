@@ -263,7 +263,7 @@ def test_attention_with_a_float_mask_is_not_fused(operators):
 def test_the_stored_dispatch_table_is_the_wheels(env, tmp_path):
     """Made anew from the dispatcher of the real wheel, byte for byte."""
     stored = dispatch.FOLDER / f"torch_npu_{TORCH_NPU}.tsv"
-    done = env.run("-m", "deskocr_kit.ascend.dispatch_generator", tmp_path, cann=True)
+    done = env.run("-m", "deskocr_kit.simulator.dispatch_generator", tmp_path, cann=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / stored.name).read_text() == stored.read_text()
 

@@ -44,7 +44,7 @@ def figures_of_recorder(recorder: Recorder) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_call_gives_the_same_operators_as_elsewhere(name):
-    """tests/test_opcount.py wants the same of a CPU and of a dry run."""
+    """tests/opcount/test_definition.py wants the same of a CPU and of a dry run."""
     recipe, expected = RECIPES[name], {f"aten::{each}": n for each, n in RECIPES[name].operators.items()}
     with torch.no_grad():
         run = recipe.call("npu:0")

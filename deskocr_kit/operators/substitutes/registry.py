@@ -10,7 +10,7 @@ from model.fast.rotary import rotary_in_place
 
 from . import attention, conv2d, masked_scatter, npu, place_images, pointwise
 
-#: {slot: {name: implementation}} of those that run on every device, the reference first. The last entry is not
+#: {slot: {name: implementation}} of those that run on every device, reference first. The last entry is not
 #: a slot of this network: `adapt` replaces it in other models (operators/adapt/module.py).
 PORTABLE: dict[str, dict[str, Callable]] = {
     "conv2d": {

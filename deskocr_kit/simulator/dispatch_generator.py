@@ -1,7 +1,7 @@
 """Makes the dispatch table of the torch_npu wheel that is installed beside it.
 
-    python -m deskocr_kit.ascend.dispatch_generator OUT       write OUT/torch_npu_<version>.tsv
-    python -m deskocr_kit.ascend.dispatch_generator --check   exit status 0: as stored, 1: not, with the lines
+    python -m deskocr_kit.simulator.dispatch_generator OUT       write OUT/torch_npu_<version>.tsv
+    python -m deskocr_kit.simulator.dispatch_generator --check   exit status 0: as stored, 1: not, with the lines
 
 No NPU and no CANN are needed: the dispatcher is asked, nothing is computed. `import torch_npu` must work. It
 does in the environment that tests/real_wheel builds, with stub libraries in place of CANN.
@@ -11,7 +11,7 @@ How to add the table of another wheel:
        tests/real_wheel/environment.py and call `build()`, or install the two packages and build the stub
        libraries: python tests/real_wheel/stubs.py <its site-packages> stubs
     2. In it: LD_LIBRARY_PATH=stubs STUB_NPU_COUNT=1 PYTHONPATH=<this repository> python -m
-       deskocr_kit.ascend.dispatch_generator deskocr_kit/ascend/data/dispatch
+       deskocr_kit.simulator.dispatch_generator deskocr_kit/ascend/data/dispatch
     3. Add the version to WHEELS in profile_generator.py if a simulated device shall have its operators.
 
 For each ATen operator the table says which dispatch keys hold a kernel, and a verdict that follows from them.
@@ -24,7 +24,7 @@ import io
 import sys
 from pathlib import Path
 
-from .dispatch import FOLDER
+from ..ascend.dispatch import FOLDER
 
 #: {column of the table: dispatch key}
 KEYS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deskocr_kit.ascend import dispatch, dispatch_generator
-from deskocr_kit.ascend.dispatch_generator import KEYS, to_text, verdict
+from deskocr_kit.simulator.dispatch_generator import KEYS, to_text, verdict
 
 
 @pytest.mark.parametrize("version", dispatch.wheel_versions())
