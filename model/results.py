@@ -78,7 +78,9 @@ def cell_confidences(scores: Scores) -> list[list[list[float | None]]]:
 
 def _markdown(text: str, refs: Sequence[Ref], folder: str = "images") -> tuple[str, list[int]]:
     """The markdown, and for each of its characters the position in `text` that it comes from."""
-    pieces, origins, position, k = [], [], 0, 0
+    pieces: list[str] = []
+    origins: list[int] = []
+    position, k = 0, 0
     for ref in refs:
         pieces.append(text[position : ref.span[0]])
         origins += range(position, ref.span[0])
@@ -169,7 +171,7 @@ def write_results(
 
 
 def _ref_entry(ref: Ref, image: Image.Image | None, sure: list | None) -> dict:
-    entry = {"label": ref.label, "boxes": [list(box) for box in ref.boxes], "problems": ref.problems}
+    entry: dict = {"label": ref.label, "boxes": [list(box) for box in ref.boxes], "problems": ref.problems}
     if sure is not None:
         entry["confidences"] = [rounded(text) for text, _ in sure]
         entry["place_confidences"] = [rounded(place) for _, place in sure]

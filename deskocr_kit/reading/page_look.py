@@ -45,7 +45,7 @@ def look(image: Image.Image) -> Look:
 def angle(grey: Image.Image) -> int:
     """The angle of the lines. The ink per row changes most from row to row if the lines are level."""
     levels = np.asarray(grey, dtype=np.float32)
-    paper, ink = np.quantile(levels, 0.95), np.quantile(levels, 0.001)
+    ink, paper = (float(level) for level in np.quantile(levels, (0.001, 0.95)))
     dark = Image.fromarray(np.clip((paper - levels) / max(1.0, paper - ink) * 255, 0, 255).astype(np.uint8))
     dark.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     square = Image.new("L", (SIDE, SIDE))
@@ -57,5 +57,5 @@ def angle(grey: Image.Image) -> int:
 
     found = {turned: sharpness(turned) for turned in range(-STEEPEST, STEEPEST + 1, STEP)}
     found |= {90: sharpness(90)}
-    best = max(found, key=found.get)
+    best = max(found, key=found.__getitem__)
     return best if found[best] >= CLEARER * max(found[0], 1.0) else 0
