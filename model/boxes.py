@@ -7,7 +7,7 @@ data: anything except four numbers in brackets is reported and dropped.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCALE = 999  # the model's coordinates: 0 = left or top edge, 999 = right or bottom edge
 
@@ -29,6 +29,7 @@ class Ref:
     span: tuple[int, int]  # position of the match in the text
     raw: str  # the text between <|det|> and <|/det|>
     problems: list[str]  # what was corrected or dropped
+    places: list[tuple[int, int]] = field(default_factory=list)  # position of each box in the text
 
     @property
     def is_image(self) -> bool:
@@ -40,8 +41,9 @@ def parse_boxes(text: str) -> list[Ref]:
     """All grounding matches of a text, in order. Never raises on content and never evaluates it."""
     refs = []
     for match in _REF.finditer(text):
-        boxes, problems = _parse_list(match[2])
-        refs.append(Ref(match[1], boxes, match.span(), match[2], problems))
+        boxes, problems, places = _parse_list(match[2])
+        places = [(match.start(2) + start, match.start(2) + end) for start, end in places]
+        refs.append(Ref(match[1], boxes, match.span(), match[2], problems, places))
     return refs
 
 
@@ -64,21 +66,22 @@ def crop_box(box, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _parse_list(raw: str):
-    """Parse the text of a box list -> (boxes, problems)."""
+    """Parse the text of a box list -> (boxes, problems, position of each box in the text)."""
     plain = raw.replace("(", "[").replace(")", "]")
-    boxes, problems = [], []
-    for number, group in enumerate(_GROUP.findall(plain), 1):
-        box, problem = _parse_box(group)
+    boxes, problems, places = [], [], []
+    for number, group in enumerate(_GROUP.finditer(plain), 1):
+        box, problem = _parse_box(group[1])
         if box:
             boxes.append(box)
+            places.append(group.span())
         if problem:
-            problems.append(f"box {number} [{_short(group)}]: {problem}")
+            problems.append(f"box {number} [{_short(group[1])}]: {problem}")
     rest = _GROUP.sub("", plain).strip(" \t\r\n,[]")
     if rest:
         problems.append(f"text beside the boxes ignored: {_short(rest)}")
     if not boxes and not problems:
         problems.append("no box in the list")
-    return boxes, problems
+    return boxes, problems, places
 
 
 def _parse_box(group: str):

@@ -1,12 +1,13 @@
 """Greedy decoding with a static KV cache: prefill once, then one token at a time for the whole batch.
 
-The choice of the token, the n-gram guard, the test for the end and the test for NaN run on the device. The
+The choice of the token, its probability, the n-gram guard and the test for the end run on the device. The
 host waits for their results only every few tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,10 @@ from .official import DEEPSEEK_OCR
 
 FROM_CONFIG: Any = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
+SOFTMAX_ELEMENTS = 1 << 24  # logits per softmax at a look: 64 MB in fp32
+INTEGERS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
+# The bits of the exponent. If all are set, the number is NaN or Inf.
+EXPONENTS = {torch.float32: 0x7F800000, torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,9 @@ def generate(
     look_every: int | None = None,
     record: Callable | None = None,
     observer: Observer | None = None,
+    return_logprobs: bool = False,
     **given,
-) -> Tensor:
+) -> Any:
     """Greedy decoding.
 
     Args:
@@ -93,10 +99,14 @@ def generate(
         record: how to record the decode step and replay it, see fast/recorded.py. None (usually right) runs
             it operator by operator. deskocr_kit.device.graphs returns a recorder for CUDA and NPU graphs.
         observer: follows the phases and the tokens, see observer.Observer.
+        return_logprobs: return the log-probabilities of the new tokens too.
         given: the fields of `GreedyOptions`: max_new_tokens, eos_token_id, no_repeat_ngram_size, …
 
     Returns:
-        (b, n + new) int64 on the CPU: the prompt, then the new tokens with the end token.
+        (b, n + new) int64 on the CPU: the prompt, then the new tokens with the end token. With
+        return_logprobs also (b, new) fp32 on the CPU: the logarithm of the softmax probability of each new
+        token, over the whole vocabulary and before the n-gram guard and other rules forbid tokens. Values
+        behind the end token of a sample are meaningless.
 
     Raises:
         NonFiniteError: logits are NaN or Inf; names the first layer.
@@ -118,10 +128,13 @@ def generate(
 
     state, logits, step = prepare(model, prompt, options, record, observer)
     new: list[list[int]] = []  # for each step the token of every sample
+    scores: list[list[float]] = []  # and its log-probability
     try:
         with one_row_products(model, len(input_ids)):
-            for tokens in decode_loop(state, logits, step, options.max_new_tokens, look_every):
+            for tokens, logprobs in decode_loop(state, logits, step, options.max_new_tokens, look_every):
                 new.append(tokens)
+                scores.append(logprobs)
+                observer.logprobs(logprobs)
                 observer.token(tokens)
                 if on_tokens is not None:
                     on_tokens(tokens)
@@ -129,7 +142,7 @@ def generate(
         raise explain_failure(model, prompt, new) from None
     ids = torch.cat((input_ids.cpu(), torch.tensor(new).T), dim=1)
     observer.phase("decode")
-    return ids
+    return (ids, torch.tensor(scores, dtype=torch.float32).T) if return_logprobs else ids
 
 
 # ---------------------------------------------------------------------- prepare: prompt to first logits
@@ -212,16 +225,19 @@ class NonFiniteLogits(Exception):
 
 def decode_loop(
     state: GreedyState, logits: Tensor, step: Callable[[Tensor], Tensor], limit: int, look_every: int
-) -> Iterator[list[int]]:
-    """The token of every sample, step by step, until all samples have ended. Raises NonFiniteLogits."""
+) -> Iterator[tuple[list[int], list[float]]]:
+    """Token and log-probability of every sample, step by step, until all samples have ended.
+
+    Raises NonFiniteLogits.
+    """
     ended = [False] * len(state.tokens)
     for count in range(1, limit + 1):
         token = state.pick(logits)
         if count % look_every == 0 or count == limit:
-            for *tokens, finite in state.sync():
+            for tokens, logprobs, finite in state.sync():
                 if not finite:
                     raise NonFiniteLogits
-                yield tokens
+                yield tokens, logprobs
                 ended = [was or token in state.ends for token, was in zip(tokens, ended, strict=True)]
                 if all(ended):
                     return  # tokens decoded past the end are dropped
@@ -230,11 +246,12 @@ def decode_loop(
 
 
 class GreedyState:
-    """The tokens so far and the rules for the next one (end, n-gram guard, NaN test), all on the device.
+    """The tokens so far and the rules for the next one (end, n-gram guard), all on the device.
 
     `tokens` (b, length) int64 holds the prompt and then the chosen tokens. `best` (b, length) holds the
-    logits of the chosen tokens; they are finite as long as all logits are. `sync` reads both: the only place
-    where the host waits.
+    logits of the chosen tokens; they are finite as long as all logits are. `raw` holds the logits (b, vocab)
+    of the steps since the last look, before the rules: their softmax waits for the look, where one operator
+    computes it for all of these steps. `sync` reads all of it: the only place where the host waits.
     """
 
     def __init__(self, model: Network, input_ids: Tensor, options: GreedyOptions):
@@ -248,6 +265,7 @@ class GreedyState:
         )
         self.tokens[:, : self.at] = input_ids.to(device)
         self.best: Tensor | None = None
+        self.raw: list[Tensor] = []
         self.finished = torch.zeros(b, 1, dtype=torch.bool, device=device)
         self.end_ids = (
             torch.tensor(sorted(self.ends), dtype=torch.long).to(device)[None] if self.ends else None
@@ -266,6 +284,7 @@ class GreedyState:
         logits = logits.to(self.dtype)
         if self.best is None:
             self.best = logits.new_zeros(self.tokens.shape)
+        self.raw.append(logits)
         logits = self.guard.apply(logits)
         forbidden = self.too_early if self.at < self.may_end else self.never
         if forbidden is not None:
@@ -279,13 +298,33 @@ class GreedyState:
         self.guard.append()
         return token
 
-    def sync(self) -> list[list[int]]:
-        """Wait. For each step since the last call: the token of every sample, then 1 if it was finite."""
+    def sync(self) -> Iterator[tuple[list[int], list[float], bool]]:
+        """Wait. For each step since the last call: tokens, their log-probabilities, whether all is finite.
+
+        Everything comes in one transfer. The floats travel as the integers with the same bits.
+        """
         since = slice(self.synced, self.at)
         self.synced = self.at
         assert self.best is not None, "pick comes before sync"
-        finite = torch.isfinite(self.best[:, since]).all(0, keepdim=True)
-        return torch.cat((self.tokens[:, since], finite)).T.tolist()
+        tokens, best, b = self.tokens[:, since], self.best[:, since], len(self.tokens)
+        logprobs = self.logprobs(tokens)
+        rows = torch.cat((tokens, best.view(INTEGERS[self.dtype]), logprobs.view(torch.int32))).T.tolist()
+        infinite = EXPONENTS[self.dtype]
+        for row in rows:
+            finite = all(bits & infinite != infinite for bits in row[b : 2 * b])
+            yield row[:b], list(struct.unpack(f"={b}f", struct.pack(f"={b}i", *row[2 * b :]))), finite
+
+    def logprobs(self, tokens: Tensor) -> Tensor:
+        """(b, k) fp32: log-probabilities of the tokens (b, k) of the k steps in `raw`; empties `raw`."""
+        steps = max(1, SOFTMAX_ELEMENTS // self.raw[0].numel())
+        parts = []
+        for i in range(0, len(self.raw), steps):
+            part = self.raw[i : i + steps]
+            logits = torch.stack(part, 1) if len(part) > 1 else part[0][:, None]
+            scores = F.log_softmax(logits, -1, dtype=torch.float32)
+            parts.append(scores.gather(2, tokens[:, i : i + steps, None])[..., 0])
+        self.raw = []
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 @contextlib.contextmanager

@@ -6,10 +6,12 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from .confidence import Scores, Span
 from .observer import Observer
 from .official import DEEPSEEK_OCR
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
@@ -36,10 +38,28 @@ class Reading:
     grid: tuple[int, int]  # tiles across, down; (1, 1) is none
     truncated: bool  # stopped by max_new_tokens, not by the end token
     seconds: float  # preprocessing to last token; in a batch the share of this page
+    logprobs: Sequence[float] = ()  # natural log-probability of each of `ids`, before the n-gram guard
+    spans: Sequence[Span] = ()  # the characters of each of `ids` in `text`
+
+    @cached_property
+    def scores(self) -> Scores:
+        """How sure the model was of tokens, lines, boxes and cells; what is averaged: see confidence.py."""
+        return Scores(self.text, self.logprobs, self.spans)
+
+    @property
+    def confidence(self) -> float | None:
+        """Of the page, 0 to 1: the geometric mean of the tokens' probabilities, see confidence.py."""
+        return self.scores.page
+
+    @property
+    def confidences(self) -> list[float]:
+        """The probability of each of `ids`."""
+        return self.scores.tokens
 
     def __repr__(self) -> str:
         stop = ", truncated" if self.truncated else ""
-        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop})"  # ≈ marks what the notebook tests skip
+        sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
+        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop}{sure})"  # ≈ marks what the notebook tests skip
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'  # model output
@@ -155,7 +175,7 @@ def read_pages(
         observer.phase("preprocess")
     end = config.eos_token_id
     n = inputs["input_ids"].shape[1]
-    rows = model.generate(
+    generated, logprobs = model.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
         no_repeat_ngram_size=no_repeat_ngram_size,
@@ -163,13 +183,18 @@ def read_pages(
         ngram_whitelist=table_cells(tokenizer),
         on_tokens=on_tokens,
         observer=observer,
-    )[:, n:].tolist()
+        return_logprobs=True,
+    )
     # Behind the end token there is padding, until the longest page of the batch has ended.
-    rows = [ids[: ids.index(end) + 1] if end in ids else ids for ids in rows]
+    rows = [ids[: ids.index(end) + 1] if end in ids else ids for ids in generated[:, n:].tolist()]
     per_token = (time.perf_counter() - start) / sum(map(len, rows))
+    scores = [
+        Scores.of(tokenizer, ids, end, values[: len(ids)])
+        for ids, values in zip(rows, logprobs.tolist(), strict=True)
+    ]
     return [
         Reading(
-            text=tokenizer.decode([i for i in ids if i != end], skip_special_tokens=False).strip(),
+            text=scores[i].text,
             raw=tokenizer.decode(ids, skip_special_tokens=False),
             ids=ids,
             prompt_tokens=int(inputs["attention_mask"][i].sum()),
@@ -177,6 +202,8 @@ def read_pages(
             grid=tuple(inputs["images_spatial_crop"][i].tolist()),
             truncated=ids[-1] != end,
             seconds=per_token * len(ids),
+            logprobs=scores[i].logprobs,
+            spans=scores[i].spans,
         )
         for i, ids in enumerate(rows)
     ]
@@ -236,7 +263,7 @@ def infer(
     if test_compress and page is not None:
         print(compression(reading, page.size, mode))
     if save_results:
-        write_results(output_path, page, reading.text)
+        write_results(output_path, page, reading.text, scores=reading.scores)
     return clean_text(reading.text)
 
 

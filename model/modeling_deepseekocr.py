@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -76,7 +76,13 @@ class DeepseekOCRForCausalLM(Network):
         """Write config.json and safetensors under the official names. Loading them restores the same bits."""
         loading.save(self.config, self, Path(folder), shard_bytes)
 
-    def generate(self, *args, **kwargs) -> Tensor:
+    @overload
+    def generate(self, *args, return_logprobs: Literal[True], **kwargs) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def generate(self, *args, return_logprobs: Literal[False] = ..., **kwargs) -> Tensor: ...
+
+    def generate(self, *args, **kwargs) -> Any:
         """Greedy decoding: prompt and new ids (b, n + new). See generation.generate for the arguments."""
         return generate(self, *args, **kwargs)
 

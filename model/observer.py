@@ -21,3 +21,9 @@ class Observer:
 
     def token(self, tokens: Sequence[int]) -> None:
         """The next token of every sample has reached the host."""
+
+    def logprobs(self, logprobs: Sequence[float]) -> None:
+        """The log-probabilities of the tokens that the next call of `token` reports.
+
+        Natural logarithms of softmax probabilities, before the n-gram guard; see generation.generate.
+        """

@@ -17,13 +17,15 @@ from pathlib import Path
 from PIL import Image
 
 from .boxes import Ref, crop_box, parse_boxes, to_pixels_box
+from .confidence import Scores, rounded
 from .files import write_atomically, write_json
 from .overlay import crops, draw_overlay, label_colour
-from .tables import csv_safe, tables, to_csv
+from .tables import csv_safe, located_tables, tables, to_csv
 
 __all__ = [
     "EOS",
     "Ref",
+    "cell_confidences",
     "clean_text",
     "crop_box",
     "crops",
@@ -57,15 +59,46 @@ def to_markdown(text: str, refs: Sequence[Ref] | None = None, folder: str = "ima
 
     refs: the refs of exactly this text; by default parse_boxes(text).
     """
-    pieces, position, k = [], 0, 0
-    for ref in parse_boxes(text) if refs is None else refs:
+    return _markdown(text, parse_boxes(text) if refs is None else refs, folder)[0]
+
+
+def cell_confidences(scores: Scores) -> list[list[list[float | None]]]:
+    """The confidence of each table cell, in the shape of result.json's "tables"; None for an empty cell."""
+    markdown, origins = _markdown(scores.text, scores.refs)
+    origins.append(len(scores.text))
+
+    def of(cell) -> float | None:
+        if not cell.text:
+            return None
+        start, end = cell.span
+        return rounded(scores.over((origins[start], origins[end - 1] + 1)))
+
+    return [[[of(cell) for cell in row] for row in table] for table in located_tables(markdown)]
+
+
+def _markdown(text: str, refs: Sequence[Ref], folder: str = "images") -> tuple[str, list[int]]:
+    """The markdown, and for each of its characters the position in `text` that it comes from."""
+    pieces: list[str] = []
+    origins: list[int] = []
+    position, k = 0, 0
+    for ref in refs:
         pieces.append(text[position : ref.span[0]])
+        origins += range(position, ref.span[0])
         if ref.is_image:
-            pieces += [f"![]({folder}/{k + i}.jpg)\n" for i in range(len(ref.boxes))]
+            lines = "".join(f"![]({folder}/{k + i}.jpg)\n" for i in range(len(ref.boxes)))
+            pieces.append(lines)
+            origins += [ref.span[0]] * len(lines)
             k += len(ref.boxes)
         position = ref.span[1]
     pieces.append(text[position:])
-    return "".join(pieces).replace("\\coloneqq", ":=").replace("\\eqqcolon", "=:")
+    origins += range(position, len(text))
+    markdown = "".join(pieces)
+    for command, sign in (("\\coloneqq", ":="), ("\\eqqcolon", "=:")):
+        found = [match.start() for match in re.finditer(re.escape(command), markdown)]
+        for at in reversed(found):
+            del origins[at + len(sign) : at + len(command)]
+        markdown = markdown.replace(command, sign)
+    return markdown, origins
 
 
 def write_results(
@@ -75,6 +108,7 @@ def write_results(
     *,
     overlay: bool = True,
     extra: dict | None = None,
+    scores: Scores | None = None,
 ) -> dict:
     """Write the results of one page to `folder` (created if missing); return the content of result.json.
 
@@ -87,13 +121,18 @@ def write_results(
             figures have no lines in the markdown.
         extra: further entries of result.json (tokens, seconds, …); the entries of this function take
             precedence.
+        scores: of this text; result.json and the boxes on the page then hold confidences, see confidence.py.
 
     Raises:
         OSError: a file cannot be written.
+        ValueError: the scores are of another text.
     """
     folder = Path(folder)
     text = clean_text(text)
+    if scores is not None and scores.text != text:
+        raise ValueError("write_results: the scores are of another text")
     refs = parse_boxes(text)
+    sure = scores.boxes() if scores else None
     found = tables(to_markdown(text, refs))
     files: dict[str, bytes] = {}
     shown = refs
@@ -102,7 +141,7 @@ def write_results(
     else:
         files |= {f"images/{k}.jpg": _jpeg(crop) for k, crop in enumerate(crops(image, refs))}
         if overlay:
-            files["result_with_boxes.jpg"] = _jpeg(draw_overlay(image, refs))
+            files["result_with_boxes.jpg"] = _jpeg(draw_overlay(image, refs, sure))
     files |= {f"tables/{k}.csv": to_csv(table).encode("utf-8", "replace") for k, table in enumerate(found)}
     markdown = to_markdown(text, shown)
     files["result.mmd"] = markdown.encode("utf-8", "replace")
@@ -111,8 +150,9 @@ def write_results(
         "text": text,
         "markdown": markdown,
         "image_size": list(image.size) if image else None,
-        "refs": [_ref_entry(ref, image) for ref in refs],
+        "refs": [_ref_entry(ref, image, sure[i] if sure else None) for i, ref in enumerate(refs)],
         "tables": found,
+        **(scores.record() | {"table_confidences": cell_confidences(scores)} if scores else {}),
         # The original evaluates and plots such output; here it remains text.
         "geometry": text if "line_type" in text else None,
         "files": sorted(files),
@@ -130,8 +170,11 @@ def write_results(
     return result
 
 
-def _ref_entry(ref: Ref, image: Image.Image | None) -> dict:
-    entry = {"label": ref.label, "boxes": [list(box) for box in ref.boxes], "problems": ref.problems}
+def _ref_entry(ref: Ref, image: Image.Image | None, sure: list | None) -> dict:
+    entry: dict = {"label": ref.label, "boxes": [list(box) for box in ref.boxes], "problems": ref.problems}
+    if sure is not None:
+        entry["confidences"] = [rounded(text) for text, _ in sure]
+        entry["place_confidences"] = [rounded(place) for _, place in sure]
     if image is not None:
         entry["pixels"] = [list(to_pixels_box(box, *image.size)) for box in ref.boxes]
     return entry

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from html.parser import HTMLParser
+from typing import NamedTuple
 
 MAX_COLUMNS = 1000  # a colspan is model output and must not be able to allocate gigabytes of cells
 
@@ -19,6 +20,16 @@ _MARKUP = re.compile(
 )
 
 
+class Cell(NamedTuple):
+    """A cell: its text, and where its content stands in the text that holds the table."""
+
+    text: str
+    span: tuple[int, int] | None  # None: filled in, because the row is shorter than others
+
+
+EMPTY = Cell("", None)
+
+
 def tables(text: str) -> list[list[list[str]]]:
     """All tables of a text in reading order: table -> rows -> cells (str, white space collapsed).
 
@@ -26,9 +37,14 @@ def tables(text: str) -> list[list[list[str]]]:
     an unclosed table ends with the text; a table within a cell is a table of its own. Markdown: pipe tables
     with a rule below the header. All rows of a table have the same length; short ones are filled with "".
     """
+    return [[[cell.text for cell in row] for row in table] for table in located_tables(text)]
+
+
+def located_tables(text: str) -> list[list[list[Cell]]]:
+    """As `tables`, with the place of each cell. A repeated cell has the place of its source."""
     found, regions = [], _html_regions(text)
     for start, end in regions:
-        parser = _TableParser()
+        parser = _TableParser(text[start:end], start)
         parser.feed(text[start:end])
         parser.close()
         found += [(start, table) for table in parser.finish()]
@@ -79,45 +95,47 @@ class _Grid:
     """An HTML table while it is filled: cells go to the next free column, spans reserve their cells."""
 
     def __init__(self):
-        self.rows: list[dict[int, str]] = []
-        self.pending: dict[int, tuple[int, str]] = {}  # column -> (rows still covered from above, text)
+        self.rows: list[dict[int, Cell]] = []
+        self.pending: dict[int, tuple[int, Cell]] = {}  # column -> (rows still covered from above, cell)
         self.cell: list[str] | None = None
+        self.start = 0  # of the content of the open cell
         # Spans of the open cell; where the search for a free column starts.
         self.spans, self.column = (1, 1), 0
 
-    def start_row(self):
-        self.end_cell()
+    def start_row(self, at: int):
+        self.end_cell(at)
         self.column = 0
-        self.rows.append({c: text for c, (_, text) in self.pending.items()})
-        self.pending = {c: (left - 1, text) for c, (left, text) in self.pending.items() if left > 1}
+        self.rows.append({c: cell for c, (_, cell) in self.pending.items()})
+        self.pending = {c: (left - 1, cell) for c, (left, cell) in self.pending.items() if left > 1}
 
-    def start_cell(self, attributes: dict[str, str | None]):
-        self.end_cell()
+    def start_cell(self, attributes: dict[str, str | None], at: int, start: int):
+        self.end_cell(at)
         if not self.rows:
-            self.start_row()
-        self.cell = []
+            self.start_row(at)
+        self.cell, self.start = [], start
         self.spans = (_span(attributes.get("rowspan")) or 10**6, _span(attributes.get("colspan")) or 1)
 
-    def end_cell(self):
+    def end_cell(self, at: int):
         if self.cell is None:
             return
         text, row = " ".join("".join(self.cell).split()), self.rows[-1]
+        cell = Cell(text, (self.start, at))
         down, across = self.spans
         while self.column in row:
             self.column += 1
         for c in range(self.column, min(self.column + across, max(MAX_COLUMNS, self.column + 1))):
             if c in row:
                 break  # a cell from above is in the way: overlapping spans end there
-            row[c] = text
+            row[c] = cell
             if down > 1:
-                self.pending[c] = (down - 1, text)
+                self.pending[c] = (down - 1, cell)
         self.cell = None
 
-    def finish(self) -> list[list[str]]:
-        self.end_cell()
+    def finish(self, at: int) -> list[list[Cell]]:
+        self.end_cell(at)
         width = max((max(row, default=-1) + 1 for row in self.rows), default=0)
-        table = [[row.get(c, "") for c in range(width)] for row in self.rows if row]
-        return table if any(any(row) for row in table) else []
+        table = [[row.get(c, EMPTY) for c in range(width)] for row in self.rows if row]
+        return table if any(cell.text for row in table for cell in row) else []
 
 
 class _TableParser(HTMLParser):
@@ -126,10 +144,19 @@ class _TableParser(HTMLParser):
     # "<script>" or "<title>" in OCR text must not swallow the rest of the table.
     CDATA_CONTENT_ELEMENTS = RCDATA_CONTENT_ELEMENTS = ()  # type: ignore[misc]  # Final in typeshed only
 
-    def __init__(self):
+    def __init__(self, text: str, offset: int):
         super().__init__(convert_charrefs=True)
         self.open: list[_Grid] = []
         self.all: list[_Grid] = []
+        self.end = offset + len(text)
+        self.lines = [offset]  # where each line of the text starts
+        for line in text.split("\n")[:-1]:
+            self.lines.append(self.lines[-1] + len(line) + 1)
+
+    def at(self) -> int:
+        """Where the current tag starts."""
+        line, column = self.getpos()
+        return self.lines[line - 1] + column
 
     def handle_starttag(self, tag, attributes):
         if tag == "table":
@@ -138,9 +165,10 @@ class _TableParser(HTMLParser):
         elif not self.open:
             return
         elif tag == "tr":
-            self.open[-1].start_row()
+            self.open[-1].start_row(self.at())
         elif tag in ("td", "th"):
-            self.open[-1].start_cell(dict(attributes))
+            start = self.at()
+            self.open[-1].start_cell(dict(attributes), start, start + len(self.get_starttag_text() or ""))
         elif tag in ("br", "p", "div", "li", "hr"):
             self.handle_data(" ")
         elif not _MARKUP.fullmatch(tag):
@@ -148,16 +176,16 @@ class _TableParser(HTMLParser):
 
     def handle_endtag(self, tag):
         if self.open and tag == "table":
-            self.open.pop().end_cell()
+            self.open.pop().end_cell(self.at())
         elif self.open and tag in ("td", "th", "tr"):
-            self.open[-1].end_cell()
+            self.open[-1].end_cell(self.at())
 
     def handle_data(self, data):
         if self.open and self.open[-1].cell is not None:
             self.open[-1].cell.append(data)
 
-    def finish(self) -> list[list[list[str]]]:
-        return [table for table in (grid.finish() for grid in self.all) if table]
+    def finish(self) -> list[list[list[Cell]]]:
+        return [table for table in (grid.finish(self.end) for grid in self.all) if table]
 
 
 def _span(value: str | None) -> int:
@@ -166,7 +194,7 @@ def _span(value: str | None) -> int:
     return min(int(value), MAX_COLUMNS) if value.isascii() and value.isdigit() and len(value) < 10 else 1
 
 
-def _pipe_tables(text: str) -> list[tuple[int, list[list[str]]]]:
+def _pipe_tables(text: str) -> list[tuple[int, list[list[Cell]]]]:
     """(position, table) of each markdown pipe table."""
     lines, starts, position = text.split("\n"), [], 0
     for line in lines:
@@ -174,23 +202,31 @@ def _pipe_tables(text: str) -> list[tuple[int, list[list[str]]]]:
         position += len(line) + 1
     found, i = [], 1
     while i < len(lines):
-        header, rule = _pipe_cells(lines[i - 1]), lines[i].strip()
+        header, rule = _pipe_cells(lines[i - 1], starts[i - 1]), lines[i].strip()
         both = "|" in lines[i - 1] and "|" in rule
         if both and _RULE.fullmatch(rule) and len(_pipe_cells(rule)) == len(header):
             first, rows = i - 1, [header]
             i += 1
             while i < len(lines) and "|" in lines[i]:
-                row = _pipe_cells(lines[i])[: len(header)]
-                rows.append(row + [""] * (len(header) - len(row)))
+                row = _pipe_cells(lines[i], starts[i])[: len(header)]
+                rows.append(row + [EMPTY] * (len(header) - len(row)))
                 i += 1
             found.append((starts[first], rows))
         i += 1
     return found
 
 
-def _pipe_cells(line: str) -> list[str]:
-    """The cells of a pipe row; "\\|" is a pipe inside a cell."""
-    line = line.strip().removeprefix("|")
+def _pipe_cells(line: str, offset: int = 0) -> list[Cell]:
+    """The cells of a pipe row that starts at `offset`; "\\|" is a pipe inside a cell."""
+    offset += len(line) - len(line.lstrip())
+    line = line.strip()
+    if line.startswith("|"):
+        line, offset = line[1:], offset + 1
     if line.endswith("|") and not line.endswith("\\|"):
         line = line[:-1]
-    return [" ".join(cell.replace("\\|", "|").split()) for cell in re.split(r"(?<!\\)\|", line)]
+    ends = [*(pipe.start() for pipe in re.finditer(r"(?<!\\)\|", line)), len(line)]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return [
+        Cell(" ".join(line[a:b].replace("\\|", "|").split()), (offset + a, offset + b))
+        for a, b in zip(starts, ends, strict=True)
+    ]

@@ -28,6 +28,7 @@ def demo(
     from model.results import write_results
 
     from ..display.progress import bar
+    from ..reading.doubt import one_line
     from ..reading.page_record import page_record
     from ..reading.pages import iter_pages
     from ..reading.reader import Reader
@@ -38,7 +39,13 @@ def demo(
     reader = Reader.load(options)
     samples = sample_pages()
     table = Table(
-        "page", "read", "truth", "CER", title=f"{reader.name} on {reader.model.device}", show_lines=True
+        "page",
+        "read",
+        "truth",
+        "CER",
+        "confidence",
+        title=f"{reader.name} on {reader.model.device}",
+        show_lines=True,
     )
     wrong, length, boxes = 0, 0, replace(options, prompt="ocr")
     with bar(total=len(samples), unit="page") as progress:
@@ -48,13 +55,19 @@ def demo(
             boxed = reader.read(page.image, options=boxes)
             folder = out / path.stem
             record = page_record(page, boxed, reader, boxes)
+            if warnings := reader.doubts(page.image, reading, options=replace(options, prompt="free")):
+                progress.write(one_line(page.file, page.number, warnings))
             both = {"free_text": reading.text, "truth": truth}
-            write_results(folder, page.image, boxed.text, extra=record | both)
+            write_results(folder, page.image, boxed.text, extra=record | both, scores=boxed.scores)
             (folder / "text.txt").write_text(reading.text + "\n", encoding="utf-8")
             distance, characters = edits(reading.text, truth)
             wrong, length = wrong + distance, length + characters
             table.add_row(
-                path.name, Text(reading.text), Text(truth.strip()), f"{cer(reading.text, truth):.3f}"
+                path.name,
+                Text(reading.text),
+                Text(truth.strip()),
+                f"{cer(reading.text, truth):.3f}",
+                f"{reading.confidence:.2f}",
             )
             progress.update()
     Console().print(table)

@@ -29,6 +29,7 @@ def ocr(
     from model.results import write_results
 
     from ..display.progress import bar
+    from ..reading.doubt import one_line
     from ..reading.pages import iter_pages
     from ..reading.reader import Reader
 
@@ -51,9 +52,11 @@ def ocr(
                 for remark in page.notes:
                     progress.write(f"note: {page.file} page {page.number}: {remark}")
                 record = page_record(page, reading, reader, options)
+                if record["warnings"]:
+                    progress.write(one_line(page.file, page.number, record["warnings"]))
                 if out is not None:
                     folder = output_folder(out, page, taken)
-                    write_results(folder, page.image, reading.text, extra=record)
+                    write_results(folder, page.image, reading.text, extra=record, scores=reading.scores)
                     record["out"] = str(folder)
                 records.append(record)
                 if not as_json and not stream:

@@ -13,6 +13,7 @@ from model.prompts import resolve_prompt
 from ..reading.options import PageOptions, ReadingOptions
 from ..reading.sample_pages import sample_pages
 from .options import takes
+from .terminal import note
 
 
 @takes(ReadingOptions)
@@ -95,6 +96,7 @@ class Shell(cmd.Cmd):
 
     def read(self, path) -> str | None:
         """Stream the text of each page of a file; the last page's text, or None after an error."""
+        from ..reading.doubt import one_line
         from ..reading.pages import iter_pages
 
         text = None
@@ -105,7 +107,11 @@ class Shell(cmd.Cmd):
                 text = reading.text
                 cut = ", cut off at the token limit" if reading.truncated else ""
                 where = f"{Path(page.file).name} page {page.number}"
-                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s{cut}]")
+                sure = f"confidence {reading.confidence:.2f}"
+                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s, {sure}{cut}]")
+                doubts = self.reader.doubts(page.image, reading, options=self.options)
+                if doubts:
+                    note(one_line(page.file, page.number, doubts))
         except KeyboardInterrupt:
             self.say("\n(stopped)")
         except Exception as error:  # one bad page must not end the session

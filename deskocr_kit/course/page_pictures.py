@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from model.confidence import Scores
 from model.results import draw_overlay, parse_boxes, to_pixels_box
 
 from ..display.images import png
@@ -18,15 +19,19 @@ from ..synthetic_pages.render import font_folder
 
 @dataclass
 class Beside:
-    """A page and the text that was read from it, side by side."""
+    """A page and the text that was read from it, side by side.
+
+    scores: of the text (`Reading.scores`); each line then has its confidence in percent before it.
+    """
 
     image: Any
     text: str
     caption: str = "page"
     height: int = 360  # pixels of the picture
+    scores: Scores | None = None
 
     def __repr__(self) -> str:
-        return f"{self.caption} ≈ {self.text!r}"
+        return f"{self.caption} ≈ {self.text!r}{_sure(self.scores)}"
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         from PIL import Image, ImageDraw, ImageFont
@@ -39,26 +44,35 @@ class Beside:
         sheet.paste(page, (0, 0))
         pen = ImageDraw.Draw(sheet)
         pen.rectangle((0, 0, page.width - 1, self.height - 1), outline=128)
-        pen.multiline_text((page.width + 20, 16), self.text, font=face, fill=0, spacing=10)
+        text = self.text
+        if self.scores is not None:
+            lines = self.scores.lines()
+            values = ["     " if value is None else f"{100 * value:3.0f}% " for _, value in lines]
+            text = "\n".join(value + shown for value, (shown, _) in zip(values, lines, strict=True))
+        pen.multiline_text((page.width + 20, 16), text, font=face, fill=0, spacing=10)
         return png(sheet), {"alt": f"{self.caption}, and beside it the text that was read from it"}
 
 
 @dataclass
 class Boxes:
-    """A page with the boxes in a model's text. `rows` holds (label, box in pixels) of each."""
+    """A page with the boxes in a model's text. `rows` holds (label, box in pixels) of each.
+
+    scores: of the text (`Reading.scores`); each box then carries its confidence, see overlay.draw_overlay.
+    """
 
     image: Any
     text: str
+    scores: Scores | None = None
 
     def __post_init__(self):
         self.refs = parse_boxes(self.text)
-        self.picture = draw_overlay(self.image, self.refs)
+        self.picture = draw_overlay(self.image, self.refs, self.scores and self.scores.boxes())
         self.rows = [
             (ref.label, to_pixels_box(box, *self.image.size)) for ref in self.refs for box in ref.boxes
         ]
 
     def __repr__(self) -> str:
-        return f"boxes ≈ {[label for label, _ in self.rows]}"
+        return f"boxes ≈ {[label for label, _ in self.rows]}{_sure(self.scores)}"
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         labels = ", ".join(label for label, _ in self.rows)
@@ -81,3 +95,7 @@ class Picture:
         buffer = io.BytesIO()
         self.image.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue(), {"alt": self.caption}
+
+
+def _sure(scores: Scores | None) -> str:
+    return "" if scores is None or scores.page is None else f", confidence {scores.page:.2f}"

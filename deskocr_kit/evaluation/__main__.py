@@ -1,5 +1,5 @@
 """Entry point of `python -m deskocr_kit.evaluation`."""
 
-from .evaluate import main
+from .main import main
 
 main()

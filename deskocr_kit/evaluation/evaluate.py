@@ -7,21 +7,17 @@ The pages are generated from seeds that training never uses (training uses "<see
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from model.files import write_json
-
 from ..device.dtypes import dtype_name
-from ..reading.reader import Reader
 from ..reading.text_distance import edits
 from ..synthetic_pages import render, sample_pages
+from ..synthetic_pages.damage import DAMAGE
 
 Sample = tuple[Image.Image, str]
 FONTS = ("DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif")
@@ -43,6 +39,16 @@ def drawn(style: str) -> Callable[[random.Random], Sample]:
     def make(rng: random.Random) -> Sample:
         page = render.render(rng, getattr(render, style))
         return page.image, page.text
+
+    return make
+
+
+def damaged(kind: str) -> Callable[[random.Random], Sample]:
+    """A clean page of the domain with one kind of damage, see synthetic_pages/damage.py."""
+
+    def make(rng: random.Random) -> Sample:
+        image, text = drawn("DOMAIN")(rng)
+        return DAMAGE[kind](rng, image), text
 
     return make
 
@@ -82,6 +88,7 @@ MAKES = {
     "wide": drawn("WIDE"),  # beyond its domain: bold and slanted fonts, dirt
     "typeset": typeset,  # from another renderer
 }
+DAMAGED = {kind: damaged(kind) for kind in DAMAGE}  # outside of what it promises
 
 
 def samples() -> Iterator[Sample]:
@@ -97,7 +104,7 @@ def pages(make: str, count: int, seed: int) -> Iterator[Sample]:
         yield from samples()
         return
     for i in range(count):
-        yield MAKES[make](random.Random(f"held out/{seed}/{make}/{i}"))
+        yield (MAKES | DAMAGED)[make](random.Random(f"held out/{seed}/{make}/{i}"))
 
 
 def interval(wrong: np.ndarray, length: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
@@ -137,25 +144,3 @@ def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lamb
         "device": str(reader.model.device),
         "dtype": dtype_name(reader.model.dtype),
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="fp32")
-    parser.add_argument(
-        "--make", choices=[*MAKES, "samples"], action="append", help="can be repeated; default: all"
-    )
-    parser.add_argument("--pages", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=2026)
-    parser.add_argument("--out", type=Path, help="JSON file for the records")
-    args = parser.parse_args()
-    reader = Reader.load(args.model, args.device, args.dtype)
-    records = [evaluate(reader, make, args.pages, args.seed) for make in args.make or [*MAKES, "samples"]]
-    for record in records:
-        print({key: value for key, value in record.items() if key != "worst"})
-    if args.out:
-        write_json(args.out, records)

@@ -20,6 +20,8 @@ from model.prompts import resolve_prompt
 from model.results import write_results
 
 from ..device.dtypes import dtype_name
+from .doubt import FILE as CONFIDENCE_FILE
+from .doubt import one_line
 from .options import PageOptions
 from .page_record import output_folder, page_record
 from .pages import Page, iter_pages
@@ -28,11 +30,12 @@ SUMMARY = "summary.json"
 PIECE = 1 << 20  # bytes read at a time
 SAMPLE = 1 << 16  # bytes of each of SAMPLES places of a weight file
 SAMPLES = 16
+MEASURED = ("evaluation.json", CONFIDENCE_FILE)  # about the weights; they do not change what is read
 
 
 @dataclass
 class Summary:
-    """What became of every page. read, skipped: folders under `out`; failed: {file, page, error}."""
+    """What became of every page. read, skipped, …: folders under `out`; failed: {file, page, error}."""
 
     settings: dict
     read: list[str] = field(default_factory=list)
@@ -40,6 +43,7 @@ class Summary:
     failed: list[dict] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)  # see doubt.py
     tokens: int = 0
     seconds: float = 0.0
     interrupted: bool = False
@@ -60,7 +64,9 @@ class Summary:
     def __repr__(self) -> str:
         lines = [f"{name:<10} {count:>6}" for name, count in self.counts().items()]
         lines += [f"failed: {each['error']}" for each in self.failed]
-        lines += [f"{what}: {name}" for what in ("truncated", "loops") for name in getattr(self, what)]
+        lines += [
+            f"{what}: {name}" for what in ("truncated", "loops", "warned") for name in getattr(self, what)
+        ]
         return "\n".join([*lines, *["interrupted: run it again to go on"][: self.interrupted]])
 
     def _repr_html_(self) -> str:
@@ -115,13 +121,17 @@ def read_batch(
             "sha256": digest,
             "settings": summary.settings,
         }
-        write_results(folder, page.image, reading.text, extra=extra)
+        write_results(folder, page.image, reading.text, extra=extra, scores=reading.scores)
         summary.tokens += len(reading.ids)
         summary.read.append(folder.name)
         if reading.truncated:
             summary.truncated.append(folder.name)
         if loops(reading.ids):
             summary.loops.append(folder.name)
+        if extra["warnings"]:
+            summary.warned.append(folder.name)
+            if progress is not None:
+                progress.write(one_line(page.file, page.number, extra["warnings"]))
 
     def finish(group: list[tuple[Page, str]]) -> None:
         """Read a group together; if that fails, each alone, so that one page cannot take others with it."""
@@ -254,7 +264,7 @@ def weights_digest(folder: Path) -> str:
                 for i in range(SAMPLES):
                     file.seek(max(0, size - SAMPLE) * i // (SAMPLES - 1))
                     digest.update(file.read(SAMPLE))
-        elif path.suffix == ".json" and path.name != "evaluation.json":
+        elif path.suffix == ".json" and path.name not in MEASURED:
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

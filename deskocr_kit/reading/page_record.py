@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.results import parse_boxes, to_pixels_box
+from model.confidence import rounded
+from model.results import cell_confidences, to_pixels_box
 
 from ..device.dtypes import dtype_name
 from .options import PageOptions
 
 
 def page_record(page, reading, reader, options: PageOptions) -> dict:
-    """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error."""
+    """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error.
+
+    Confidences: of the page, its lines and tokens, each box (its text, its place) and each table cell, see
+    model/confidence.py. warnings: what speaks against trusting the text, see doubt.py.
+    """
     record = {"file": page.file, "page": page.number}
     if reading is None:
         return {**record, "error": str(page.error)}
     width, height = page.image.size
+    scores = reading.scores
     boxes = [
         {
             "label": ref.label,
             "box": list(to_pixels_box(box, width, height)),
             "box_999": list(box),
+            "confidence": rounded(text),
+            "place_confidence": rounded(place),
         }
-        for ref in parse_boxes(reading.text)
-        for box in ref.boxes
+        for ref, sure in zip(scores.refs, scores.boxes(), strict=True)
+        for box, (text, place) in zip(ref.boxes, sure, strict=True)
     ]
     return {
         **record,
@@ -36,12 +44,15 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
         "seconds": round(reading.seconds, 3),
         "size": [width, height],
         "notes": page.notes,
+        "warnings": reader.doubts(page.image, reading, options=options),
         "prompt": options.prompt,
         "mode": options.mode or reader.settings["mode"],
         "model": reader.name,
         "device": str(reader.model.device),
         "dtype": dtype_name(reader.model.dtype),
         "weights": reader.options.weights,
+        **scores.record(),
+        "table_confidences": cell_confidences(scores),
     }
 
 

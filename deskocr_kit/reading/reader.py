@@ -18,6 +18,7 @@ from model.safetensors_io import CheckpointError
 from ..device import pick_device, synchronize
 from ..device.dtypes import find_dtype
 from .checkpoints import find_checkpoint
+from .doubt import doubts, limits_of
 from .options import WEIGHTS, LoadOptions, PageOptions
 from .pages import iter_pages
 
@@ -39,6 +40,7 @@ class Reader:
     settings: dict  # mode, max_new_tokens, no_repeat_ngram_size, ngram_window
     load_seconds: float
     options: LoadOptions = field(default_factory=LoadOptions)  # what it was loaded with
+    limits: dict = field(default_factory=dict)  # confidence.json of the checkpoint, see doubt.py
 
     @classmethod
     def load(
@@ -74,7 +76,8 @@ class Reader:
 
             quantise(model, bits)
         synchronize(where)
-        return cls(model, tokenizer, folder, defaults(folder), time.perf_counter() - start, options)
+        seconds = time.perf_counter() - start
+        return cls(model, tokenizer, folder, defaults(folder), seconds, options, limits_of(folder))
 
     @property
     def name(self) -> str:
@@ -113,6 +116,23 @@ class Reader:
         """Read several images, decoded together; else as `read`."""
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
+
+    def doubts(
+        self,
+        image,
+        reading: Reading,
+        prompt: str = "free",
+        mode: str | None = None,
+        *,
+        options: PageOptions | None = None,
+    ) -> list[str]:
+        """Warnings about a reading of `image`, one line each, with what to do; see doubt.py.
+
+        prompt, mode: those of the reading. options: replace both.
+        """
+        if options is not None:
+            prompt, mode = options.prompt, options.mode
+        return doubts(image, reading, self.limits, mode or self.settings["mode"], prompt, self.name)
 
     def inputs(
         self,

@@ -41,14 +41,15 @@ class Recorded(Step):
         self.record, self.replay = record, None
 
     def __call__(self, token: Tensor, positions=None, mask=None) -> Tensor:
-        """token (b, 1) -> logits (b, vocab), valid until the next call. Positions and mask are ignored."""
+        """token (b, 1) -> logits (b, vocab). Positions and mask are ignored."""
         self.token.copy_(token)
         self.visible.index_fill_(3, self.index, True)
         if self.replay is None:  # recording may run the step several times; each run writes the same values
             self.replay = self.record(  # type: ignore[assignment]
                 lambda: self.run(self.token, self.position, self.visible)
             )
-        logits = self.replay()  # type: ignore[misc]
+        # The next replay writes to the same memory.
+        logits = self.replay().clone()  # type: ignore[misc]
         self.index.add_(1)
         self.position.add_(1)
         self.cache.advance(1)

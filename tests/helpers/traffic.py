@@ -45,8 +45,8 @@ def page_bytes(
 
     Up: the pixels in the dtype of the weights; the ids (int64) once; each end token (int64); the n-gram
     guard's whitelist (int64, `listed`); where the picture goes, as a bool per id or an int64 per place.
-    Down: per token its id and whether its logits were finite, int64 each; and once in each expert layer of
-    the prompt how many rows every expert has (int32): the slices of a grouped product are cut by the host.
+    Down: per token its id, its logit (is it finite?) and its log-probability, int64 each, the floats as
+    bits; and once in each expert layer of the prompt how many rows every expert has (int32): the slices of a grouped product are cut by the host.
     """
     decoder = config.decoder
     up = {
@@ -57,7 +57,7 @@ def page_bytes(
     if listed:
         up["model/ngram.py"] = 8 * listed
     down = {
-        LOOP: 2 * 8 * new,
+        LOOP: 3 * 8 * new,
         EXPERTS: 4 * decoder.experts * (decoder.layers - decoder.dense_layers),
     }
     return up, down
