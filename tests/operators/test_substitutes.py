@@ -231,6 +231,22 @@ def test_by_case_hands_each_call_to_its_choice():
 
 
 # ---------------------------------------------------------------------- in the model
+def test_the_network_calls_every_slot(golden_model):
+    """Otherwise the next test would pass for a slot that nothing reads."""
+    called = set()
+
+    def listening(slot, function):
+        return lambda *args, **kwargs: called.add(slot) or function(*args, **kwargs)
+
+    try:
+        golden_model.use_plan({slot: listening(slot, f) for slot, f in vars(slots.Slots()).items()})
+        with torch.no_grad():
+            golden_model(**inputs("g640"))
+    finally:
+        golden_model.use_plan(vars(slots.Slots()))
+    assert called == set(vars(slots.Slots()))
+
+
 def test_the_golden_model_with_every_portable_substitute(golden_model):
     """Not one of them changes what the network computes."""
     from model.slots import Slots

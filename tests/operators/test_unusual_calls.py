@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deskocr_kit.operators.substitutes.registry import candidates
+from deskocr_kit.operators.substitutes.registry import SLOTS, candidates
 from tests.helpers.unusual_calls import gradients, hold_to_the_rule, outcome, portable
 
 torch.manual_seed(0)
@@ -219,6 +219,12 @@ CALLS = {
     "gelu": GELU, "quick_gelu": GELU, "swiglu": SWIGLU, **TABLE,
 }  # fmt: skip
 PAIRS = [(slot, name) for slot in CALLS for name in portable(slot)]
+#: Slots whose unusual calls stand in test_conv2d_unusual_calls.py and test_place_images_unusual_calls.py.
+ELSEWHERE = {"conv2d", "place_images", "masked_scatter_"}
+
+
+def test_every_slot_has_unusual_calls():
+    assert set(CALLS) | ELSEWHERE == set(SLOTS), "add the slot to CALLS"
 
 
 @pytest.mark.parametrize(("slot", "name"), PAIRS)
