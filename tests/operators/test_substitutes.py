@@ -11,6 +11,7 @@ from deskocr_kit.operators.substitutes.registry import SLOTS, candidate, candida
 from model import slots
 from model.fast import moe as moe_file
 from model.slots import Slots
+from tests.helpers.golden import inputs
 
 DTYPES = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}
 
