@@ -11,7 +11,8 @@ from deskocr_kit import course, simulator
 PAGE = Path(__file__).with_name("api.md")
 HEAD = """# Public names
 
-Made from the docstrings by `python -m docs.api`; do not edit. Everything else may change without notice.
+`python -m docs.api` makes this page from the docstrings: do not edit it.
+All other names may change without notice.
 
 """
 

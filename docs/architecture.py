@@ -1,6 +1,6 @@
 """Draws docs/architecture.svg, the packages and their imports, from the code: `python -m docs.architecture`.
 
-An arrow is left out where a longer way through other packages says the same. Imports inside functions are
+An arrow is left out where a longer path through other packages implies it. Imports inside functions are
 left out too; tests/project/test_architecture.py lists them.
 """
 
@@ -26,7 +26,7 @@ def edges() -> dict[str, set[str]]:
 
 
 def layers() -> dict:
-    """What the picture shows: the packages by level, the lowest first, and the arrows that are drawn."""
+    """The content of the picture: the packages by level, the lowest first, and the arrows."""
     below = edges()
     level: dict[str, int] = {}
 
@@ -48,7 +48,7 @@ def layers() -> dict:
 
 
 def stored() -> dict:
-    """What the stored picture was drawn from."""
+    """The content of the stored picture."""
     return json.loads(LAYERS.read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,7 @@
-"""What an NPU does with an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
+"""How an NPU runs an operator: the dispatch table of a published torch_npu wheel, and rules by dtype.
 
 The tables (data/dispatch) are made by dispatch_generator.py from the wheels' dispatchers. The dtype rules are
-those of CANN 8.5.0 (data/profiles). Both are statements about published software; no device was asked.
+those of CANN 8.5.0 (data/profiles). Both describe published software; nothing was run on a device.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ FOLDER = Path(__file__).with_name("data") / "dispatch"
 DEFAULT = "2.13.0"
 CANN = "8.5.0"
 
-# The meaning of each verdict, worst first; the order is that of the table and of the picture.
+# The meaning of each verdict, worst first. Tables and figures use this order.
 VERDICTS = {
     "CPU fallback": "no kernel: torch_npu copies to the host, computes there, copies back, and warns",
-    "AI CPU": "runs on the card, but on its few CPU cores, for these dtypes or shapes",
-    "slow kernel": "a kernel, by a route that is known to be slow or inexact",
-    "unknown": "the wheel's table does not have this operator: it is newer than the wheel, or not PyTorch's",
-    "composite": "no kernel of its own: taken apart into others",
+    "AI CPU": "runs on the few CPU cores of the card, for these dtypes or shapes",
+    "slow kernel": "a kernel on a path that is known to be slow or inexact",
+    "unknown": "not in the wheel's table: the operator is newer than the wheel, or not from PyTorch",
+    "composite": "no kernel of its own: PyTorch decomposes it into other operators",
     "kernel": "one kernel on the AI Core",
-    "view": "no work: another look at the same memory",
+    "view": "no work: a view of the same memory",
     "transfer": "a copy between host and card",
-    "host": "on host memory: not the card's work",
+    "host": "on host memory: no work for the card",
 }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of VERDICTS, with the reason where it is not plain."""
+    """A key of VERDICTS, with the reason and its source if there is one."""
 
     word: str
     why: str = ""
@@ -45,20 +45,21 @@ class Verdict:
 
 
 def wheel_versions() -> list[str]:
-    """The torch_npu versions whose wheels were read, oldest first."""
+    """The torch_npu versions with a table, oldest first."""
     return sorted((p.stem.removeprefix("torch_npu_") for p in FOLDER.glob("*.tsv")), key=_order)
 
 
 def nearest_wheel(version: str | None) -> str:
-    """The table to use for a version: the newest that is not newer than it, else the oldest.
+    """The table for a version: the newest that is not newer than it, else the oldest.
 
-    Raises ValueError for something that is no version.
+    Raises:
+        ValueError: `version` is not a version number.
     """
     if version is None:
         return DEFAULT
     if not re.match(r"\d+\.\d+", version):
         raise ValueError(
-            f"{version!r} is no torch_npu version, for example 2.6.0.post5; tables: {wheel_versions()}"
+            f"{version!r} is not a torch_npu version such as 2.6.0.post5; tables: {wheel_versions()}"
         )
     known = wheel_versions()
     return next((v for v in reversed(known) if _order(v) <= _order(version)), known[0])
@@ -70,14 +71,14 @@ def _order(version: str) -> tuple[int, ...]:
 
 @functools.lru_cache
 def dispatch_table(version: str) -> dict[str, dict]:
-    """{operator: row}; columns are dispatch keys, "1" where the wheel holds a kernel."""
+    """{operator: row}. Columns are dispatch keys; "1" means that the wheel has a kernel."""
     with open(FOLDER / f"torch_npu_{version}.tsv", newline="", encoding="utf-8") as file:
         return {row["op"]: row for row in csv.DictReader(file, delimiter="\t")}
 
 
 @functools.lru_cache
 def composites(version: str = DEFAULT) -> frozenset[str]:
-    """Operators that reach the backend's door and are taken apart there: their parts are what runs."""
+    """Operators that reach the backend and are decomposed there: only their parts run."""
     keep = {"aten::lift_fresh", "aten::_unsafe_view", "aten::detach", "aten::alias"}
     return frozenset(
         name
@@ -109,11 +110,11 @@ def _float_mask(args: tuple) -> bool:
 
 
 def _special(name: str, args: tuple, options: str, version: str) -> Verdict | None:
-    """What neither table nor dtype tells: routes that were traced in the published wheels."""
+    """The verdict for a path that was traced in the published wheels, or None."""
     if name.startswith("aten::mkldnn_") or name.endswith("_for_cpu"):
-        return Verdict("unknown", "only the CPU goes this way: take the census on meta to see a device's")
+        return Verdict("unknown", "only the CPU uses this path: run the census on meta for that of a device")
     if any(str(getattr(a, "dtype", "")) in ("torch.float64", "torch.complex128") for a in args):
-        return Verdict("AI CPU", "64-bit floats: few AI Core kernels take them", "torch_npu documentation")
+        return Verdict("AI CPU", "64-bit floats: few AI Core kernels accept them", "torch_npu documentation")
     if name == "aten::scaled_dot_product_attention" and (_float_mask(args) or "attn_mask=float" in options):
         return Verdict(
             "slow kernel", "a float mask takes the unfused fp32 path, 12 kernels", "op trace, 2.6.0.post5"
@@ -126,13 +127,13 @@ def _special(name: str, args: tuple, options: str, version: str) -> Verdict | No
         )
     if name == "aten::gelu" and "tanh" not in options:
         return Verdict(
-            "slow kernel", "computed with the tanh formula: up to 5e-4 off", "op-plugin, aclnnGelu"
+            "slow kernel", "computed with the tanh formula: errors up to 5e-4", "op-plugin, aclnnGelu"
         )
     return None
 
 
 def judge(name: str, kind: str, args: tuple = (), options: str = "", version: str = DEFAULT) -> Verdict:
-    """The verdict for one call. args: its arguments, of tensors shape and dtype are enough."""
+    """The verdict for one call. args: its arguments; only shape and dtype of tensors are used."""
     if kind in ("view", "alloc"):
         return Verdict("view")
     if kind == "host":

@@ -1,12 +1,12 @@
-"""What an Ascend error text means and what to do: the table `data/errors.json`, searched by `explain`.
+"""Causes and remedies of Ascend error texts: the table `data/errors.json`, searched by `explain`.
 
-A row of the table is found by any of
-  pattern  a regular expression that is specific enough on its own;
-  codes    CANN codes like "EL0004", or acl return codes (507018) where the text calls them a code;
-  weak     a phrase that others print too ("You have no permission"): it counts only in an Ascend context.
+A row of the table matches by any of
+  pattern  a regular expression that is specific enough alone;
+  codes    CANN codes like "EL0004", or acl return codes (507018) if the text calls them a code;
+  weak     a phrase that other software prints too ("You have no permission"): needs an Ascend context.
 A `wrapper` row is a message that hides another one, so it is listed after the cause that it wraps.
 
-No torch here: a broken torch is what this explains.
+This module does not import torch, because it explains a broken torch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
-LIMIT = 600_000  # characters searched; of a longer log its ends, and what sounds like a fault in between
+LIMIT = 600_000  # characters searched; of a longer log, its ends and the lines between that resemble faults
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
-_FRAME = re.compile(r"^[\s│┃|>]*|[\s│┃|]*$")  # borders of a rich traceback, quote marks of a mail or an issue
+_FRAME = re.compile(r"^[\s│┃|>]*|[\s│┃|]*$")  # borders of a rich traceback, quote marks in mail
 _PREFIX = re.compile(
     r"""^(?: \(\w[^()]*?pid=\d+[^()]*\) | \[(?:rank|default)?\d+\]: | \[\d+,\d+\]<std\w+>: | [\w.-]+\[\d+\]:
         | \[?\d{4}[-/]\d\d[-/]\d\d[ T-]\d\d:\d\d:\d\d[\w.,:+]*\]?
@@ -42,19 +42,19 @@ _PTA_REASONS = {
     "001": "invalid parameter", "002": "invalid type", "003": "invalid value", "004": "invalid pointer",
     "005": "internal error", "006": "memory error", "007": "feature not supported",
     "008": "resource not found", "009": "resource unavailable", "010": "system call failed",
-    "011": "timeout", "012": "permission denied", "100": "a call of acl failed",
-    "200": "a call of hccl failed", "300": "a call of the graph engine failed",
+    "011": "timeout", "012": "permission denied", "100": "a call to acl failed",
+    "200": "a call to hccl failed", "300": "a call to the graph engine failed",
 }  # fmt: skip
 _ACL_RANGES = {
-    "100": "a wrong parameter or the order of acl calls", "107": "a wrong parameter to the runtime",
-    "145": "a wrong parameter to the graph engine", "161": "a wrong parameter of an aclnn operator",
-    "207": "a resource that is missing or used up", "500": "an internal error of acl or the graph engine",
+    "100": "a wrong parameter or the order of acl calls", "107": "a wrong parameter for the runtime",
+    "145": "a wrong parameter for the graph engine", "161": "a wrong parameter for an aclnn operator",
+    "207": "a missing or exhausted resource", "500": "an internal error of acl or the graph engine",
     "507": "an internal error of the runtime on the device",
     "561": "an internal or parameter error of an aclnn operator",
 }  # fmt: skip
 
 
-# What a line that matters says, in lower case. Plain words: a regular expression takes ten times as long.
+# Words of relevant lines, in lower case. Plain words, because a regular expression takes ten times as long.
 _FAULT = (
     "err", "fail", "except", "fault", "abort", "denied", "invalid", "illegal", "support", "undefined symbol",
     "out of memory", "timeout", "time out", "times out", "cannot", "could not", "insufficient", "busy",
@@ -65,7 +65,7 @@ _PUNCTUATION = str.maketrans("：（），；！？。【】“”‘’\xa0", "
 
 @dataclass(frozen=True)
 class Match:
-    """One row of the table that fits a text. `score` only orders matches of the same text."""
+    """A row of the table that matches a text. `score` only orders matches of the same text."""
 
     id: str
     cause: str
@@ -73,7 +73,7 @@ class Match:
     source: str
     status: str  # "observed" with the published wheels, or "reported" by the source
     found: str  # the part of the text that matched
-    certain: bool  # False where only a code or a common phrase matched
+    certain: bool  # False if only a code or a common phrase matched
     score: tuple
 
     def as_dict(self) -> dict:
@@ -81,20 +81,20 @@ class Match:
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
-        doubt = "" if self.certain else " (by its code or a common phrase only: compare with your case)"
+        doubt = "" if self.certain else " (only a code or a common phrase matches: compare with your case)"
         return f"[{self.id}]{doubt} {self.found}\n  cause:  {self.cause}\n  remedy: {self.remedy}"
 
 
 @dataclass(frozen=True)
 class _Test:
     strict: re.Pattern
-    loose: re.Pattern | None  # blanks optional: for text whose lines were cut in the middle of words
+    loose: re.Pattern | None  # blanks are optional, for lines that were broken in the middle of words
     certainty: int  # 3 phrase, 2 code, 1 common phrase, or the code of "any internal error"
     needs_context: bool = False
 
 
 def _number_tests(code: int) -> list[_Test]:
-    """An acl return code, in decimal or hexadecimal, where the text says that it is one."""
+    """Tests for an acl return code, decimal or hexadecimal, that the text calls a code."""
     spelled = rf"(?:{code}|0x0*{code:x})(?![\w.])"
     link = r"\b[\s:=,\[(]{0,4}(?:is|was|of)?[\s:=\[(]{0,3}"
     plain = rf"\bcode{link}{spelled}|(?<![\w.]){spelled}\W{{0,3}}\[Error|^\W*{spelled}\W*$"
@@ -107,7 +107,7 @@ def _number_tests(code: int) -> list[_Test]:
 
 @lru_cache(maxsize=1)
 def rows() -> list[dict]:
-    """The table as it stands in `data/errors.json`."""
+    """The rows of `data/errors.json`."""
     return json.loads((DATA / "errors.json").read_text(encoding="utf-8"))
 
 
@@ -133,14 +133,17 @@ def _tests() -> list[tuple[dict, list[_Test]]]:
 
 
 def _shared_start(lines: list[str]) -> str:
-    first, last = min(lines), max(lines)  # what these two share, all share
+    first, last = min(lines), max(lines)  # a prefix of these two is a prefix of all
     size = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return first[:size]
 
 
 def _condensed(text: str) -> str:
-    """The two ends of a long log, a quarter of LIMIT each, and from between them the lines that sound like a
-    fault with the two that follow each; of lines that differ in figures only, the first."""
+    """Shorten a long log to LIMIT characters.
+
+    Keeps both ends, a quarter of LIMIT each, and from the middle the lines that resemble faults, each with
+    the two lines after it. Of lines that differ only in figures, the first is kept.
+    """
     end = LIMIT // 4
     kept, seen, room, follow = [], set(), LIMIT - 2 * end, 0
     for match in re.finditer(r"[^\n]+", text[end:-end]):
@@ -160,7 +163,7 @@ def _condensed(text: str) -> str:
 
 
 def _readings(text: str) -> tuple[str, str]:
-    """The text without colours, frames and log prefixes, its lines joined (a) by a blank, (b) by nothing."""
+    """The text without colours, frames and log prefixes; lines joined (a) by a blank, (b) by nothing."""
     if len(text) > LIMIT:
         text = _condensed(text)
     text = _ANSI.sub("", text).replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
@@ -181,10 +184,10 @@ def _readings(text: str) -> tuple[str, str]:
 
 
 def explain(text: str) -> list[Match]:
-    """Rows of the table that fit an error text, best first; [] when nothing is known about it.
+    """Rows of the table that match an error text, best first; [] if none matches.
 
-    Best is: a cause before the message that wraps it, a phrase before a bare code, the longer match before
-    the shorter, the earlier in the text before the later (after a failure on the device, the rest is echo).
+    Order: a cause before the message that wraps it, a phrase before a bare code, a longer match before a
+    shorter one, an earlier position before a later one (errors after a failure on the device only repeat it).
     """
     spaced, glued = _readings(text)
     context = bool(_CONTEXT.search(spaced))
@@ -208,7 +211,7 @@ def explain(text: str) -> list[Match]:
 
 
 def hints(text: str) -> list[str]:
-    """What the codes in a text say by their grammar alone, for texts that the table does not know."""
+    """Meanings that follow from the structure of the codes in a text, for texts that are not in the table."""
     spaced, _ = _readings(text)
     titles = json.loads((DATA / "cann_codes.json").read_text(encoding="utf-8"))["titles"]
     out = []
@@ -230,13 +233,14 @@ def hints(text: str) -> list[str]:
             out.append(f"{code}: an acl return code about {meaning}")
     if out:
         out.append(
-            "Run again with ASCEND_LAUNCH_BLOCKING=1 for the true place; details in ~/ascend/log/debug/plog."
+            "Run again with ASCEND_LAUNCH_BLOCKING=1 to find the failing operator; "
+            "details are in ~/ascend/log/debug/plog."
         )
     return out
 
 
 def exception_text(exc: BaseException) -> str:
-    """Types and messages of an exception and of all it was raised from, the first cause first."""
+    """Types and messages of an exception and its chain of causes, the first cause first."""
     parts: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = exc
@@ -250,7 +254,7 @@ def exception_text(exc: BaseException) -> str:
 
 
 def explain_exception(exc: BaseException) -> str:
-    """The exception in one line and, where the table knows it, cause and remedy (at most two rows)."""
+    """The exception in one line, then cause and remedy from the table (at most two rows)."""
     first = (str(exc).strip().splitlines() or [""])[0]
     head = f"{type(exc).__name__}: {first}".rstrip(": ")
     return "\n".join([head, *(str(match) for match in explain(exception_text(exc))[:2])])

@@ -1,4 +1,4 @@
-"""What the schema of an operator does not tell: lists of operators with a property, each with its reason."""
+"""Properties of operators that are not in their schemas: one list per property, each with its reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _aten(text: str) -> frozenset[str]:
     return frozenset(f"aten::{word}" for word in text.split())
 
 
-#: The size of the result is known to the device only: the host has to wait for it.
+#: Only the device knows the size of the result: the host has to wait for it.
 WAITS = _aten("""
     nonzero nonzero.out masked_select masked_select.out equal is_nonzero bincount
     _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive
@@ -52,10 +52,10 @@ LEFT_TO_PYTORCH = _aten("""
     _convolution _nnpack_spatial_convolution convolution_overrideable convolution_backward_overrideable
 """)
 
-#: Their Python binding takes numbers for tensors, so that a wrapped number may be passed on as it is.
+#: Their Python binding accepts numbers for tensors, so that a wrapped number can be passed on unchanged.
 TAKES_NUMBERS = frozenset(_words("add sub mul div subtract multiply divide true_divide floor_divide"))
 
-#: The most frequent ones. PyTorch's generated Python function parses arguments faster than the operator
+#: The most frequent operators. PyTorch's generated Python function parses arguments faster than the operator
 #: object.
 QUICK = {
     f"aten::{name}": name.partition(".")[0]
@@ -66,7 +66,7 @@ QUICK = {
     """)
 }
 
-#: They only move or compare data: fp16 in, the same fp16 out. Raising it to fp32 would cost time for nothing.
+#: They only move or compare data: fp16 in, the same fp16 out. A conversion to fp32 would change nothing.
 MOVES = frozenset(
     _words("""
     cat stack index index_select gather scatter clone where fill zero masked_fill masked_scatter
@@ -78,7 +78,7 @@ MOVES = frozenset(
     """)
 )
 
-#: torch.autocast("npu"): run in the lower precision, or in fp32; the usual lists of PyTorch's accelerators.
+#: torch.autocast("npu"): run in the lower precision, or in fp32. The usual lists of PyTorch's accelerators.
 AUTOCAST_LOWER = _words("""
     conv1d conv2d conv3d convolution _convolution addbmm addmm addmv baddbmm bmm einsum linear matmul
     mm mv scaled_dot_product_attention prelu chain_matmul

@@ -1,10 +1,10 @@
-"""What a simulated NPU can do, as data.
+"""Profiles: the abilities of a simulated NPU, as data.
 
 A profile is a JSON object in a file of `deskocr_kit/ascend/data/profiles/`, or in any file. Its entries:
 
     name         required
     description  what the profile describes
-    source       where that is known from
+    source       the source of this knowledge
     device       {"name", "count", "memory_gib", "out_of_memory"}; out_of_memory is "torch" or "runtime",
                  the type of the error that is raised
     half         "round" (default): fp16 is computed in fp32 and rounded after each operator
@@ -18,12 +18,12 @@ A profile is a JSON object in a file of `deskocr_kit/ascend/data/profiles/`, or 
 A rule is an object:
 
     operators    [operator]
-    when         the condition; without one the rule always holds, with several entries one of them suffices:
-                   {"dtypes": [dtype]}             argument 0 has one of these dtypes
+    when         the condition; without one the rule always applies; of several entries one is enough:
+                   {"dtypes": [dtype]}             argument 0 has one of these dtypes, such as "float16"
                    {"dtypes_other_than": [dtype]}  argument 0 has none of these dtypes
                    {"mask_broadcasts": true}       argument 1 has another shape than argument 0
     then         a kind of failure, or "ai-cpu": correct and counted, slow on a card
-    why, source  the reason, and where it is known from
+    why, source  the reason and its source
     warning      the text of the warning that the device prints
 
 An operator is "aten::name" or "aten::name.overload"; "aten::name.*" means all overloads.
@@ -38,17 +38,22 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("data") / "profiles"
 DEFAULT = "as-published"
 
-#: The four ways in which a real device says that it lacks something.
+#: The four reactions of a real device to a missing operator.
 KINDS = ("cpu-fallback", "not-in-libopapi", "call-failed", "not-implemented")
+#: torch's names, as in str(tensor.dtype): a rule with another word would never hold.
+DTYPES = (
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
+    "complex32", "complex64", "complex128",
+)  # fmt: skip
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; the text says which file, which entry, and what is allowed."""
+    """A profile is invalid; the message names the file, the entry and the allowed values."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A restriction on some calls of an operator: the first rule whose condition holds decides."""
+    """A restriction on some calls of an operator. The first rule with a true condition decides."""
 
     operators: tuple[str, ...]
     then: str
@@ -71,7 +76,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """One simulated device. Made by `load` or `from_dict`, which check it."""
+    """The description of a simulated device. `load` and `from_dict` create and check it."""
 
     name: str
     description: str = ""
@@ -88,7 +93,7 @@ class Profile:
     rules: tuple = ()
 
     def kind_of(self, operator: str) -> str | None:
-        """The kind of failure of `operator` ("aten::name.overload"), or None where it has a kernel."""
+        """The kind of failure of `operator` ("aten::name.overload"), or None if it has a kernel."""
         if self.allow is not None:
             return None if _among(operator, self.allow) else self.missing
         for name in (operator, operator.partition(".")[0] + ".*"):
@@ -100,8 +105,10 @@ class Profile:
         return [rule for rule in self.rules if _among(operator, rule.operators)]
 
     def restricted(self) -> set[str]:
-        """Every operator that the profile takes away or restricts; a rule's `x.*` means overloads with a
-        kernel only."""
+        """All operators that the profile removes or restricts.
+
+        `x.*` in a rule is not included, because it only concerns overloads with a kernel.
+        """
         return set(self.block) | {n for rule in self.rules for n in rule.operators if not n.endswith(".*")}
 
 
@@ -110,12 +117,12 @@ def _among(operator: str, names) -> bool:
 
 
 def available() -> list[str]:
-    """Names of the profiles that come with the kit."""
+    """Names of the included profiles."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def load(profile: str | Path | dict | Profile = DEFAULT) -> Profile:
-    """A profile by name, from a JSON file, or from a dict. Raises ProfileError with what is wrong."""
+    """Load a profile by name, from a JSON file, or from a dict. Raises ProfileError if it is invalid."""
     if isinstance(profile, Profile):
         return profile
     if isinstance(profile, dict):
@@ -134,7 +141,7 @@ def load(profile: str | Path | dict | Profile = DEFAULT) -> Profile:
 
 
 def from_dict(data: dict, where: str = "profile") -> Profile:
-    """Check plain data and make a Profile of it."""
+    """Check plain data and convert it to a Profile."""
     if not isinstance(data, dict):
         raise ProfileError(f"{where}: a profile is an object, not a {type(data).__name__}")
     allowed = {"name", "description", "source", "device", "half", "block", "allow", "missing", "via", "rules"}
@@ -155,12 +162,15 @@ def from_dict(data: dict, where: str = "profile") -> Profile:
     for i, rule in enumerate(data.get("rules", [])):
         place = f"{where}: rules[{i}]"
         _only(rule, {"operators", "when", "then", "why", "source", "warning"}, place)
-        _only(rule.get("when", {}), {"dtypes", "dtypes_other_than", "mask_broadcasts"}, f"{place}: when")
+        when = rule.get("when", {})
+        _only(when, {"dtypes", "dtypes_other_than", "mask_broadcasts"}, f"{place}: when")
+        for dtype in (*when.get("dtypes", ()), *when.get("dtypes_other_than", ())):
+            _one_of(dtype, DTYPES, f"{place}: when: dtype")
         _one_of(rule.get("then"), (*KINDS, "ai-cpu"), f"{place}: then")
         rules.append(Rule(**{**rule, "operators": tuple(_names(rule.get("operators", []), place))}))
     count = device.get("count", 1)
     if not isinstance(count, int) or not 1 <= count <= 16:
-        raise ProfileError(f"{where}: device count {count!r}: a whole number from 1 to 16")
+        raise ProfileError(f"{where}: device count {count!r}: expected an integer from 1 to 16")
     return Profile(
         name=data["name"],
         description=data.get("description", ""),

@@ -1,7 +1,16 @@
-"""Version files of CANN, driver and firmware; how versions compare; which versions are documented to fit.
+"""Version files of CANN, driver and firmware; comparison of versions; documented pairs.
 
-Every table is data in `data/ascend_versions.json` (source named there). Nothing here guesses: a
-pair that no document mentions is "not documented", which is a warning and not an error.
+Every table is data in `data/ascend_versions.json`, which names its sources. Nothing is guessed: a pair that
+no document mentions is "not documented", which is a warning and not an error.
+
+    cann_releases       every release, oldest first; the last one counts as the newest
+    torch_npu_sets      [{"torch_npu": [version], "cann": release or null, "branch": torch_npu's
+                        branch}]; "?" marks a branch that no document names
+    hdk_for_cann        [{"cann": release, "hdk": [driver versions]}], oldest first; HDK is Huawei's name
+                        for driver and firmware together
+    hdk_seen_with_cann  pairs that were seen to work, without a document
+    recommended         the newest pair that the documents recommend
+    branches_sharing_cann   branches of torch_npu whose wheels run on each other's CANN
 """
 
 from __future__ import annotations
@@ -24,7 +33,7 @@ def key(version: str | None) -> tuple:
 
     Release candidates, test builds (Tn), alpha and beta come before the plain release; `.postN` after it.
     """
-    # One pair per part, so that pre-release < end of version < post < a further number, at every place.
+    # One pair per part, so that pre-release < end of version < post < a further number, at every position.
     ranks = {"t": (-5, 0), "alpha": (-4, 0), "beta": (-3, 0), "b": (-3, 0), "rc": (-2, 0), "post": (0, 1)}
     parts = re.findall(r"[A-Za-z]+|\d+", (version or "").split("+")[0].lower())
     size = next((i for i, part in enumerate(parts) if not part.isdigit()), len(parts))
@@ -49,7 +58,7 @@ def minor(version: str | None) -> str | None:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """`Key=Value` and `Key : Value` lines, keys in lower case; comments left out; the first one wins."""
+    """`Key=Value` and `Key : Value` lines without comments, keys in lower case. The first value counts."""
     out: dict[str, str] = {}
     for line in text.replace("\r", "").lstrip("\ufeff").splitlines():
         if match := re.match(r"\s*([A-Za-z][\w .-]*?)\s*[=:]\s*(.*?)\s*$", line):
@@ -58,7 +67,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _bare(text: str) -> str | None:
-    """The version where a file holds nothing else: somebody typed it, or cut it out."""
+    """The version in a file that contains nothing else, for instance a file written by hand."""
     match = re.fullmatch(r"\s*v?(\d+(?:\.\w+)+(?:-\w[\w.]*)?)\s*", text)
     return match.group(1) if match else None
 
@@ -73,7 +82,7 @@ def _train(innerversion: str | None) -> str | None:
 
 
 def parse_toolkit(text: str) -> dict:
-    """`ascend_toolkit_install.info`, or a package's `version.info` (`version_dir` is its public version)."""
+    """Parse `ascend_toolkit_install.info` or a package's `version.info` (public version: `version_dir`)."""
     pairs = _pairs(text)
     version = pairs.get("version_dir") or pairs.get("version")
     version = version or next(
@@ -93,10 +102,10 @@ def parse_toolkit(text: str) -> dict:
 
 
 def parse_version_cfg(text: str) -> dict:
-    """`version.cfg`: `runtime_running_version=[7.6.0.1.220:8.0.0]` -> what follows the colon, per package."""
+    """Parse `version.cfg`: the part after the colon in `runtime_running_version=[7.6.0.1.220:8.0.0]`."""
     packages: dict[str, str] = {}
     pairs = _pairs(text)
-    for name in sorted(pairs, key=lambda n: "running" in n):  # what runs is read last, over what is installed
+    for name in sorted(pairs, key=lambda n: "running" in n):  # "running" replaces "installed"
         found = re.findall(r"\[([^\[\]]*)\]", pairs[name]) or re.findall(r"^\d\S*", pairs[name])
         if found and name.endswith("version"):
             package = re.sub(r"_(running|upgrade|installed)?_?version$", "", name)
@@ -108,7 +117,7 @@ def parse_version_cfg(text: str) -> dict:
 
 
 def parse_driver(text: str) -> dict:
-    """`driver/version.info`. `package_version` is preferred where present (24.1.rc1 has none)."""
+    """Parse `driver/version.info`. `package_version` is preferred if present (24.1.rc1 has none)."""
     pairs = _pairs(text)
     firmware = re.findall(r"\[([\d.]+)\s*,\s*([\d.]+)\]", pairs.get("compatible_version_fw", ""))
     return {
@@ -130,13 +139,13 @@ def parse_firmware(text: str) -> dict:
 
 
 def set_of(torch_npu: str) -> dict | None:
-    """The documented row of this torch_npu build: {"torch_npu": [...], "cann", "branch"} or None."""
+    """The documented row of a torch_npu build, {"torch_npu": [...], "cann", "branch"}, or None."""
     wanted = torch_npu.split("+")[0]
     return next((row for row in tables()["torch_npu_sets"] if wanted in row["torch_npu"]), None)
 
 
 def documented(torch_npu: str, cann: str) -> bool | None:
-    """Is this pair documented? None where the document does not speak of this torch_npu build."""
+    """Whether this pair is documented. None if the document does not mention this torch_npu build."""
     row = set_of(torch_npu)
     if row is None or row["cann"] is None:
         return None
@@ -150,43 +159,47 @@ def builds_for(cann: str, torch: str | None = None) -> list[str]:
     """torch_npu builds documented for this CANN, those for the installed torch first."""
     rows = tables()["torch_npu_sets"]
     exact = [b for r in rows if r["cann"] and key(r["cann"]) == key(release(cann)) for b in r["torch_npu"]]
-    if not exact:  # a patch release such as 8.5.2 or 8.3.RC2 lives on the builds of its line
+    if not exact:  # a patch release such as 8.5.2 or 8.3.RC2 uses the builds of its minor release
         exact = [b for r in rows if r["cann"] and minor(r["cann"]) == minor(cann) for b in r["torch_npu"]]
     mine = [b for b in exact if torch and minor(b) == minor(torch)]
     return mine or sorted(exact, key=key, reverse=True)
 
 
 def driver_fits(cann: dict, driver: dict) -> tuple[str, str]:
-    """Do driver and CANN fit? -> ("OK" | "WARN" | "FAIL", why).
+    """Whether driver and CANN are compatible: ("OK" | "WARN" | "FAIL", reason).
 
-    The two files name the internal trains (V100R001Cnn) that each side was tested with; one will do.
-    From CANN 9 on the trains are numbered anew, so the release notes' list decides there.
+    Each of the two files names the release trains (V100R001Cnn) that it was tested with; one match is enough.
+    CANN 9 numbers its trains anew, so that the list in the release notes decides from there on.
     """
     cann_train, driver_train = _train(cann.get("innerversion")), _train(driver.get("innerversion"))
     version, hdk = cann.get("version"), driver.get("version")
     for row in tables()["hdk_for_cann"]:
         same_line = minor(row["cann"]) == minor(version)
         if hdk and same_line and any(key(hdk)[:2] == key(h)[:2] and key(hdk) >= key(h) for h in row["hdk"]):
-            return "OK", f"driver {hdk} is in the release notes' list for CANN {row['cann']} or newer than it"
+            return "OK", f"the release notes of CANN {row['cann']} list driver {hdk} or an older one"
     for row in tables()["hdk_seen_with_cann"]:
         if (
             hdk
             and key(release(row["hdk"])) == key(release(hdk))
             and key(row["cann"]) == key(release(version))
         ):
-            return "OK", f"driver {hdk} with CANN {version} has been seen running in public reports"
+            return "OK", f"public reports show driver {hdk} running with CANN {version}"
     if version and key(version) < key("9.0.0") and cann_train and driver_train:
         if cann_train in driver.get("compatible_version", []):
-            return "OK", f"the driver names CANN's train {cann_train} as compatible"
+            return "OK", f"the driver lists the release train {cann_train} of CANN as compatible"
         if driver_train in cann.get("compatible_version", []):
-            return "OK", f"CANN names the driver's train {driver_train} as compatible"
+            return "OK", f"CANN lists the release train {driver_train} of the driver as compatible"
         known = cann.get("compatible_version", [])
         if known and driver_train < min(known) and key(hdk) < key("26"):  # 26 numbers its trains anew
             return (
                 "FAIL",
-                f"the driver's train {driver_train} is older than any that CANN names ({min(known)} ...)",
+                f"the driver's release train {driver_train} is older than all that CANN lists "
+                f"({min(known)} ...)",
             )
-        return "WARN", f"neither file names the other's train (CANN {cann_train}, driver {driver_train})"
+        return (
+            "WARN",
+            f"neither file lists the release train of the other (CANN {cann_train}, driver {driver_train})",
+        )
     if not version or not hdk:
         return "WARN", "one of the two versions is unknown"
     listed = [row for row in tables()["hdk_for_cann"] if key(row["cann"]) <= key(release(version))]
@@ -198,11 +211,11 @@ def driver_fits(cann: dict, driver: dict) -> tuple[str, str]:
                 f"driver {hdk} is not older than {oldest}, the oldest listed for CANN {listed[-1]['cann']}",
             )
         return "WARN", f"driver {hdk} is older than {oldest}, the oldest listed for CANN {listed[-1]['cann']}"
-    return "WARN", "no document at hand speaks of this pair"
+    return "WARN", "this pair is not documented"
 
 
 def firmware_fits(driver: dict, firmware: dict) -> bool | None:
-    """Does the firmware lie in a range that the driver names? None where either file is silent."""
+    """Whether the firmware is in a range that the driver accepts. None if either file does not say."""
     version, ranges = firmware.get("version"), driver.get("compatible_firmware") or []
     if not version or not ranges:
         return None
@@ -215,7 +228,10 @@ def firmware_fits(driver: dict, firmware: dict) -> bool | None:
 
 
 def chip_kind(name: str | None, memory_mib: int | None = None, hbm_mib: int | None = None) -> dict | None:
-    """Which generation is this? "910B" without a digit is the *first* 910 (DDR beside 32 GiB of HBM)."""
+    """The row of a chip's generation, or None. "910B" without a digit is the *first* 910.
+
+    The first 910 has DDR in addition to 32 GiB of HBM.
+    """
     for row in tables()["chips"]:
         if name and re.match(row["pattern"], name.strip(), re.I):
             if (

@@ -1,1 +1,1 @@
-"""What this network is compared with: the original's loop, and transformers' model."""
+"""Baselines for this network: the original's decoding loop, and the model in transformers."""

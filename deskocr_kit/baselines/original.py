@@ -1,14 +1,14 @@
-"""The decoder the way the original runs it: the path that launches per token are compared with.
+"""The decoder as the original runs it: the baseline for launches per token.
 
-Written after the description of the original's code (its decoder file, and transformers 4.46 around it), not
-after ours: q, k, v and gate, up apart; cosines and sines computed in every layer; a cache that grows by
-`cat`; attention in plain operators with an additive mask; norms in fp32, eight operators each; the router in
-fp32; the experts one after the other, counted, sorted and read by the host once per layer; and around it the
-greedy loop with its growing mask and ids, the n-gram guard on the host, the streamer and the end test.
+Written after the original's code (its decoder file, and transformers 4.46 around it), not after ours: q, k, v
+and gate, up are separate; cosines and sines are computed in every layer; the cache grows by `cat`; attention
+uses plain operators and an additive mask; norms run in fp32, eight operators each; the router runs in fp32;
+the experts run one after the other, and the host counts, sorts and reads them once per layer. Around it is
+the greedy loop with its growing mask and ids, the n-gram guard on the host, the streamer and the end test.
 
-Only what those two do is here. Left out, so that the count is rather too low: autocast's casts, the copies
-that a deployment adds, and everything that transformers does once per call. It reads the weights of one of
-our models where they lie and gives the same tokens (tests/baselines/test_original_loop.py).
+Only these two parts are here. The count is therefore rather too low: it lacks the casts of autocast, the
+copies that a deployment adds, and everything that transformers does once per call. The baseline uses the
+weights of one of our models in place and gives the same tokens (tests/baselines/test_original_loop.py).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from model.slots import rms_norm, rotary
 
 @dataclass
 class Original:
-    """One reading. model: one of ours; only its weights and its config are used.
+    """State of one reading.
 
-    keys, values: per layer (b, h, filled, k); mask (b, filled) 1 where attended, grown with every token.
+    model: one of ours; only its weights and config are used. mask: (b, filled), 1 for attended positions; it
+    grows with every token. keys, values: per layer (b, h, filled, k).
     """
 
     model: torch.nn.Module
@@ -53,7 +54,7 @@ class Original:
         return self.model.lm_head(rms_norm(x, self.model.model.norm.weight, self.c.eps)).float()
 
     def additive(self, x: Tensor) -> Tensor:
-        """(b, 1, n, filled): 0 where a query may look, the dtype's smallest number elsewhere."""
+        """The additive mask (b, 1, n, filled): 0 for visible positions, else the dtype's smallest number."""
         n, filled = x.shape[1], self.mask.shape[1]
         least = torch.finfo(x.dtype).min
         hidden = 1.0 - self.mask[:, None, None, :].expand(-1, 1, n, filled).to(x.dtype)
@@ -72,7 +73,7 @@ class Original:
         angles = self.frequencies[None, :, None].expand(b, -1, 1) @ positions[:, None, :].float()
         angles = angles.transpose(1, 2)
         angles = torch.cat((angles, angles), dim=-1)
-        scaling = 1.0  # of the rope types that stretch; the default one multiplies all the same
+        scaling = 1.0  # for rope types that stretch; the default type multiplies too
         cos = (angles.cos() * scaling).to(x.dtype)[:, None]
         sin = (angles.sin() * scaling).to(x.dtype)[:, None]
         q, k = rotary(q, cos, sin), rotary(k, cos, sin)
@@ -88,7 +89,7 @@ class Original:
         return F.linear(seen.reshape(b, n, d), module.o_proj.weight)
 
     def mixture(self, mlp, x: Tensor) -> Tensor:
-        """Router, routed experts, shared experts. (b, n, d) -> (b, n, d)."""
+        """Router, routed experts and shared experts: (b, n, d) -> (b, n, d)."""
         flat = x.view(-1, x.shape[-1])
         scores = F.linear(flat.type(torch.float32), mlp.gate.weight.type(torch.float32))
         scores = scores.softmax(dim=-1, dtype=torch.float32)
@@ -101,14 +102,14 @@ class Original:
         return y + dense(mlp.shared_experts, x)
 
     def routed(self, experts, x: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-        """Count, sort, ask the device how many rows each expert gets, one expert after the other, un-sort."""
+        """Count, sort, read the rows per expert from the device, run each expert, restore the order."""
         counts = ids.new_zeros(len(ids), self.c.experts)
         counts.scatter_(1, ids, 1)
         counts = counts.sum(dim=0)
         order = ids.view(-1).argsort()
         rows = x[order // ids.shape[1]]
         done, start = [], 0
-        for expert, size in enumerate(counts.cpu().tolist()):  # here the host waits
+        for expert, size in enumerate(counts.cpu().tolist()):  # the host waits here
             if size:
                 gate, up = experts.gate_up_proj[expert].chunk(2)
                 done.append(swiglu_mlp(rows[start : start + size], gate, up, experts.down_proj[expert]))
@@ -129,10 +130,10 @@ def swiglu_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
 
 
 def pick(logits: Tensor, ids: Tensor, going: Tensor, ends: Tensor, pad: int, ngram: int) -> tuple:
-    """transformers' greedy step. logits (b, n, vocab), ids (b, n), going (b) -> ids with one more, going."""
+    """The greedy step of transformers: logits (b, n, vocab), ids (b, n), going (b) -> longer ids, going."""
     scores = logits[:, -1].clone()
-    for i, said in enumerate(ids.tolist()):  # the n-gram guard reads the whole sequence: the host waits
-        if banned := sorted(banned_tokens(said, ngram)):
+    for i, sequence in enumerate(ids.tolist()):  # the n-gram guard reads it all: the host waits
+        if banned := sorted(banned_tokens(sequence, ngram)):
             scores[i, banned] = -torch.inf
     token = scores.argmax(dim=-1)
     token = token * going + pad * (1 - going)
@@ -143,12 +144,12 @@ def pick(logits: Tensor, ids: Tensor, going: Tensor, ends: Tensor, pad: int, ngr
 
 
 def generate(model, embeds: Tensor, ids: Tensor, mask: Tensor, new: int, ends, pad=2, ngram=0) -> Tensor:
-    """Greedy: embeds (b, n, d) of ids (b, n), mask (b, n) -> (b, n + at most new)."""
+    """Greedy decoding: embeds (b, n, d) of ids (b, n), mask (b, n) -> ids (b, n + at most new)."""
     going, stop = ids.new_ones(len(ids)), torch.tensor(sorted(ends), dtype=torch.long, device=ids.device)
     path, x = Original(model, mask), embeds
     for _ in range(new):
         ids, going = pick(path.forward(x), ids, going, stop, pad, ngram)
-        if going.max() == 0:  # here it waits again
+        if going.max() == 0:  # the host waits again
             break
         path.mask = torch.cat((path.mask, path.mask.new_ones(len(ids), 1)), dim=-1)
         x = model.model.embed_tokens(ids[:, -1:])

@@ -1,7 +1,7 @@
-"""The same network in transformers 5.x (`unlimited_ocr`): a second opinion, and a peer to race.
+"""The same network in transformers 5.x (`unlimited_ocr`): an independent check and a speed baseline.
 
-It shares no line with the original or with ours, and reads the same checkpoint through its own conversion of
-names. Its one difference, a sliding window over decoded tokens, is set so wide that it never acts.
+It shares no code with the original or with ours, and reads the same checkpoint through its own conversion of
+names. Its one difference, a sliding window over decoded tokens, is set so wide that it has no effect.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 WIDE = 1_000_000  # tokens; longer than any sequence here
-IGNORED = {"model.vision_model.embeddings.patch_embedding.weight"}  # never used; the peer does not have it
+IGNORED = {"model.vision_model.embeddings.patch_embedding.weight"}  # unused; the peer does not have it
 
 
 def peer_config(config):
-    """Our config in the peer's terms, every size stated. Raises ImportError without transformers 5."""
+    """The peer's config for ours, with every size. Raises ImportError without transformers 5."""
     from transformers.models.unlimited_ocr import UnlimitedOcrConfig
 
     sam, clip, c = config.sam, config.clip, config.decoder
@@ -71,9 +71,11 @@ def peer_config(config):
 
 
 def load_peer(folder: str | Path, config, dtype=torch.float32, attention: str = "eager"):
-    """The peer with a checkpoint's weights: every tensor must find its place, and every place its tensor.
+    """Load the peer with the weights of a checkpoint.
 
-    Raises ValueError where they do not, ImportError without transformers 5.
+    Raises:
+        ValueError: tensors are missing, unexpected or have another shape.
+        ImportError: no transformers 5.
     """
     from transformers.models.unlimited_ocr import UnlimitedOcrForConditionalGeneration
 
@@ -90,15 +92,14 @@ def load_peer(folder: str | Path, config, dtype=torch.float32, attention: str = 
         **dict.fromkeys(set(report["unexpected_keys"]) - IGNORED, "unexpected"),
     }
     if wrong:
-        raise ValueError(f"{folder}: the peer does not take these weights: {dict(list(wrong.items())[:3])}")
+        raise ValueError(f"{folder}: these weights do not fit the peer: {dict(list(wrong.items())[:3])}")
     return model.eval()
 
 
 def peer_inputs(given: dict, samples: Sequence[tuple[bool, tuple[int, int] | None]] | None = None) -> dict:
-    """Inputs of our `generate` in the peer's terms. It takes the pages of the samples that have
-    one, in order.
+    """The peer's inputs for those of our `generate`. It takes the pages of the samples with one, in order.
 
-    samples: per row (has a page, its grid of tiles or None); read from `given` if not stated.
+    samples: per row (whether it has a page, its grid of tiles or None); default: read from `given`.
     """
     if samples is None:
         has = given["images_seq_mask"].any(1).tolist()

@@ -1,1 +1,1 @@
-"""The claims ledger: claims about porting to an NPU, each tested by running something."""
+"""The claims ledger: claims about porting to an NPU, each tested by code."""

@@ -1,4 +1,4 @@
-"""The checks behind the claims ledger: each runs something and says what it means for its claim."""
+"""The checks of the claims ledger: each runs code and returns the outcome for its claim."""
 
 from __future__ import annotations
 
@@ -29,39 +29,42 @@ SHAPES = [
     (32, 64, 3, 2, 1, 40),
     (64, 128, 3, 2, 1, 20),
 ]
-EQUAL = 1e-4  # relative, fp32: sums in another order; HF32 on an NPU would show as 1e-3
+EQUAL = 1e-4  # relative, fp32: sums in another order; HF32 on an NPU would give 1e-3
 EQUAL_FP16 = 2e-3  # relative to fp32: inputs and result rounded to 11 bits
 
 
 def kernels(operator: str) -> dict[str, bool]:
-    """{torch_npu version: does its dispatcher hold a kernel of the NPU}."""
+    """{torch_npu version: whether its dispatcher has an NPU kernel}."""
     return {v: dispatch_table(v)[operator]["PrivateUse1"] == "1" for v in wheel_versions()}
 
 
 def _missing(operator: str, call: tuple, try_it: Callable[[torch.device], float], here: Setting) -> Outcome:
-    """«The NPU lacks this»: by a run on an NPU, else by the published wheels. call: (shape, dtype) of the
-    arguments, by which the wheel's verdict is asked.
+    """Outcome of the claim that the NPU lacks an operator: by a run on an NPU, else by the published wheels.
+
+    call: (shape, dtype) of the arguments, for the wheel's verdict.
     """
     if not here.npu:
         found = kernels(operator)
         meta = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in call]
-        told = [
+        stated = [
             f"torch_npu {v}: a kernel{_why(judge(operator, 'launch', meta, version=v))}"
             if has
             else f"torch_npu {v}: none"
             for v, has in found.items()
         ]
-        return Outcome(FAILS if all(found.values()) else HOLDS, f"{operator} as published: {'; '.join(told)}")
+        return Outcome(
+            FAILS if all(found.values()) else HOLDS, f"{operator} as published: {'; '.join(stated)}"
+        )
     one = torch.eye(4, device=here.device)
     assert torch.equal((one @ one).cpu(), torch.eye(4)), "the device does not multiply matrices"  # a control
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             error = try_it(here.device)
     except (RuntimeError, NotImplementedError) as problem:
         return Outcome(HOLDS, f"{type(problem).__name__}: {str(problem).splitlines()[0]}", here.name)
     registered = torch._C._dispatch_has_kernel_for_dispatch_key(operator, "PrivateUse1")
-    if not registered or any("fall back to run on the CPU" in str(w.message) for w in said):
+    if not registered or any("fall back to run on the CPU" in str(w.message) for w in warned):
         return Outcome(HOLDS, "runs on the host CPU: the device has no kernel", here.name)
     word = FAILS if error < EQUAL_FP16 else HOLDS
     wrong = "" if word == FAILS else ", which is wrong"
@@ -73,7 +76,7 @@ def _why(verdict) -> str:
 
 
 def convolutions(seed: int = 0):
-    """(x, weight, bias, stride, padding, conv2d's result) for each of SHAPES."""
+    """(x, weight, bias, stride, padding, result of conv2d) for each of SHAPES."""
     g = torch.Generator().manual_seed(seed)
     for c, o, k, s, p, side in SHAPES:
         x = torch.randn(1, c, side, side, generator=g)
@@ -94,7 +97,7 @@ def conv2d_missing(facts: dict, here: Setting) -> Outcome:
 
 
 def unfold_einsum(x, w, stride, padding, printed: bool):
-    """im2col and matmul; `printed` passes unfold's arguments by position, as the page does."""
+    """im2col and matmul. printed: pass the arguments of unfold by position, as on the page."""
     k = w.shape[-2:]
     columns = F.unfold(x, k, padding, stride) if printed else F.unfold(x, k, padding=padding, stride=stride)
     side = (x.shape[-1] + 2 * padding - k[0]) // stride + 1
@@ -128,8 +131,8 @@ def six_convolutions(facts: dict, here: Setting) -> Outcome:
     stored = {n for n, shape in official_shapes().items() if len(shape) == 4 and "pos_embed" not in n}
     idle = [n for n in sorted(stored) if not any(module and module in n for module in run)]
     word = HOLDS if len(run) == facts["figure"] else FAILS
-    evidence = f"{len(run)} layers run; the checkpoint holds {len(stored)}, of which a page never uses "
-    return Outcome(word, evidence + (", ".join(idle) or "none"))
+    evidence = f"{len(run)} layers run; the checkpoint has {len(stored)}; a page never uses "
+    return Outcome(word, evidence + (", ".join(idle) or "none of them"))
 
 
 def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
@@ -147,7 +150,7 @@ def masked_scatter_missing(facts: dict, here: Setting) -> Outcome:
 
 def masked_scatter_patched(facts: dict, here: Setting) -> Outcome:
     def patched(self, mask, source):
-        there = self.to("cpu", copy=True)  # as .cpu() of a card; on the CPU itself it would be no copy
+        there = self.to("cpu", copy=True)  # like .cpu() on a card; on the CPU itself .cpu() makes no copy
         return there.masked_scatter_(mask.cpu(), source.cpu().to(self.dtype)).to(self.device)
 
     embeds = torch.zeros(2, 6, 4, device=here.device)
@@ -189,8 +192,8 @@ def architecture(facts: dict, here: Setting) -> Outcome:
         name: sum(math.prod(s) for n, s in official_shapes().items() if n.startswith(prefix))
         for name, prefix in parts.items()
     }
-    told = ", ".join(f"{name} {size / 1e6:.0f} M" for name, size in sizes.items())
-    return Outcome(FAILS if sizes["CLIP"] else HOLDS, f"{told}: a CLIP encoder stands between the two")
+    listed = ", ".join(f"{name} {size / 1e6:.0f} M" for name, size in sizes.items())
+    return Outcome(FAILS if sizes["CLIP"] else HOLDS, f"{listed}: there is a CLIP encoder between the two")
 
 
 CHECKS: dict[str, Callable[[dict, Setting], Outcome]] = {

@@ -1,4 +1,4 @@
-"""A claim, as data, and the outcome of testing it."""
+"""A claim as data, and the outcome of its test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ HOLDS, FAILS, NEEDS = "holds", "fails", "needs a device"
 
 @dataclass(frozen=True)
 class Outcome:
-    """word: HOLDS, FAILS or NEEDS. evidence: the figure or fact that decided. device: where it was run."""
+    """Outcome of a check.
+
+    word: HOLDS, FAILS or NEEDS. evidence: the decisive figure or fact. device: where the check ran.
+    """
 
     word: str
     evidence: str
@@ -31,12 +34,12 @@ class Claim:
 
     @property
     def command(self) -> str:
-        """What repeats the check on a device."""
+        """The command that repeats the check on a device."""
         weights = " --model deepseek-ocr" if self.facts.get("weights") else ""
         return f"python -m deskocr_kit.claims {shlex.quote(self.id)} --device npu{weights}"
 
 
 def claims() -> list[Claim]:
-    """All claims, as in claims.json."""
+    """All claims of claims.json."""
     entries = json.loads(DATA.read_text(encoding="utf-8"))["claims"]
     return [Claim(e.pop("id"), e.pop("claim"), e.pop("tests"), e) for e in map(dict, entries)]

@@ -1,5 +1,6 @@
-"""The checks of the claims ledger that read pages: with the official weights on an NPU they decide, elsewhere
-they say what is missing.
+"""The checks of the claims ledger that read pages.
+
+They decide with the official weights on an NPU. Elsewhere their outcome states what is missing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ REPEATS = 3
 
 @functools.lru_cache
 def one_page():
-    """The census of one page at the official size, dry, as the original runs it: claims are about that."""
+    """The census of a dry run of one page at the official size, with the references, as in the original."""
     return census_ocr(plan=references())
 
 
@@ -38,8 +39,8 @@ def fallback_cost(facts: dict, here: Setting) -> Outcome:
     if not here.decides:
         calls = [e for e in one_page().select() if "masked_scatter" in e.call.operator]
         n = sum(e.count for e in calls)
-        told = f"{n} call in the {one_page().launches()} launches of one page and one token"
-        return Outcome(NEEDS, f"{told}; its time: {MISSING}")
+        counted = f"{n} call in the {one_page().launches()} launches of one page and one token"
+        return Outcome(NEEDS, f"{counted}; its time needs {MISSING}")
 
     reader, page = _reader(here), _pages()[0][0]
 
@@ -55,19 +56,21 @@ def fallback_cost(facts: dict, here: Setting) -> Outcome:
 
     ratio = seconds("cpu_fallback") / seconds("cumsum_where")
     word = HOLDS if facts["low"] <= ratio <= facts["high"] else FAILS
-    return Outcome(word, f"one page with the fallback takes {ratio:.2f} times as long as without", here.name)
+    return Outcome(
+        word, f"one page with the fallback takes {ratio:.2f} times as long as without it", here.name
+    )
 
 
 def cann_84(facts: dict, here: Setting) -> Outcome:
     releases = json.loads(VERSIONS.read_text())["cann_releases"]
     named = [r for r in releases if r.startswith(facts["release"])]
     later = [r for r in releases if _number(r) >= _number(facts["release"])]
-    told = f"released as {facts['release']}: {', '.join(named) or 'nothing'}; later: {', '.join(later)}"
+    stated = f"released as {facts['release']}: {', '.join(named) or 'nothing'}; later: {', '.join(later)}"
     if not later:
         return Outcome(FAILS, f"no release {facts['release']} or later among {len(releases)}")
     cann = str(describe_device(here.device)["cann"])
     if not here.decides or _number(cann) < _number(facts["release"]):
-        return Outcome(NEEDS, f"{told}; the factor: {MISSING} with one of these")
+        return Outcome(NEEDS, f"{stated}; the factor needs {MISSING} with one of these")
     rate, _ = _rate(here, original=True)
     word = HOLDS if rate >= facts["low"] * facts["figure"] else FAILS
     return Outcome(
@@ -79,7 +82,7 @@ def cann_84(facts: dict, here: Setting) -> Outcome:
 
 
 def _number(version: str) -> tuple[int, ...]:
-    """ "8.3.RC1" -> (8, 3); () for what is no version."""
+    """ "8.3.RC1" -> (8, 3); () if this is not a version."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return tuple(map(int, found.groups())) if found else ()
 
@@ -89,12 +92,12 @@ def fp16(facts: dict, here: Setting) -> Outcome:
     inputs = reader.inputs(load_image(sample_pages()[0][0]))
     found = headroom(reader.model, lambda: reader.model(**inputs, logits_to_keep=1))
     share = max(found.layers.values()) / 65504
-    told = f"{reader.name}, one page: the largest layer output is {share:.1%} of 65504"
+    evidence = f"{reader.name}, one page: the largest layer output is {share:.1%} of 65504"
     beyond = [p for p in found.needs_fp32() if p.module]
-    told += f"; beyond it: {', '.join(p.operator for p in beyond)}" if beyond else ""
+    evidence += f"; above it: {', '.join(p.operator for p in beyond)}" if beyond else ""
     if not here.official:
-        return Outcome(NEEDS, f"{told}; the official weights decide", here.name)
-    return Outcome(FAILS if share >= 1 else HOLDS, told, here.name)
+        return Outcome(NEEDS, f"{evidence}; only the official weights decide", here.name)
+    return Outcome(FAILS if share >= 1 else HOLDS, evidence, here.name)
 
 
 def load_time(facts: dict, here: Setting) -> Outcome:
@@ -119,9 +122,9 @@ def speed(facts: dict, here: Setting) -> Outcome:
 
 def success(facts: dict, here: Setting) -> Outcome:
     bound = 0.05 ** (1 / facts["trials"])  # Clopper-Pearson, one-sided 95 %, no failure seen
-    shown = f"{facts['trials']} of {facts['trials']} shows no more than a rate above {bound:.0%}"
+    shown = f"{facts['trials']} of {facts['trials']} proves only a rate above {bound:.0%}"
     if not here.decides:
-        return Outcome(NEEDS, f"{shown}; the rate: {MISSING}")
+        return Outcome(NEEDS, f"{shown}; the rate needs {MISSING}")
     reader = _reader(here)
     good = [
         not r.truncated and cer(r.text, truth.strip()) <= 0.1
@@ -134,8 +137,9 @@ def success(facts: dict, here: Setting) -> Outcome:
 
 
 def _rate(here: Setting, original: bool = False) -> tuple[float, float]:
-    """(characters per second, seconds per page) over the sample pages, after one to warm up. original: every
-    slot as the original computes it.
+    """(characters per second, seconds per page) over the sample pages, after one as warm-up.
+
+    original: use the references, as in the original, for every slot.
     """
     reader, pages = _reader(here), _pages()
     if original:

@@ -1,4 +1,4 @@
-"""The ladder from operator to text: is this model, on this device and dtype, still the reference?
+"""Compare a model, on any device and in any dtype, with its reference: from single operators to text.
 
     from deskocr_kit.compare import climb, teacher_forced, compare_caches, replay, headroom
 
@@ -8,8 +8,8 @@
     with replay(candidate, decisions(reference, run)): …   # the reference's experts in the candidate
     headroom(reference, run)                               # max|x| / 65504 per layer, what needs fp32
 
-metrics.py numbers; trace.py what went in and out; weights.py, ladder.py, locate.py, operators.py,
-hypotheses.py from the whole to the mistake; router.py, logits.py, cache.py, headroom.py.
+metrics.py: numbers; trace.py: recorded inputs and outputs; weights.py, ladder.py, locate.py, operators.py,
+hypotheses.py: from the whole model to the mistake; router.py, logits.py, cache.py, headroom.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys and values of two models after the same prompt and the same decoded tokens."""
+"""Compare the keys and values of two models after the same prompt and the same decoded tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .show import html_table
 
 @dataclass(frozen=True)
 class CacheRow:
-    """One layer. `first` is the first position at which a key or value is out of tolerance, None if none."""
+    """One layer. `first` is the first position with a key or value out of tolerance, or None."""
 
     layer: int
     keys: Closeness
@@ -27,7 +27,7 @@ class CacheRow:
 
 
 class CacheTable(list):
-    """Rows by layer; `first` is the earliest layer and position that is wrong."""
+    """Rows by layer; `first` is the row of the first wrong layer."""
 
     @property
     def first(self) -> CacheRow | None:
@@ -56,7 +56,7 @@ class CacheTable(list):
 
 @torch.no_grad()
 def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
-    """Prefill with the inputs of forward, then decode `new_ids` one by one; returns the KV cache."""
+    """Prefill with the inputs of forward, decode `new_ids` one by one and return the KV cache."""
     names = ("input_ids", "images", "images_seq_mask", "images_spatial_crop")
     embeds = model.embed(**{name: inputs.get(name) for name in names})
     b, n, _ = embeds.shape
@@ -78,8 +78,11 @@ def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
 def compare_caches(
     reference, candidate, inputs: dict, new_ids: Sequence[int] = (), rtol: float = 1e-2
 ) -> CacheTable:
-    """Layer by layer: how close keys and values are, and the first position where one is further off than
-    `rtol` times the largest value of its head. Shapes (b, h, position, k)."""
+    """Compare keys and values, shapes (b, h, position, k), layer by layer.
+
+    A position is out of tolerance if a key or value differs by more than `rtol` times the largest value of
+    its head.
+    """
     ours, theirs = (fill_cache(m, inputs, new_ids) for m in (candidate, reference))
     rows = CacheTable()
     for layer, (a, b) in enumerate(zip(ours.data.cpu().float(), theirs.data.cpu().float(), strict=True)):

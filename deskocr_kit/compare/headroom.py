@@ -1,7 +1,7 @@
-"""How near the activations come to the end of fp16: max|x| / 65504, layer by layer, operator by operator.
+"""Distance of activations from the fp16 maximum: max|x| / 65504 per layer and per operator.
 
-Measured in one fp32 run on real input, so that what would overflow is still seen. An operator whose result
-goes beyond 65504 has to be kept in fp32; `islands` says which ones a model already keeps there.
+Measured in one fp32 run on real input, so that overflows keep their size. An operator whose result exceeds
+65504 has to stay in fp32; `islands` lists those that a model already keeps there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .show import html_table
 from .trace import blocks_of, where
 
 LIMIT = 65504.0  # torch.finfo(torch.float16).max
-NEAR = 0.1  # of the limit: less than 3.3 bits left, one outlier page away
+NEAR = 0.1  # of the limit: less than 3.3 bits left, which one unusual page can exceed
 
 
 @dataclass
 class Peak:
-    """The largest finite value of one operator in one module. dtypes: what its result was in."""
+    """The largest finite value of one operator in one module. dtypes: those of its results."""
 
     module: str
     operator: str
@@ -45,7 +45,10 @@ class Peak:
 
 @dataclass
 class Headroom:
-    """layers: {module: largest value of its results}, in order of the run. peaks: by operator and line."""
+    """Result of `headroom`.
+
+    layers: {module: largest value of its results}, in order of the run. peaks: by operator and source line.
+    """
 
     layers: dict[str, float]
     peaks: list[Peak]
@@ -53,11 +56,11 @@ class Headroom:
     about: str = ""
 
     def needs_fp32(self, limit: float = 1.0) -> list[Peak]:
-        """Operators whose result goes beyond `limit` times 65504, largest first."""
+        """Operators whose result exceeds `limit` times 65504, largest first."""
         return sorted((p for p in self.peaks if p.share > limit), key=lambda p: -p.share)
 
     def near(self) -> list[Peak]:
-        """Operators within NEAR of the limit, and beyond."""
+        """Operators whose result exceeds NEAR times the limit."""
         return self.needs_fp32(NEAR)
 
     def _table(self):
@@ -78,7 +81,7 @@ class Headroom:
             f"needs fp32: {p.operator} in {p.module or 'the root'} reaches {p.largest:.4g} ({p.site})"
             for p in over
         ]
-        return lines + ([] if over else ["nothing reaches 65504: no operator needs fp32 for its range"])
+        return lines + ([] if over else ["no value reaches 65504: no operator needs fp32 for its range"])
 
     def __repr__(self) -> str:
         return "\n".join([text_table(*self._table()), *self._lines()])
@@ -87,7 +90,7 @@ class Headroom:
         return html_table(*self._table()) + f"<p>{'<br>'.join(map(escape, self._lines()))}</p>"
 
     def chart(self):
-        """A matplotlib Figure: max|x| of every layer on a log scale, with the line at 65504."""
+        """A matplotlib Figure: max|x| of every layer on a log scale, with a line at 65504."""
         from matplotlib.figure import Figure
 
         names = list(self.layers)
@@ -104,7 +107,7 @@ class Headroom:
             linewidth=0.4,
         )
         axis.axhline(LIMIT, color=INK, linestyle="--", linewidth=1)
-        axis.text(0, LIMIT * 1.15, "65504: the end of fp16", fontsize=8)
+        axis.text(0, LIMIT * 1.15, "65504: the fp16 maximum", fontsize=8)
         axis.set_yscale("log")
         axis.set_ylabel("max |x|")
         axis.set_xticks(range(len(names)), [n.removeprefix("model.") for n in names], rotation=90, fontsize=6)
@@ -144,7 +147,7 @@ class _Peaks(TorchDispatchMode):
 
 
 def largest(t: Tensor) -> float:
-    """max |x| over the values that are not -inf masks; Inf and NaN that were computed count as inf."""
+    """max |x|, where -inf counts as a mask and is ignored; any other Inf or NaN gives inf."""
     t = t.detach()
     if bool(torch.isnan(t).any()):
         return float("inf")
@@ -159,9 +162,13 @@ def largest(t: Tensor) -> float:
 def headroom(
     model: nn.Module, run: Callable[[], object], blocks: list[str] | None = None, about: str = ""
 ) -> Headroom:
-    """Run `run()` once and note the largest value that every layer and every operator makes.
+    """Call `run()` once and record the largest value of each layer and each operator.
 
-    model: in fp32 (in fp16 an overflow shows as inf). blocks: the layers of the table, else trace.blocks_of.
+    Args:
+        model: in fp32 (in fp16 an overflow gives inf).
+        run: runs `model`.
+        blocks: paths of the layers in the table; default: trace.blocks_of.
+        about: a remark for titles.
     """
     names = blocks or blocks_of(model)
     peaks, layers, hooks = _Peaks(), {}, []
@@ -192,6 +199,6 @@ def headroom(
 
 
 def islands(half: nn.Module, run: Callable[[], object]) -> set[tuple[str, str, str]]:
-    """(module, operator, line) that a model in fp16 computes in fp32 all the same."""
+    """(module, operator, line) of all operators that a model in fp16 computes in fp32."""
     found = headroom(half, run)
     return {(p.module, p.operator, p.site) for p in found.peaks if p.dtypes == {"float32"}}

@@ -1,6 +1,6 @@
-"""Well-known ways to get an operator wrong, tried on the inputs at hand: a match names the fault.
+"""Common mistakes in operators, tried on recorded inputs: a match names the fault.
 
-Each is a function of the slot's arguments that computes what the faulty implementation would return.
+Each is a function of the slot's arguments that computes the result of the faulty implementation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _interleaved_same_tables(x, cos, sin):
 
 
 def _regrouped(x, cos, sin):
-    """Pairs (2i, 2i+1) brought into halves first, as checkpoints with the other layout need."""
+    """Pairs (2i, 2i+1) are first regrouped into halves, as checkpoints with the other layout need."""
     x = torch.cat((x[..., ::2], x[..., 1::2]), -1)
     left, right = x.chunk(2, -1)
     return x * cos + torch.cat((-right, left), -1) * sin
@@ -48,7 +48,7 @@ def _shifted(steps: int):
 
 
 def _unfold_by_position(x, weight, bias, stride=1, padding=0):
-    """F.unfold(x, k, padding, stride): its third argument is dilation, its fourth padding."""
+    """F.unfold(x, k, padding, stride), whose third parameter is dilation and whose fourth is padding."""
     columns = F.unfold(x, weight.shape[-2:], padding, stride)
     out = torch.einsum("oi,bil->bol", weight.flatten(1), columns)
     out = out if bias is None else out + bias[:, None]
@@ -147,9 +147,9 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
     },
     "attention": {
         "scale missing": _attention(scale=1.0),
-        "mask polarity: True taken for «may not look»": _attention(mask=lambda m: ~m),
+        'mask polarity: True interpreted as "masked"': _attention(mask=lambda m: ~m),
         "mask ignored": lambda q, k, v, mask=None, causal=False: F.scaled_dot_product_attention(q, k, v),
-        "causal mask where there is none": _attention(causal=lambda c: True),
+        "causal mask, expected none": _attention(causal=lambda c: True),
         "causal mask off by one: a query sees the token after it": _off_by(1),
         "causal mask off by one: a query does not see itself": _off_by(-1),
         "queries and keys exchanged": lambda q, k, v, mask=None, causal=False: F.scaled_dot_product_attention(
@@ -172,7 +172,7 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
     },
     "swiglu": {
         "gate and up exchanged": _swiglu_swapped,
-        "gate and up taken interleaved": _swiglu_interleaved,
+        "gate and up read as interleaved": _swiglu_interleaved,
     },
     "moe": {
         "gate and up exchanged": lambda x, gate_up, *rest: slots.moe(
@@ -197,13 +197,13 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
     },
     "relative_table": {
         "query and key exchanged": lambda table, side: slots.relative_table(table, side).transpose(0, 1),
-        "table backwards": lambda table, side: slots.relative_table(table.flip(0), side),
+        "table in reverse order": lambda table, side: slots.relative_table(table.flip(0), side),
     },
 }
 
 
 def guess(slot: str, args: tuple, kwargs: dict, output, budget: float) -> str:
-    """The known mistake whose result equals `output`; "" if none does. Arguments in fp32 on the CPU."""
+    """The known mistake whose result equals `output`, or "". Arguments are in fp32 on the CPU."""
     for words, mistake in HYPOTHESES.get(slot, {}).items():
         try:
             attempt = mistake(*args, **kwargs)

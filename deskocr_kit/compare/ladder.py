@@ -1,12 +1,12 @@
-"""The ladder: weights, blocks on given inputs, blocks in the run, logits; and where the first fault is.
+"""The ladder: compare weights, blocks on given inputs, blocks in the run and logits; find the first fault.
 
     found = climb(reference, candidate, inputs)     # inputs of forward; any two modules of one structure
-    print(found)                                    # table, and the first divergence in words
+    print(found)                                    # table and first divergence
     found.first.module, found.first.operator, found.first.token, found.first.what
 
-Isolated: each block of the candidate gets the reference's own inputs, so that only its own error shows.
-Cumulative: what really arrived. Where the candidate computes in a lower dtype, a copy of the reference's
-block in that dtype on the CPU says how much error the dtype alone makes (three-way).
+Isolated: each block of the candidate gets the inputs of the reference, so that only its own error counts.
+Cumulative: the error in the candidate's run. If the candidate computes in a lower dtype, a copy of the
+reference's block in that dtype on the CPU measures the error of the dtype alone (three-way).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .show import ladder_html, ladder_text
 from .trace import Call, blocks_of, keep, move_to, slots_of, traced, where
 from .weights import WeightFault, compare_weights
 
-FACTOR = 2.0  # the device may be twice as far from fp32 as the same dtype on the CPU: another order of sums
+FACTOR = 2.0  # the device may have twice the error of the same dtype on the CPU: another order of sums
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class LayerComparison:
     name: str
     turn: int
     isolated: Closeness
-    cumulative: Closeness | None  # None: the candidate's run did not get there
-    peer: Closeness | None  # the same dtype on the CPU; None where the candidate computes like the reference
+    cumulative: Closeness | None  # None: the candidate's run did not reach it
+    peer: Closeness | None  # the same dtype on the CPU; None if both models use the same dtype
     budget: float
 
     @property
@@ -47,7 +47,7 @@ class LayerComparison:
 
 @dataclass
 class Ladder:
-    """Everything that was compared. `first` is None if nothing diverges."""
+    """All comparisons. `first` is None if nothing diverges."""
 
     weights: list[WeightFault]
     rungs: list[LayerComparison]
@@ -68,7 +68,7 @@ class Ladder:
         return ladder_html(self)
 
     def chart(self):
-        """A matplotlib Figure: the error of every rung, three ways. See picture.py."""
+        """A matplotlib Figure of the error of every rung. See ladder_figure.py."""
         return draw(self)
 
 
@@ -102,10 +102,10 @@ def climb(
         inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given.
         budget: relative error allowed to one block; by dtype if None, see device/tolerances.py.
         blocks: paths of the rungs; trace.blocks_of the reference if None.
-        three_way: with a lower dtype, let a copy of the reference in it widen the budget to FACTOR times its
-            own error.
+        three_way: in a lower dtype, raise the budget to FACTOR times the error of a copy of the reference in
+            that dtype.
 
-    A candidate that raises is compared as far as it came, and block by block.
+    A candidate that raises is compared up to that point, and block by block.
     """
     run, names = runner(inputs), blocks or blocks_of(reference)
     weights = compare_weights(reference, candidate)
@@ -128,7 +128,7 @@ def climb(
 
 
 class _Judge:
-    """Runs a recorded call on the candidate and says how close it came."""
+    """Runs a recorded call on the candidate and measures its error."""
 
     def __init__(self, reference: nn.Module, candidate: nn.Module, budget: float | None, three_way: bool):
         self.reference, self.candidate = reference, candidate
@@ -161,7 +161,7 @@ class _Judge:
 
 
 def attempt(function: Callable, call: Call, device, dtype, budget: float) -> Closeness:
-    """How close `function` comes on the recorded inputs of a call."""
+    """Closeness of `function` on the recorded inputs of a call."""
     args, kwargs = keep(move_to(call.args, device, dtype)), keep(move_to(call.kwargs, device, dtype))
     try:
         output = function(*args, **kwargs)
@@ -171,7 +171,7 @@ def attempt(function: Callable, call: Call, device, dtype, budget: float) -> Clo
 
 
 def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Divergence | None:
-    """The earliest block or function that is wrong by itself; else the code between; else weights, output."""
+    """The first block or function that is wrong in itself; else the code between; else weights, output."""
     for call, rung in zip(theirs, rungs, strict=True):
         if not rung.ok:
             if call.slot:
@@ -196,13 +196,13 @@ def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Diver
 
 
 def _with_weights(found: Divergence, weights: list[WeightFault], names: list[str]) -> Divergence:
-    """Say which wrong weights lie outside all blocks: image_newline, say."""
+    """Add the wrong weights outside all blocks, for example image_newline."""
     loose = [str(fault) for fault in weights if not any(fault.concerns(name) for name in names)]
     return replace(found, what="; ".join([*loose[:3], found.what]))
 
 
 def _formulas(judge, run) -> Divergence | None:
-    """In a lower dtype a small mistake hides in rounding: exchanged functions are tried in fp32 as well."""
+    """Try exchanged functions in fp32 too: in a lower dtype rounding can hide a small mistake."""
     if judge.ours is None:
         return None
     ours, theirs = vars(judge.ours), vars(judge.theirs)

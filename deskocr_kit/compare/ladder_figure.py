@@ -1,4 +1,4 @@
-"""The ladder as a picture: the error of each block alone, of the dtype alone, and of the run so far."""
+"""The ladder as a figure: the error of each block alone, of the dtype alone, and of the run up to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .ladder import Ladder
 
-FLOOR = 1e-7  # a block that is exact is drawn here
+FLOOR = 1e-7  # exact blocks are drawn here
 
 
 def draw(ladder: Ladder) -> Figure:
@@ -45,6 +45,6 @@ def draw(ladder: Ladder) -> Figure:
 
 
 def shown(closeness) -> float:
-    """A point for the log scale: what could not be compared, or is NaN, stands at 1."""
+    """The value on the log scale; 1 if it is NaN or there was nothing to compare."""
     value = closeness.relative
     return 1.0 if closeness.problem or not closeness.finite else min(1.0, max(FLOOR, value))

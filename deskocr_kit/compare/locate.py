@@ -1,4 +1,4 @@
-"""From a block that is wrong to the module, the operator, the token, and the mistake in words."""
+"""Find the module, the operator, the token and the mistake in a wrong block."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .weights import WeightFault
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where the candidate first leaves the reference.
+    """The first divergence of the candidate from the reference.
 
-    module: path, "" for the root's own code. operator: slot, ATen operator or "weights". token: the first
-    place that is wrong. what: the mistake in words. rung: "weights", "block", "slot", "between blocks".
-    site: source line, where an operator was found.
+    module: path, "" for the code of the root. operator: slot, ATen operator or "weights". token: the first
+    wrong position. what: description of the mistake. rung: "weights", "block", "slot", "between blocks".
+    site: source line of the operator, if known.
     """
 
     module: str
@@ -46,7 +46,7 @@ class Divergence:
 
 
 def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) -> Divergence:
-    """A function that is wrong by itself. dtype: to try it in; the candidate's if None."""
+    """The divergence of a function that is wrong in itself. dtype: None for that of the candidate."""
     function, original = judge.counterparts(call)
     module = judge.candidate.get_submodule(call.module)
     device, own = where(module, judge.candidate)
@@ -71,7 +71,7 @@ def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) 
 
 
 def inside_block(judge, call: Call, budget: float, weights: list[WeightFault]) -> Divergence:
-    """Walk the block on the reference's inputs: the first module or slot, innermost first, that is wrong."""
+    """Run the block on the reference's inputs; find the first wrong module or slot, innermost first."""
     original = judge.reference.get_submodule(call.module)
     with traced(original, None, "all") as inner:
         original(*keep(call.args), **keep(call.kwargs))
@@ -85,28 +85,28 @@ def inside_block(judge, call: Call, budget: float, weights: list[WeightFault]) -
         if full.slot:
             return in_slot(judge, full, allowed)
         return in_module(judge, full, close, allowed, weights)
-    # Every part agrees, their sum does not: the rounding of many parts, or code that the parts do not show.
+    # Each part agrees, the whole does not: the rounding of many parts, or code outside the parts.
     close, _, _ = judge.isolated(call)
     return in_module(judge, call, close, budget, weights)
 
 
 def formula_holds(judge, call: Call) -> bool:
-    """In a lower dtype a small mistake hides in rounding: try the function in fp32 as well."""
+    """Whether a function is right in fp32: in a lower dtype rounding can hide a small mistake."""
     function, _ = judge.counterparts(call)
     device, dtype = where(judge.candidate.get_submodule(call.module), judge.candidate)
     if dtype == torch.float32:
         return True
     output, problem = _run(function, call, device, torch.float32)
     if problem:
-        return True  # it takes no fp32: nothing can be said
+        return True  # it does not accept fp32, so this test cannot decide
     return worst(output, call.output).ok(tolerance(torch.float32).block)
 
 
 def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[WeightFault]) -> Divergence:
-    """A module that is wrong by its weights, its settings, its router or its own code."""
+    """The divergence of a module whose weights, settings, router or own code are wrong."""
     mine, theirs = judge.candidate.get_submodule(call.module), judge.reference.get_submodule(call.module)
     device, dtype = where(mine, judge.candidate)
-    twin = mine if dtype == torch.float32 else copy.deepcopy(mine).float()  # so that rounding hides nothing
+    twin = mine if dtype == torch.float32 else copy.deepcopy(mine).float()  # without rounding errors
     operator = side_by_side(theirs, twin, call, device)
     if close.problem.startswith("raises"):
         operator = _raises(mine, call, device, dtype) or operator
@@ -131,13 +131,16 @@ def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[
 def between_blocks(
     judge, run, names, call: Call | None, given: Closeness, budget: float, came: Call | None = None
 ) -> Divergence:
-    """All blocks are right, but one gets something else: the code around them. came: the candidate's call."""
+    """All blocks are right, but one gets other inputs, so the code around it is wrong.
+
+    came: the candidate's call.
+    """
     skipped = tuple([m.get_submodule(n) for n in names] for m in (judge.reference, judge.candidate))
     operator = first_operator(
         lambda: run(judge.reference), lambda: run(judge.candidate), max(budget, 1e-3), skipped
     )
     target = f"the input of {call.name}" if call is not None else "the output"
-    what = f"{target} differs, though every block is right by itself ({given})"
+    what = f"{target} differs, although every block is right in itself ({given})"
     what = f"{moved}; {what}" if (moved := _one_position_off(came, call)) else what
     shape = tuple(next(tensors((call.args, call.kwargs)), torch.empty(0)).shape) if call is not None else ()
     token = (operator.token if operator else "") or place(given.first, shape)
@@ -149,8 +152,11 @@ def between_blocks(
 
 # ---------------------------------------------------------------------- words
 def narrowed(function, original, call: Call, device) -> str:
-    """The first operator of `function`, run in fp32, that computes in half precision where the original has
-    none: a softmax in fp16, say. Its error is that of rounding, which no formula explains."""
+    """The first operator of `function` that computes in half precision, although its inputs are fp32.
+
+    "" if the original does the same or there is none. Example: a softmax in fp16. Its error is rounding,
+    which no formula explains.
+    """
     narrow: list[list[str]] = []
     for each, where_ in ((original, "cpu"), (function, device)):
         found: list[str] = []
@@ -163,7 +169,7 @@ def narrowed(function, original, call: Call, device) -> str:
 
 
 class _Narrow(TorchDispatchMode):
-    """Lists the operators that compute in fp16 or bf16; a cast by itself computes nothing."""
+    """Lists the operators that compute in fp16 or bf16; a cast alone does not count."""
 
     def __init__(self, found: list[str]):
         super().__init__()
@@ -191,7 +197,7 @@ def _unchanged(module, call: Call, device) -> bool:
 
 
 def _one_position_off(came: Call | None, call: Call | None) -> str:
-    """Whether an input is the reference's, moved by one place along its positions."""
+    """A message if an input equals that of the reference, shifted by one position; else ""."""
     if came is None or call is None:
         return ""
     pairs = zip(tensors((came.args, came.kwargs)), tensors((call.args, call.kwargs)), strict=False)
@@ -204,12 +210,12 @@ def _one_position_off(came: Call | None, call: Call | None) -> str:
             ("late", a[..., 1:, :], b[..., :-1, :]),
         ):
             if not worst(a, b).ok(1e-3) and worst(mine, right).ok(1e-3):
-                return f"an input comes one position too {word}"
+                return f"an input is one position too {word}"
     return ""
 
 
 def _not_called(twin: nn.Module, theirs: nn.Module, call: Call, device) -> list[str]:
-    """Children that the reference's module calls and the candidate's does not."""
+    """Children that the module of the reference calls and that of the candidate does not."""
     called = []
     for module, where_ in ((theirs, "cpu"), (twin, device)):
         with traced(module, None, "none") as calls:
@@ -221,7 +227,7 @@ def _not_called(twin: nn.Module, theirs: nn.Module, call: Call, device) -> list[
 
 
 def settings(mine: nn.Module, theirs: nn.Module) -> list[str]:
-    """Plain attributes (numbers, flags, texts) in which two modules differ."""
+    """Differences of two modules in plain attributes (numbers, flags, texts)."""
     plain = (bool, int, float, str, tuple)
     found = []
     for name, value in vars(theirs).items():
@@ -232,20 +238,22 @@ def settings(mine: nn.Module, theirs: nn.Module) -> list[str]:
 
 
 def overflow(call: Call, dtype: torch.dtype) -> str:
-    """NaN or Inf, with how far the reference goes at this place."""
+    """Describe NaN or Inf, with the largest value of the reference at this place."""
     reach = max((float(t.abs().max()) for t in tensors(call.output) if t.numel()), default=0.0)
     limit = torch.finfo(dtype).max
     kind = dtype_name(dtype)
     if reach > limit:
-        return f"overflow: the reference reaches {reach:.3g}, {kind} ends at {limit:.6g}: keep this in fp32"
-    return f"NaN or Inf, though the reference reaches only {reach:.3g}: overflow of {kind} inside"
+        return (
+            f"overflow: the reference reaches {reach:.3g}, more than {kind}'s {limit:.6g}: keep this in fp32"
+        )
+    return f"NaN or Inf, although the reference reaches only {reach:.3g}: an overflow of {kind} inside"
 
 
 def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
-    """The first operator that differs, both run in fp32, each where it lives."""
+    """The first operator that differs. Both functions run in fp32, each on its own device."""
     runs = []
     for function, where_ in ((theirs, "cpu"), (ours, device)):
-        # Moved before the walk: the copies to a device are no operators of the function.
+        # Moved before the walk, because the copies to a device are not operators of the function.
         args, kwargs = (keep(move_to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
         runs.append(functools.partial(function, *args, **kwargs))
     return first_operator(*runs, tolerance(torch.float32).block)
@@ -260,7 +268,7 @@ def _routing(twin, theirs, call: Call, device) -> list[str]:
 
 
 def _wrong_convolution(function, args: tuple, kwargs: dict, problem: str) -> str:
-    """F.unfold(x, k, padding, stride) raises or gives another shape: no result, but a call to see."""
+    """Describe wrong arguments of F.unfold. It raises or gives another shape, so only its call is checked."""
     x, weight, _, stride, padding = (
         *args,
         *[kwargs.get(n, d) for n, d in (("stride", 1), ("padding", 0))][: 5 - len(args)],
@@ -286,7 +294,7 @@ def _wrong_convolution(function, args: tuple, kwargs: dict, problem: str) -> str
 
 
 def _first_overflow(judge, call: Call) -> str:
-    """The operator of the candidate's own run of this module whose result is the first NaN or Inf."""
+    """The operator with the first NaN or Inf in the candidate's own run of this module."""
     found: list[str] = []
 
     class Watch(TorchDispatchMode):
@@ -310,7 +318,7 @@ def _token(close: Closeness, call: Call) -> str:
 
 
 def _run(function, call: Call, device, dtype) -> tuple[object, str]:
-    """(output, "") of a function on a call's inputs, or (None, what it raised)."""
+    """(output, "") of a function on the inputs of a call, or (None, the exception as text)."""
     args, kwargs = keep(move_to(call.args, device, dtype)), keep(move_to(call.kwargs, device, dtype))
     try:
         return function(*args, **kwargs), ""

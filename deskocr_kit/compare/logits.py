@@ -1,4 +1,4 @@
-"""Teacher forcing: both models read the same text, and are asked at every position what comes next."""
+"""Teacher forcing: both models read the same text and predict the next token at every position."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .show import html_table
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One position: what the text has, what each model would say, and how sure the reference is.
+    """One position: the token of the text, the best token of each model, and the margin of the reference.
 
-    margin: reference's best logit minus its second. error: largest difference of a logit here. typical: the
-    median one.
+    margin: the reference's best logit minus its second. error: the largest difference of a logit here.
+    typical: the median difference.
     """
 
     position: int
@@ -32,15 +32,18 @@ class TokenRow:
 
     @property
     def near_tie(self) -> bool:
-        """The two best were closer than what all logits are off by: rounding decides here, not a fault."""
+        """Whether the margin is within the typical error, so that rounding decides and not a fault."""
         return self.margin <= 6 * self.typical
 
 
 @dataclass
 class Forced:
-    """top1: share of positions with the same best token. top5: share where the reference's best is among the
-    candidate's five best. overlap: mean share of the five best in common. first: first position whose best
-    token differs, counted from the first new token; None if none does."""
+    """Result of `teacher_forced`.
+
+    top1: share of positions with the same best token. top5: share of positions where the reference's best is
+    among the candidate's five best. overlap: mean share of common tokens among the five best. first: first
+    position with another best token, counted from the first new token, or None.
+    """
 
     top1: float
     top5: float
@@ -66,8 +69,8 @@ class Forced:
         if self.first is not None:
             r = self.first
             lines.append(
-                f"first divergence ≈ token {r.position}: {self._name(r.ours)} where the reference says "
-                f"{self._name(r.theirs)}, by a margin of {r.margin:.3g} with an error of {r.error:.3g}"
+                f"first divergence ≈ token {r.position}: {self._name(r.ours)}, reference "
+                f"{self._name(r.theirs)}, margin {r.margin:.3g}, error {r.error:.3g}"
                 + (" (a near tie)" if r.near_tie else "")
             )
         return lines
@@ -105,9 +108,15 @@ class Forced:
 
 @torch.no_grad()
 def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], tokenizer=None) -> Forced:
-    """Logits of both models for every one of `new_ids` (one sample), given the prompt and the ids before it.
+    """Compare the logits of both models for each of `new_ids`, given the prompt and the ids before it.
 
-    inputs: those of forward, batch 1. Raises ValueError for an empty text or a batch.
+    Args:
+        inputs: those of forward, batch 1.
+        new_ids: at least one token id.
+        tokenizer: to show tokens as text.
+
+    Raises:
+        ValueError: an empty text, or more than one sample.
     """
     if len(inputs["input_ids"]) != 1 or not len(new_ids):
         raise ValueError("teacher_forced takes one sample and at least one new token")
@@ -118,15 +127,15 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
     )
     best = theirs.topk(2, -1)
     five_ours, five_theirs = ours.topk(5, -1).indices, theirs.topk(5, -1).indices
-    said, wanted = ours.argmax(-1), best.indices[:, 0]
+    chosen, expected = ours.argmax(-1), best.indices[:, 0]
     margins, away = best.values[:, 0] - best.values[:, 1], (ours - theirs).abs()
     errors, typical = away.amax(-1), away.median(-1).values
     rows = [
         TokenRow(
             i,
             int(new[i]),
-            int(said[i]),
-            int(wanted[i]),
+            int(chosen[i]),
+            int(expected[i]),
             float(margins[i]),
             float(errors[i]),
             float(typical[i]),
@@ -137,14 +146,14 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
     if tokenizer is not None:
         names = {t: tokenizer.decode([t]) for r in rows if r.ours != r.theirs for t in (r.ours, r.theirs)}
     common = (five_ours[:, :, None] == five_theirs[:, None, :]).any(-1).float().mean().item()
-    in_five = (five_ours == wanted[:, None]).any(-1).float().mean().item()
+    in_five = (five_ours == expected[:, None]).any(-1).float().mean().item()
     return Forced(
-        (said == wanted).float().mean().item(), in_five, common, closeness(ours, theirs), rows, names
+        (chosen == expected).float().mean().item(), in_five, common, closeness(ours, theirs), rows, names
     )
 
 
 def extended(inputs: dict, new: Tensor) -> dict:
-    """The inputs of forward with `new` ids (k,) behind the prompt."""
+    """The inputs of forward with `new` ids (k,) appended to the prompt."""
     full, k = dict(inputs), len(new)
     full["input_ids"] = torch.cat((inputs["input_ids"], new[None].to(inputs["input_ids"])), 1)
     for name, value in (("images_seq_mask", 0), ("attention_mask", 1)):

@@ -42,7 +42,7 @@ class Closeness:
 
 
 def closeness(ours: Tensor, reference: Tensor, rtol: float = 1e-3) -> Closeness:
-    """Compare two tensors of one shape, whatever their dtypes and devices."""
+    """Compare two tensors of the same shape, of any dtype and on any device."""
     if tuple(ours.shape) != tuple(reference.shape):
         return Closeness(problem=f"shape {tuple(ours.shape)}, expected {tuple(reference.shape)}")
     a, b = ours.detach().cpu().double(), reference.detach().cpu().double()
@@ -71,7 +71,7 @@ def _first(away: Tensor, outside: Tensor) -> tuple[int, ...]:
 
 
 def _pcc(a: Tensor, b: Tensor) -> float:
-    """Correlation; 1 for equal constants, where it is not defined."""
+    """Correlation; 1 for equal tensors, also for constants, where it is undefined."""
     if torch.equal(a, b):
         return 1.0
     a, b = a - a.mean(), b - b.mean()
@@ -103,7 +103,7 @@ def tensors(value):
 
 
 def place(index: tuple[int, ...] | None, shape: tuple[int, ...]) -> str:
-    """The index in words: sample and token for (b, n, …), else plain."""
+    """An index as text: sample and token for (b, n, …), else the plain index."""
     if index is None:
         return ""
     if len(shape) == 3:

@@ -1,4 +1,4 @@
-"""Inside one module: the first operator whose result differs, by walking two runs side by side."""
+"""Find the first operator whose result differs between two runs of a module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .trace import keep
 
 @dataclass(frozen=True)
 class OperatorFault:
-    """operator, its line in the candidate's code, and what differs."""
+    """An operator, its line in the candidate's code, and the difference."""
 
     operator: str
     site: str
@@ -32,11 +32,11 @@ class _Step:
     options: str
     site: str
     output: object
-    raised: str = ""  # what it raised in place of a result
+    raised: str = ""  # the exception that it raised
 
 
 class _Walk(TorchDispatchMode):
-    """Keeps every result, but not those made inside `skipped` modules."""
+    """Keeps every result, except those inside `skipped` modules."""
 
     def __init__(self, skipped=()):
         super().__init__()
@@ -76,11 +76,11 @@ class _Walk(TorchDispatchMode):
 def first_operator(
     reference: Callable[[], object], candidate: Callable[[], object], budget: float, skipped=((), ())
 ) -> OperatorFault | None:
-    """The first operator of `candidate()` that is not what `reference()` does; None if all agree.
+    """The first operator in which `candidate()` differs from `reference()`, or None.
 
-    Both are run on equal inputs. Same operators: the first whose result is beyond the budget. Other
-    operators: the first that stands in the place of another one. skipped: modules (of the reference, of the
-    candidate) whose insides do not count.
+    Both run on equal inputs. If the operators are the same, this is the first with an error above the budget;
+    otherwise it is the first that differs by name. skipped: modules (of the reference, of the candidate)
+    whose operators do not count.
     """
     runs = []
     for run, passed in zip((reference, candidate), skipped, strict=True):
@@ -98,13 +98,14 @@ def first_operator(
         if a.raised:
             return OperatorFault(a.operator, a.site, f"raises {a.raised}")
         if a.operator != b.operator:
-            what = f"{_said(a)} where the reference has {_said(b)}"
+            what = f"{_described(a)} instead of the reference's {_described(b)}"
             return OperatorFault(a.operator, a.site, what)
         if a.output is None or not isinstance(a.output, (Tensor, tuple, list)):
             continue
         close = worst(a.output, b.output)
         if not close.ok(budget):
-            what = str(close) if a.options == b.options else f"{_said(a)} where the reference has {_said(b)}"
+            what = f"{_described(a)} instead of the reference's {_described(b)}"
+            what = str(close) if a.options == b.options else what
             shape = tuple(a.output.shape) if isinstance(a.output, Tensor) else ()
             return OperatorFault(a.operator, a.site, what, place(close.first, shape))
     if len(ours) != len(theirs):
@@ -115,12 +116,12 @@ def first_operator(
         )
         if extra.raised:
             return OperatorFault(extra.operator, extra.site, f"raises {extra.raised}")
-        return OperatorFault(extra.operator, extra.site, f"{who} goes on to {_said(extra)}")
+        return OperatorFault(extra.operator, extra.site, f"{who} continues with {_described(extra)}")
     return None
 
 
 def raising(run: Callable[[], object]) -> OperatorFault | None:
-    """The operator that raises while `run()` runs; None if none does."""
+    """The operator that raises in `run()`, or None."""
     with _Walk() as walk, contextlib.suppress(Exception):
         run()
     step = walk.raised
@@ -139,5 +140,5 @@ def _raised_at(error: BaseException) -> str:
     return ""
 
 
-def _said(step: _Step) -> str:
+def _described(step: _Step) -> str:
     return f"{step.operator}({step.options})" if step.options else step.operator

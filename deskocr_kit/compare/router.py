@@ -1,7 +1,7 @@
-"""Router decisions: compare them, and put the reference's in their place.
+"""Compare router decisions, and replace them by those of the reference.
 
-A wrong expert that was chosen rightly and a right expert that was chosen wrongly look alike in the output of
-a layer. With the reference's choices replayed, what is still wrong is the experts'.
+In the output of a layer, a wrong result of the right expert looks like the right result of a wrong expert.
+With the decisions of the reference replayed, the remaining error is that of the experts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ Decisions = dict[str, list[tuple]]  # module -> per call (ids, weights)
 
 @dataclass(frozen=True)
 class RouterRow:
-    """One layer. same: share of tokens with the same set of experts. ratio: candidate's weights over the
-    reference's, (smallest, largest) where the sets agree. sums: mean sum of a token's weights, (candidate,
-    reference). first: the first token with another set."""
+    """One layer.
+
+    same: share of tokens with the same set of experts. ratio: candidate's weights divided by the reference's,
+    (smallest, largest), for tokens with the same set. sums: mean sum of the weights of a token, (candidate,
+    reference). first: the first token with another set.
+    """
 
     module: str
     same: float
     ratio: tuple[float, float]
     sums: tuple[float, float]
     first: int | None
-    experts: tuple[int, int] | None = None  # per token (candidate, reference), where they differ
+    experts: tuple[int, int] | None = None  # per token (candidate, reference), if they differ
 
     @property
     def verdict(self) -> str:
@@ -35,7 +38,7 @@ class RouterRow:
             return f"{self.experts[0]} experts per token, expected {self.experts[1]}"
         off = max(abs(self.ratio[0] - 1), abs(self.ratio[1] - 1))
         if off > 0.05 and abs(self.sums[0] - 1) < 1e-2 < abs(self.sums[1] - 1):
-            return f"weights are renormalised: they sum to 1, the reference's to {self.sums[1]:.3f}"
+            return f"weights are renormalised: they sum to 1, those of the reference to {self.sums[1]:.3f}"
         if off > 0.05:
             return f"weights are {self.ratio[0]:.3g} to {self.ratio[1]:.3g} times the reference's"
         if self.same < 1:
@@ -57,11 +60,11 @@ def _rerouted(model: nn.Module, wrap: Callable) -> Iterator[None]:
         yield
     finally:
         for module in found.values():
-            del module.route  # the class's own is back
+            del module.route  # restores the method of the class
 
 
 def decisions(model: nn.Module, run: Callable[[], object]) -> Decisions:
-    """What every router chooses during `run()`."""
+    """The decisions of every router during `run()`."""
     seen: Decisions = {}
 
     def wrap(name, route):
@@ -79,11 +82,15 @@ def decisions(model: nn.Module, run: Callable[[], object]) -> Decisions:
 
 @contextlib.contextmanager
 def replay(model: nn.Module, chosen: Decisions) -> Iterator[None]:
-    """Inside, routers take the given decisions, in order of calls. Raises ValueError if they do not fit."""
+    """In this context, routers return the given decisions, in order of calls.
+
+    Raises:
+        ValueError: no decision was recorded for a call with this number of tokens.
+    """
     at = dict.fromkeys(chosen, 0)
 
     def wrap(name, route):
-        def told(x):
+        def replayed(x):
             calls, turn = chosen.get(name, ()), at.get(name, 0)
             if turn >= len(calls) or len(calls[turn][0]) != len(x):
                 raise ValueError(f"router {name}: no decision recorded for call {turn} of {len(x)} tokens")
@@ -91,20 +98,20 @@ def replay(model: nn.Module, chosen: Decisions) -> Iterator[None]:
             ids, weights = calls[turn]
             return ids.to(x.device), weights.to(x.device)
 
-        return told
+        return replayed
 
     with _rerouted(model, wrap):
         yield
 
 
 def _counted(name: str, ours, theirs, weights_a, weights_b) -> RouterRow:
-    """A row for routers that choose another number of experts, or were asked about other tokens."""
+    """A row for routers that choose another number of experts, or that received other tokens."""
     sums = (weights_a.sum(-1).mean().item(), weights_b.sum(-1).mean().item())
     return RouterRow(name, 0.0, (1.0, 1.0), sums, 0, (ours.shape[-1], theirs.shape[-1]))
 
 
 def compare_decisions(ours: Decisions, theirs: Decisions) -> list[RouterRow]:
-    """Layer by layer, over all calls."""
+    """Compare decisions layer by layer, over all calls."""
     rows = []
     for name, calls in theirs.items():
         if name not in ours:

@@ -1,7 +1,7 @@
 """Tables of the ladder, as text and HTML.
 
-What depends on rounding stands right of `≈`, as everywhere in the kit (see check.py): names and verdicts are
-the contract.
+Values that depend on rounding are right of `≈`, as everywhere in this kit (see course/check.py); only names
+and verdicts are compared by tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What went into every block, module and slot of a run, and what came out, on real activations."""
+"""Record the inputs and outputs of every block, module and slot of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Call:
 
     module: str
     slot: str
-    turn: int  # the how manieth call of this module (and slot) it is
+    turn: int  # index of this call of the module (and slot), from 0
     args: tuple
     kwargs: dict
     output: object
@@ -33,9 +33,9 @@ class Call:
 
 
 def keep(value):
-    """A copy of all tensors in a value: later in-place work must not change what was seen."""
+    """A copy of all tensors in a value, so that later in-place operators do not change the record."""
     if isinstance(value, nn.Parameter):
-        return value.detach()  # weights stay as they are, and there are gigabytes of them
+        return value.detach()  # weights do not change, and a copy would take gigabytes
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, (tuple, list)):
@@ -46,8 +46,10 @@ def keep(value):
 
 
 def _changes(value) -> bool:
-    """Whether a value is an object with a state of its own, such as the KV cache of a foreign model: the run
-    goes on to fill it, and what a block was given is gone."""
+    """Whether a value is an object with state, such as the KV cache of another model.
+
+    The run continues to fill it, so that the inputs of a block would be lost without a copy.
+    """
     return hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (type, nn.Module))
 
 
@@ -61,7 +63,7 @@ def move_to(value, device, dtype: torch.dtype | None):
         return {k: move_to(v, device, dtype) for k, v in value.items()}
     if not _changes(value):
         return value
-    moved = copy.copy(value)  # a cache: its tensors, and what it remembers of where they are
+    moved = copy.copy(value)  # a cache: its tensors, and its record of their device and dtype
     for name, held in vars(value).items():
         if isinstance(held, torch.device):
             held = torch.device(device)
@@ -72,7 +74,7 @@ def move_to(value, device, dtype: torch.dtype | None):
 
 
 def blocks_of(model: nn.Module) -> list[str]:
-    """The rungs of the ladder: members of every ModuleList, and what stands beside them. For any model."""
+    """Paths of the rungs for any model: the members of every ModuleList and the modules beside them."""
 
     def walk(module: nn.Module, path: str) -> Iterator[str]:
         for name, child in module.named_children():
@@ -91,9 +93,10 @@ def blocks_of(model: nn.Module) -> list[str]:
 def traced(model: nn.Module, names=None, slots="all", modules: bool = True) -> Iterator[list[Call]]:
     """Collect a Call for every call of the named modules (None: all) and of slots, in order of completion.
 
-    slots: "all", "outside" (only those outside the named modules), "none", or a set of names. A slot call
-    inside a module that is not named counts with the path of the innermost named one. modules: False keeps
-    the calls of slots only.
+    Args:
+        slots: "all", "outside" (only those outside the named modules), "none", or a set of names. A slot call
+            inside a module that is not named gets the path of the innermost named one.
+        modules: False collects only the calls of slots.
     """
     calls: list[Call] = []
     turns: dict[tuple[str, str], int] = {}
@@ -150,12 +153,12 @@ def traced(model: nn.Module, names=None, slots="all", modules: bool = True) -> I
 
 
 def slots_of(model: nn.Module):
-    """The object that holds a model's exchangeable functions, where it has one."""
+    """The object with a model's exchangeable functions, or None."""
     return next((m.slots for m in model.modules() if hasattr(m, "slots")), None)
 
 
 def where(module: nn.Module, fallback: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype in which a module computes: its own first floating parameter's, or the model's."""
+    """Device and dtype of a module: those of its first floating parameter, else those of `fallback`."""
     for owner in (module, fallback):
         for p in owner.parameters():
             if p.is_floating_point():

@@ -1,4 +1,4 @@
-"""The first rung: are the weights the same, bit for bit? Names the tensor, the value, the bit, or a swap."""
+"""Compare weights bit by bit; name the tensor, the value, the bit, or an exchange."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ INTEGER = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 @dataclass(frozen=True)
 class WeightFault:
-    """A parameter that is not the reference's, rounded to the candidate's dtype."""
+    """A parameter that differs from the reference's, which is rounded to the candidate's dtype."""
 
     name: str
     what: str
     index: tuple[int, ...] | None = None
     bit: int | None = None
-    other: str | None = None  # of an exchange: the second module
+    other: str | None = None  # the second module of an exchange
 
     def __str__(self) -> str:
         return f"{self.name}: {self.what}"
 
     def concerns(self, module: str) -> bool:
-        """Whether this fault lies in `module`, or the module in what was exchanged."""
+        """Whether this fault is in `module`, or `module` is part of an exchanged one."""
         places = [self.name] + ([self.other] if self.other else [])
         return any(p.startswith(module + ".") or (module + ".").startswith(p + ".") for p in places)
 
 
 def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFault]:
-    """Every difference; exchanged blocks are named as such, once, instead of all their tensors.
+    """All differences. Exchanged blocks are one fault each, instead of one per tensor.
 
-    The reference is rounded to the candidate's dtype first, so that an fp16 copy of it has no fault.
+    The reference is first rounded to the candidate's dtype, so that an fp16 copy of it has no fault.
     """
     ours, theirs = dict(candidate.named_parameters()), dict(reference.named_parameters())
     ours |= dict(candidate.named_buffers())
@@ -46,11 +46,11 @@ def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFa
             wrong.append(fault)
     wrong = _pairs(wrong, ours, theirs)
     swaps = _exchanged(reference, candidate, {f.name for f in wrong}) if len(wrong) > 1 else []
-    told = [prefix for pair in swaps for prefix in pair[:2]]
+    reported = [prefix for pair in swaps for prefix in pair[:2]]
     faults += [
         WeightFault(a, f"exchanged with {b}: each holds the weights of the other", other=b) for a, b in swaps
     ]
-    return faults + [f for f in wrong if not any(f.name.startswith(p + ".") for p in told)]
+    return faults + [f for f in wrong if not any(f.name.startswith(p + ".") for p in reported)]
 
 
 def _compare(name: str, ours: Tensor, theirs: Tensor) -> WeightFault | None:
@@ -79,9 +79,9 @@ def _compare(name: str, ours: Tensor, theirs: Tensor) -> WeightFault | None:
 
 
 def _moved(x: Tensor, y: Tensor) -> str:
-    """ "rows 0:8 hold what belongs in 8:16, …": the reference's own slices at other places, along one axis.
+    """Describe slices of the reference at other positions of one axis, or "".
 
-    Halves of a stacked matrix (gate and up), heads (q and k), experts, a table turned round. "" if not so.
+    Examples: halves of a stacked matrix (gate and up), heads (q and k), experts, a reversed table.
     """
     for axis in range(min(x.dim(), 2)):
         a, b = (t.movedim(axis, 0).reshape(t.shape[axis], -1) for t in (x, y))
@@ -93,7 +93,9 @@ def _moved(x: Tensor, y: Tensor) -> str:
         if len(wrong) < 2 or None in source or len(set(source)) < len(source):
             continue
         word = "rows" if axis == 0 else f"places of axis {axis}"
-        if len(wrong) >= len(b) - 1 and source == wrong[::-1]:  # of an odd number the middle one stays
+        if (
+            len(wrong) >= len(b) - 1 and source == wrong[::-1]
+        ):  # of an odd number the middle one keeps its place
             return f"{word} in reverse order"
         runs: list[list[int]] = []  # first place, first source, length
         for place, origin in zip(wrong, source, strict=True):
@@ -101,8 +103,8 @@ def _moved(x: Tensor, y: Tensor) -> str:
                 runs[-1][2] += 1
             else:
                 runs.append([place, origin, 1])
-        told = [f"{_span(p, n)} hold what belongs in {_span(o, n)}" for p, o, n in runs[:2]]
-        return f"{word} at the wrong place: {', '.join(told)}" + (", …" if len(runs) > 2 else "")
+        moved = [f"{_span(p, n)} hold what belongs in {_span(o, n)}" for p, o, n in runs[:2]]
+        return f"{word} at the wrong place: {', '.join(moved)}" + (", …" if len(runs) > 2 else "")
     return ""
 
 
@@ -115,8 +117,8 @@ def _number(value: Tensor) -> str:
 
 
 def _pairs(wrong: list[WeightFault], ours: dict, theirs: dict) -> list[WeightFault]:
-    """Two tensors of one module, each with the other's values, are one fault: rel_pos_h for rel_pos_w."""
-    found, told = [], set()
+    """Merge the faults of two exchanged tensors of one module, such as rel_pos_h and rel_pos_w."""
+    found, merged = [], set()
     for i, first in enumerate(wrong):
         for second in wrong[i + 1 :]:
             a, b = first.name, second.name
@@ -124,8 +126,8 @@ def _pairs(wrong: list[WeightFault], ours: dict, theirs: dict) -> list[WeightFau
             if beside and _same(ours[a], theirs[b]) and _same(ours[b], theirs[a]):
                 what = f"exchanged with {b.rpartition('.')[2]}: each holds the values of the other"
                 found.append(WeightFault(a, what, first.index, other=b))
-                told |= {a, b}
-    return found + [fault for fault in wrong if fault.name not in told]
+                merged |= {a, b}
+    return found + [fault for fault in wrong if fault.name not in merged]
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:
@@ -133,12 +135,12 @@ def _same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def _exchanged(reference: nn.Module, candidate: nn.Module, wrong: set[str]) -> list[tuple[str, str]]:
-    """Pairs of modules of one type, each holding the other's weights; the largest such modules."""
+    """Pairs of modules of one type, each with the weights of the other; the largest such modules."""
     mine, theirs = dict(candidate.named_modules()), dict(reference.named_modules())
     pairs: list[tuple[str, str]] = []
     prefixes = [n for n in theirs if n and any(w.startswith(n + ".") for w in wrong) and n in mine]
     for i, a in enumerate(prefixes):
-        if any(a.startswith(told + ".") for pair in pairs for told in pair):
+        if any(a.startswith(known + ".") for pair in pairs for known in pair):
             continue
         for b in prefixes[i + 1 :]:
             nested = a.startswith(b + ".") or b.startswith(a + ".")

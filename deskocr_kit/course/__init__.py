@@ -1,4 +1,4 @@
-"""What the notebooks are made of: checks that raise, puzzles, drawings, pages beside their text.
+"""Parts of the notebooks: checks that raise, puzzles, drawings, pages beside their text.
 
 from deskocr_kit.course import attempt, check, verdicts
 """

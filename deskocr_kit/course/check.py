@@ -1,7 +1,7 @@
-"""One verdict per claim: raise when it is false, show a calm line when it is true.
+"""Checks for notebooks: one line for a claim that is true, an AssertionError for one that is false.
 
-Everything to the right of `≈` is measured: shown, never compared by nbval (tests/nbval.cfg). Everything to
-the left is a contract and must repeat exactly, on every device.
+Text to the right of `≈` is measured: it is shown, and nbval never compares it (tests/nbval.cfg). Text to the
+left is a contract: it must be the same in every run, on every device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..display.table import LEFT, Cell, html_table
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim that held. `shown` is part of the contract, `measured` is not."""
+    """A claim that is true. `shown` is part of the contract, `measured` is not."""
 
     name: str
     shown: str = ""
@@ -33,7 +33,7 @@ class Verdict:
         return f'<pre style="margin:0"><b style="color:{GREEN}">{escape(left)}</b>{right}</pre>'
 
 
-VERDICTS: list[Verdict] = []  # of this process, for the table that ends a notebook
+VERDICTS: list[Verdict] = []  # of this process; `verdicts` shows them
 
 
 def passed(name: str, shown: Any = "", measured: Any = "") -> Verdict:
@@ -43,7 +43,7 @@ def passed(name: str, shown: Any = "", measured: Any = "") -> Verdict:
 
 
 def check(name: str, claim: bool, shown: Any = "", measured: Any = "") -> Verdict:
-    """`claim` must be true. Raises AssertionError with everything shown otherwise."""
+    """Check that `claim` is true. Otherwise raises AssertionError with `shown` and `measured`."""
     if not claim:
         details = "; ".join(str(part) for part in (shown, measured) if str(part))
         raise AssertionError(f"FAIL  {name}" + (f": {details}" if details else ""))
@@ -51,23 +51,24 @@ def check(name: str, claim: bool, shown: Any = "", measured: Any = "") -> Verdic
 
 
 def check_equal(name: str, ours: Any, expected: Any, measured: Any = "") -> Verdict:
-    """Exactly equal. On failure both sides are shown."""
+    """Check that `ours == expected`. Otherwise raises AssertionError with both sides."""
     if ours != expected:
         raise AssertionError(f"FAIL  {name}\n  ours      {ours!r}\n  expected  {expected!r}")
     return passed(name, ours, measured)
 
 
 def check_below(name: str, value: float, bound: float, shown: Any = "", unit: str = "") -> Verdict:
-    """`value` <= `bound`; the bound is part of the contract, the value is measured."""
+    """Check that `value <= bound`; raises AssertionError otherwise. The bound is part of the contract."""
     if not value <= bound:  # so that NaN fails
         raise AssertionError(f"FAIL  {name}: {value:.4g}{unit} exceeds {bound:g}{unit}")
     return passed(name, f"{shown} at most {bound:g}{unit}".strip(), f"{value:.4g}{unit}")
 
 
 def check_close(name: str, ours, expected, budget: float) -> Verdict:
-    """Two tensors of one shape: their relative error (device/tolerances.py) is within `budget`.
+    """Check that the relative error (device/tolerances.py) of two tensors of one shape is within `budget`.
 
-    On failure: shapes, dtypes, the largest difference and the first index where a value is out of budget.
+    Otherwise raises AssertionError with dtypes, devices, the largest difference and the first index where a
+    value is over the budget.
     """
     if ours.shape != expected.shape:
         raise AssertionError(f"FAIL  {name}: shape {tuple(ours.shape)}, expected {tuple(expected.shape)}")
@@ -87,7 +88,7 @@ def check_close(name: str, ours, expected, budget: float) -> Verdict:
 
 
 class VerdictTable:
-    """All verdicts of a notebook, one row each."""
+    """The verdicts of a notebook, one row each."""
 
     def __init__(self, verdicts: list[Verdict] | None = None):
         self.verdicts = list(VERDICTS if verdicts is None else verdicts)
@@ -109,5 +110,5 @@ class VerdictTable:
 
 
 def verdicts() -> VerdictTable:
-    """The table that ends a notebook."""
+    """The table of all verdicts so far, which ends a notebook."""
     return VerdictTable()

@@ -1,6 +1,6 @@
-"""A guest: a model that is not ours, to try the instruments on. transformers' LLaVA, tiny, random weights.
+"""An example of another model for the instruments: a tiny LLaVA of transformers with random weights.
 
-It has what stops a port: a Conv2d patch embedding, and masked_scatter. Nothing is downloaded.
+It contains a Conv2d patch embedding and masked_scatter. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ IMAGE = 99
 
 
 def build_llava() -> LlavaForConditionalGeneration:
-    """The model, from a config; the same weights each time."""
+    """Build the model from a config, with the same random weights each time."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=32,
@@ -34,7 +34,7 @@ def build_llava() -> LlavaForConditionalGeneration:
 
 
 def llava_inputs() -> dict[str, torch.Tensor]:
-    """One picture (1, 3, 32, 32) and a prompt (1, 20) with 16 places for it."""
+    """One image (1, 3, 32, 32) and a prompt (1, 20) with 16 placeholders for it."""
     torch.manual_seed(1)
     ids = torch.tensor([[0, *[IMAGE] * 16, 5, 9, 23]])
     return {
@@ -45,6 +45,6 @@ def llava_inputs() -> dict[str, torch.Tensor]:
 
 
 def tokens(model, given: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Eight greedy tokens behind the prompt, on the CPU (1, n + 8)."""
+    """The prompt with eight greedy tokens after it (1, n + 8), on the CPU."""
     with torch.no_grad():
         return model.generate(**given, max_new_tokens=8, do_sample=False).cpu()

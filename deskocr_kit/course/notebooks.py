@@ -1,4 +1,4 @@
-"""Run notebooks in fresh kernels: in place, without what changes between runs, or as a copy for a report."""
+"""Runs notebooks in fresh kernels: in place, or as a copy for a report."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from pathlib import Path
 
 FOLDER = Path("notebooks")
 QUIET = {
-    "PYTHONHASHSEED": "0",  # the same when storing and when testing: sets print in one order
+    "PYTHONHASHSEED": "0",  # sets print in the same order when storing and when testing
     "OMP_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
-    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 of this environment, not one of the user's folder
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one in the user's folder
 }
-ALONE = {
-    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"
-}  # beside a torch_npu that loads itself nothing can be simulated
+# No NPU can be simulated in a process where torch_npu has loaded itself.
+ALONE = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 
 
 def execute(path: Path, timeout: float = 600) -> None:
-    """Run one notebook top to bottom, in its folder's environment, and store it in place.
+    """Run one notebook from top to bottom, with its folder as working directory, and store it in place.
 
-    Raises nbclient's CellExecutionError for a cell that fails; the file is left as it was. Raises
-    PermissionError, before anything runs, where the file cannot be written.
+    Raises nbclient's CellExecutionError if a cell fails; the file then stays as it was. Raises
+    PermissionError, before anything runs, if the file cannot be written.
     """
     import nbformat
     from nbclient import NotebookClient
 
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise PermissionError(f"{path} cannot be written; --out FOLDER makes an executed copy elsewhere")
+        raise PermissionError(f"{path} cannot be written; --out FOLDER writes an executed copy elsewhere")
 
     notebook = nbformat.read(path, 4)
     os.environ.setdefault("DESKOCR_DEVICE", "cpu")
@@ -44,20 +43,20 @@ def execute(path: Path, timeout: float = 600) -> None:
     strip(notebook)
     fresh = path.with_suffix(".new")
     nbformat.write(notebook, fresh)
-    fresh.replace(path)  # at once: an interrupted write leaves the stored one whole
+    fresh.replace(path)  # atomic: an interrupted write leaves the stored notebook complete
 
 
 def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: float = 3600) -> list[Path]:
-    """Run one notebook with `parameters` put in after its parameters cell; write out/NAME.ipynb and .html.
+    """Run a copy of one notebook with `parameters`; write out/NAME.ipynb and out/NAME.html.
 
-    The stored notebook is not touched. A copy whose cell fails is written as far as it came, then papermill's
-    PapermillExecutionError is raised. Raises ValueError for a parameter that the notebook does not have, and
-    where `out` is the notebook's own folder.
+    `parameters` replace the values of the parameters cell. The stored notebook does not change. If a cell
+    fails, the copy is written up to that cell and papermill's PapermillExecutionError is raised. Raises
+    ValueError for a parameter that the notebook does not have, and if `out` is the notebook's own folder.
     """
     import papermill
 
     if out.resolve() == path.parent.resolve():
-        raise ValueError(f"{out} holds the stored notebooks; choose another folder for the executed copies")
+        raise ValueError(f"{out} contains the stored notebooks; choose another folder for the copies")
     known = parameters_of(path)
     if unknown := sorted(set(parameters) - known):
         raise ValueError(
@@ -86,19 +85,19 @@ def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: flo
 
 
 def parameters_of(path: Path) -> set[str]:
-    """The names in a notebook's parameters cell."""
+    """The names that a notebook's parameters cell assigns."""
     import papermill
 
     return set(papermill.inspect_notebook(str(path)))
 
 
 def _environment(device: str) -> dict[str, str]:
-    """What a kernel gets for a device, where nobody has set it."""
+    """Environment variables of a kernel for a device. Variables that are already set keep their value."""
     return {**QUIET, **(ALONE if device.startswith(("cpu", "npu-sim")) else {})}
 
 
 def _say_how(copy: Path, parameters: dict[str, str]) -> None:
-    """One line below the card: on what this copy was made, so that no figure travels without its device."""
+    """Insert a line below the card that states the device and parameters of this copy."""
     import nbformat
 
     notebook = nbformat.read(copy, 4)
@@ -113,7 +112,7 @@ def _say_how(copy: Path, parameters: dict[str, str]) -> None:
 
 
 def to_html(path: Path) -> str:
-    """A page that needs nothing else: pictures inside, no script, no font and no style from elsewhere."""
+    """A self-contained HTML page: embedded images, no scripts, fonts or styles from other sources."""
     from nbconvert import HTMLExporter
 
     page, _ = HTMLExporter(template_name="lab", embed_images=True).from_filename(str(path))
@@ -122,7 +121,7 @@ def to_html(path: Path) -> str:
 
 
 def strip(notebook) -> None:
-    """Drop times, versions and machine names; keep sources, outputs, execution counts, ids and tags."""
+    """Remove times, versions and machine names. Keeps sources, outputs, execution counts, ids and tags."""
     kept = {key: notebook.metadata[key] for key in ("kernelspec", "deskocr") if key in notebook.metadata}
     notebook.metadata = {**kept, "language_info": {"name": "python"}}
     for cell in notebook.cells:
@@ -131,10 +130,10 @@ def strip(notebook) -> None:
 
 
 def find(names: list[Path] | None = None, folder: Path = FOLDER) -> Iterator[Path]:
-    """The notebooks meant: those named, or all numbered ones. Raises FileNotFoundError if there is none."""
+    """The named notebooks, or all numbered ones. Raises FileNotFoundError if one, or every one, is absent."""
     paths = list(names or sorted(folder.glob("[0-9][0-9]_*.ipynb")))
     absent = [path for path in paths if not path.is_file()]
     if absent or not paths:
         where = ", ".join(map(str, absent)) or f"{folder}/NN_*.ipynb"
-        raise FileNotFoundError(f"{where}: no such notebook; run this from the top of the kit")
+        raise FileNotFoundError(f"{where}: no such notebook; run this in the root folder of the repository")
     yield from paths

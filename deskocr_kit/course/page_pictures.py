@@ -1,7 +1,7 @@
 """Pictures for notebooks: a page beside its text, boxes on a page.
 
-What a model wrote is shown as a picture, and in a terminal right of `≈`: it is measured, never compared
-(see check.py). Each picture carries its description for those who do not see it.
+The text that a model wrote is a measurement, so it is in a picture, or right of `≈` in a terminal (see
+check.py). Each picture has an alternative text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..synthetic_pages.render import font_folder
 
 @dataclass
 class Beside:
-    """A page and what was read from it, side by side.
+    """A page and the text that was read from it, side by side.
 
     scores: of the text (`Reading.scores`); each line then has its confidence in percent before it.
     """
@@ -55,7 +55,7 @@ class Beside:
 
 @dataclass
 class Boxes:
-    """A page with the boxes that the model gave. `rows` holds label and pixels of each.
+    """A page with the boxes in a model's text. `rows` holds (label, box in pixels) of each.
 
     scores: of the text (`Reading.scores`); each box then carries its confidence, see overlay.draw_overlay.
     """
@@ -81,7 +81,7 @@ class Boxes:
 
 @dataclass
 class Picture:
-    """A matplotlib Figure or a PIL image with the sentence that says what is seen."""
+    """A matplotlib Figure or a PIL image, with a caption that describes it."""
 
     image: Any
     caption: str

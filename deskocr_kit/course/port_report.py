@@ -1,8 +1,8 @@
-"""A port of any model, on one page: what it runs, what is missing, what was exchanged, how close it came.
+"""The report of a port: operators, missing operators, exchanged parts, and accuracy.
 
-lacking = missing(run, ported)               # {operator: times} that the device does not have
+lacking = missing(run, ported)               # {operator: number of calls} that the device refuses
 port = Port(census, lacking, proof, adapted, ladder)
-port.save("reports/my-model")                # report.md, plan.json, census.json, two pictures
+port.save("reports/my-model")                # report.md, plan.json, census.json, two figures
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def missing(run: Callable[[nn.Module], object], ported: nn.Module) -> dict[str, int]:
-    """{operator: times} that the model's device refuses while `run(ported)` runs.
+    """{operator: number of calls} that the model's device refuses during `run(ported)`.
 
-    The simulated NPU computes what it refuses all the same, so that one run lists everything. A real device
-    stops at the first: then the list has one entry, with its message for a name.
+    The simulated NPU still computes the operators that it refuses, so one run lists them all. A real device
+    stops at the first. Then the dict has one entry, whose key is the first line of the error message.
     """
     import torch
 
@@ -52,7 +52,7 @@ def missing(run: Callable[[nn.Module], object], ported: nn.Module) -> dict[str, 
 
 @dataclass
 class Port:
-    """What a porting engineer hands over."""
+    """The report of the port of one model: census, missing operators, proof, exchanged parts, ladder."""
 
     census: Census
     lacking: dict[str, int]
@@ -73,7 +73,7 @@ class Port:
         return f"<table><tbody>{rows}</tbody></table>"
 
     def lines(self) -> list[tuple[str, str]]:
-        """The report in five lines."""
+        """The summary of the report: five (name, text) pairs."""
         lacking = ", ".join(f"{name} ×{n}" for name, n in self.lacking.items()) or "nothing"
         care = sorted({entry.call.operator.removeprefix("aten::") for entry in self.census.worst()})
         return [
@@ -90,14 +90,14 @@ class Port:
             ("Operators", repr(self.census)),
             ("Proof of the substitutes", repr(self.proof)),
             ("Plan", repr(self.proof.plan)),
-            ("What was exchanged", repr(self.adapted)),
+            ("Exchanged parts", repr(self.adapted)),
             ("Ladder", repr(self.ladder)),
         ]
         title = f"# Port of {self.proof.checkpoint}\n\n{self.proof.heading()}\n"
         return title + "".join(f"\n## {name}\n\n```\n{text}\n```\n" for name, text in parts)
 
     def save(self, folder: str | Path) -> list[str]:
-        """Write report.md, plan.json, census.json and the pictures; returns the names of the files."""
+        """Write report.md, plan.json, census.json and the figures. Returns the names of the files."""
         folder = Path(folder)
         self.census.save(folder)
         self.proof.save(folder)

@@ -1,10 +1,10 @@
-"""Instruments on the simulated NPU in a process of its own: this one may have another device, a real NPU too.
+"""Runs instruments on the simulated NPU in a new process, because this process may use a real NPU.
 
     report = prove_on_simulator("as-believed", ["conv2d"], ["fp16"])
-    refused = missing_on_simulator("as-believed")        # {operator: times} while nano reads a page
+    refused = missing_on_simulator("as-believed")        # {operator: number of calls} for one page
 
-The first is the same as `deskocr prove --device npu-sim:as-believed --slots conv2d --dtype fp16` on the
-command line.
+The first line does the same as the command
+`deskocr prove --device npu-sim:as-believed --slots conv2d --dtype fp16`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from .port_report import missing
 
 
 def prove_on_simulator(profile: str, slots: Sequence[str], dtypes: Sequence[str]):
-    """A prove Report of nano's sizes. Raises RuntimeError with the end of the child's error text."""
+    """The Report of `prove` at nano's sizes. Raises RuntimeError with the end of the new process's error."""
     return run_in_subprocess(_prove, profile, list(slots), list(dtypes))
 
 
 def missing_on_simulator(profile: str) -> dict[str, int]:
-    """{operator: times} that the profile refuses while nano reads a page. Raises as the other one."""
+    """{operator: number of calls} that the profile refuses while nano reads a page.
+
+    Raises RuntimeError with the end of the new process's error.
+    """
     return run_in_subprocess(_missing, profile)
 
 

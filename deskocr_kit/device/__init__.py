@@ -1,6 +1,6 @@
-"""Devices: choose one, wait for it, time it, ask for its memory.
+"""Devices: selection, synchronisation, timing, memory.
 
-The kit imports torch_npu only here and in the substitutes.
+This kit imports torch_npu only here and in the substitutes.
 
     device = pick_device("auto")                 # DESKOCR_DEVICE, else npu, else cuda, else mps, else cpu
     device = pick_device("npu-sim:as-believed")  # the simulated NPU with a profile; the device is "npu:0"

@@ -1,4 +1,4 @@
-"""The names of dtypes, once for the command line, the plans and the reports."""
+"""Names of dtypes for the command line, the plans and the reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .torch_import import import_torch
 if TYPE_CHECKING:
     import torch
 
-#: {the name in this kit: torch's name}, from exact to coarse.
+#: {name in this kit: name in torch}, from exact to coarse.
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _ALIASES = {"half": "float16"} | {name: name for name in DTYPES.values()}
 #: Every name that `find_dtype` knows, without "auto".
@@ -18,9 +18,10 @@ DTYPE_NAMES = (*DTYPES, *_ALIASES)
 
 
 def find_dtype(name: str, device: torch.device | None = None) -> torch.dtype:
-    """The dtype called "fp32", "fp16", "bf16" or by torch's own name; "auto" is what suits `device`.
+    """The dtype named "fp32", "fp16", "bf16" or as in torch; "auto": the default dtype of `device`.
 
-    Raises ValueError for another name, and for "auto" without a device.
+    Raises:
+        ValueError: another name, or "auto" without a device.
     """
     if name == "auto" and device is not None:
         return default_dtype(device)
@@ -32,5 +33,5 @@ def find_dtype(name: str, device: torch.device | None = None) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype | str) -> str:
-    """torch's name without "torch.": "float16"."""
+    """The name in torch without "torch.", for example "float16"."""
     return str(dtype).removeprefix("torch.")

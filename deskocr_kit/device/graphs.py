@@ -1,4 +1,4 @@
-"""The decode step as a graph that the device replays."""
+"""Record the decode step as a graph that the device replays."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from .torch_import import import_torch
 
 
 def graphs(device):
-    """`record` for `generate(record=…)`: the decode step as a CUDA graph, or an NPU graph of torch_npu.
+    """`record` for `generate(record=…)`: records the decode step as a CUDA graph or an NPU graph.
 
-    Written after the documents of both and tested against a stand-in; no device has run it yet. An NPU graph
-    takes aclnn operators only, and no TASK_QUEUE_ENABLE=2. Raises NotImplementedError where there are none.
+    Written after the documentation of CUDA graphs and torch_npu, and tested with a stand-in; not yet run on a
+    device. An NPU graph accepts only aclnn operators, and does not work with TASK_QUEUE_ENABLE=2.
+
+    Raises:
+        NotImplementedError: the device has no graphs.
     """
     torch = import_torch()
     kind = torch.device(device).type
@@ -20,7 +23,7 @@ def graphs(device):
     def record(run):
         aside = place.Stream()
         aside.wait_stream(place.current_stream())
-        with place.stream(aside):  # workspaces are made before the recording, as both ask for
+        with place.stream(aside):  # both require that workspaces exist before the recording
             for _ in range(2):
                 run()
         place.current_stream().wait_stream(aside)

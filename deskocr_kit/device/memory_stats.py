@@ -1,4 +1,4 @@
-"""What a device holds, and how each one says that it is full. Reach it through deskocr_kit.device."""
+"""Memory of a device, and detection of out-of-memory errors. Exported by deskocr_kit.device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from .torch_import import import_torch
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. `allocated` and `peak` of this process, `total` of the device; None where the device does not
-    tell.
+    """Bytes: `allocated` and `peak` of this process, `total` of the device; None if not available.
 
-    On the CPU it is the resident set of the whole process, on other devices what torch's tensors hold.
+    On the CPU the resident set of the whole process counts, on other devices the memory of torch's tensors.
     """
 
     allocated: int
@@ -24,7 +23,7 @@ class Memory:
 
 
 def device_memory(device) -> Memory:
-    """What this process holds on the device now, at most since `reset_peak`, and what there is."""
+    """Memory of this process on the device now, its peak since `reset_peak`, and the total."""
     device = import_torch().device(device)
     backend = _module(device)
     if device.type == "mps":
@@ -36,7 +35,7 @@ def device_memory(device) -> Memory:
 
 
 def reset_peak(device) -> bool:
-    """Start a new peak; False where the device (or this system's CPU) cannot."""
+    """Reset the peak. Returns False if the device (or the CPU of this system) does not support it."""
     device = import_torch().device(device)
     if device.type == "cpu":
         try:
@@ -52,8 +51,7 @@ def reset_peak(device) -> bool:
 
 
 def free_cache(device) -> None:
-    """Collect garbage and give cached blocks back to the device, so that others (and the next allocation)
-    have them."""
+    """Collect garbage and return cached blocks to the device, for other processes and the next allocation."""
     import gc
 
     gc.collect()
@@ -81,16 +79,15 @@ _OUT_OF_MEMORY = re.compile(
     r"|(error code|errorcode|runtime result|retcode|ret)\s*(is|=|:)\s*(200000|207001|207005|207018)\b",
     re.IGNORECASE,
 )
-# A size read back from a device after an earlier failure: no card could hold it, and less work would not
-# help.
+# An invalid size, read back from a device after an earlier failure. Less work would not help.
 _GARBAGE_SIZE = "Tried to allocate more than 1EB"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that a device or the host has no memory left, so that less at once may work.
+    """Whether an exception means that a device or the host is out of memory, so that less work may fit.
 
     torch_npu raises a plain RuntimeError up to its 7.3 builds and torch.OutOfMemoryError from 26.0 on; CUDA,
-    MPS and the CPU have their own. Looks through the chain of causes.
+    MPS and the CPU have their own errors. Checks the whole chain of causes.
     """
     seen = set()
     cause: BaseException | None = error

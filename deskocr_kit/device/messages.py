@@ -1,4 +1,4 @@
-"""What a user is shown of an exception."""
+"""The text that a user sees for an exception."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .torch_import import DeviceError
 
 
 def message(error: BaseException) -> str:
-    """The kit's own errors in their own words, those of a device with their explanation."""
+    """The message of an error of this kit; for errors of a device, message and explanation."""
     if isinstance(error, (ValueError, FloatingPointError, OSError, DeviceError)):
         return f"error: {error}"
     return explain_exception(error)

@@ -1,6 +1,6 @@
-"""In a notebook: a device's error is shown with its explanation, below the usual traceback.
+"""Explain device errors in a notebook, below the usual traceback.
 
-`device.pick_device` calls `install`. On the command line `cli.message` does the same work.
+`device.pick_device` calls `install`. On the command line `messages.message` does the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from .torch_import import DeviceError
 
 
 def explanation(error: BaseException) -> str:
-    """What the kit's table knows of an exception, at most two rows; "" where it knows nothing, or where the
-    error says it itself (a DeviceError does)."""
+    """At most two rows of the error table for an exception.
+
+    "" if no row matches, and for a DeviceError, whose message already has the remedy.
+    """
     if isinstance(error, DeviceError):
         return ""
     return "\n".join(str(match) for match in errors.explain(errors.exception_text(error))[:2])
@@ -21,14 +23,16 @@ def explanation(error: BaseException) -> str:
 
 def _show(shell, kind, error, trace, tb_offset=None) -> None:
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-    told = explanation(error)
-    if told:
-        print(f"deskocr explain:\n{told}", file=sys.stderr)
+    text = explanation(error)
+    if text:
+        print(f"deskocr explain:\n{text}", file=sys.stderr)
 
 
 def install() -> bool:
-    """Explain uncaught errors of this IPython session from now on. False where there is none, or where
-    somebody else handles its errors already."""
+    """Explain uncaught errors of this IPython session from now on.
+
+    Returns False if there is no session, or if it already has a custom error handler.
+    """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or (shell.custom_exceptions and shell.CustomTB is not None):

@@ -1,11 +1,11 @@
-"""Choose a device by name, describe it, and know the dtype that suits it.
+"""Choose a device by name, describe it, and find its default dtype.
 
     device = pick_device("auto")                 # DESKOCR_DEVICE, else npu, else cuda, else mps, else cpu
     device = pick_device("npu-sim:as-believed")  # the simulated NPU with a profile; the device is "npu:0"
     model.to(device, default_dtype(device))
 
-Nothing here imports torch before it is needed: an installed torch-npu without CANN breaks `import torch`, and
-this module has to say so.
+This module imports torch only when it is needed: an installed torch-npu without CANN breaks `import torch`,
+and this module has to report that.
 """
 
 from __future__ import annotations
@@ -31,12 +31,18 @@ _configured: set[str] = set()
 
 # ---------------------------------------------------------------------- choosing
 def pick_device(name: str | None = "auto", quiet: bool = False) -> torch.device:
-    """The device called `name`, ready for use.
+    """Select and initialise the device `name`.
 
-    name: "auto" (the variable DESKOCR_DEVICE, else npu, cuda, mps, cpu in this order), "npu", "npu:1",
-    "cuda:0", "mps", "cpu", "npu-sim" or "npu-sim:<profile>" (installs the simulated NPU in this process for
-    good). On an NPU it sets jit_compile and internal formats off and says so once on stderr, unless `quiet`.
-    Raises DeviceError.
+    On an NPU this disables jit_compile and internal formats, and prints that once on stderr.
+
+    Args:
+        name: "auto" (the variable DESKOCR_DEVICE, else the first of npu, cuda, mps, cpu), "npu", "npu:1",
+            "cuda:0", "mps", "cpu", "npu-sim" or "npu-sim:<profile>" (installs the simulated NPU in this
+            process, which cannot be undone).
+        quiet: print nothing.
+
+    Raises:
+        DeviceError: the device is unknown or cannot be used; the message has the remedy.
     """
     name = str(name or "auto").strip()
     if name.lower() == "auto":
@@ -59,12 +65,14 @@ def pick_device(name: str | None = "auto", quiet: bool = False) -> torch.device:
     if not here:
         raise DeviceError(f"no {kind} device: {_why_none(kind)}")
     if rest and int(rest) >= here:
-        raise DeviceError(f"{name}: this process sees {here} of kind {kind}, the highest index is {here - 1}")
+        raise DeviceError(
+            f"{name}: this process sees {here} device(s) of kind {kind}; the highest index is {here - 1}"
+        )
     if kind == "cpu":
         return torch.device("cpu")
     device = torch.device(kind, int(rest or 0))
     if kind in ("npu", "cuda"):
-        backend_of(device).set_device(device)  # first: what follows starts the current card, which would be 0
+        backend_of(device).set_device(device)  # first, because the next calls initialise the current card
     if kind == "npu":
         notebook_errors.install()
         _configure_npu(device, quiet)
@@ -72,7 +80,7 @@ def pick_device(name: str | None = "auto", quiet: bool = False) -> torch.device:
 
 
 def device_count(kind: str) -> int:
-    """How many devices of a kind ("npu", "cuda", "mps", "cpu") this process can use."""
+    """Number of devices of a kind ("npu", "cuda", "mps", "cpu") that this process can use."""
     torch = import_torch()
     if kind == "cpu":
         return 1
@@ -85,13 +93,13 @@ def device_count(kind: str) -> int:
 
 
 def is_simulated(device) -> bool:
-    """Whether figures from this device come from the simulated NPU, and may never be shown as an NPU's."""
+    """Whether a device is the simulated NPU, whose figures must never be shown as those of an NPU."""
     torch = import_torch()
     return torch.device(device).type == "npu" and bool(getattr(torch.npu, "simulated", False))
 
 
 def default_dtype(device) -> torch.dtype:
-    """fp16 on an NPU (and an MPS device), bf16 on a CUDA card that has it, else fp16; fp32 on the CPU."""
+    """fp16 on NPU and MPS; on CUDA bf16 if supported, else fp16; fp32 on the CPU."""
     torch = import_torch()
     kind = torch.device(device).type
     if kind == "cuda" and torch.cuda.is_bf16_supported():
@@ -100,7 +108,7 @@ def default_dtype(device) -> torch.dtype:
 
 
 def describe_device(device) -> dict:
-    """What a report has to say about a device: its name, whether it is simulated, the software around it."""
+    """Facts about a device for reports: its name, whether it is simulated, software versions."""
     torch = import_torch()
     device = torch.device(device)
     named = backend_of(device) if device.type in ("npu", "cuda") else None
@@ -120,7 +128,7 @@ def describe_device(device) -> dict:
 
 
 def backend_of(device):
-    """torch.npu, torch.cuda, torch.mps or torch.cpu: the module that goes with a device."""
+    """The torch module of a device: torch.npu, torch.cuda, torch.mps or torch.cpu."""
     torch = import_torch()
     return getattr(torch, torch.device(device).type)
 
@@ -152,15 +160,17 @@ def _import_torch_npu() -> bool:
     try:
         import torch_npu  # noqa: F401
     except Exception as error:
-        warnings.warn(f"torch-npu is installed but does not import. {explain(error)}", stacklevel=3)
+        warnings.warn(f"torch-npu is installed but cannot be imported. {explain(error)}", stacklevel=3)
         return False
     return True
 
 
 def _configure_npu(device: torch.device, quiet: bool) -> None:
-    """Off: compiling operators per shape, and private weight formats. On a 910B both are on by default in
-    builds before 26.0 and send convolutions through the legacy path. They only affect tensors made later, so:
-    at once."""
+    """Disable compilation of operators per shape and private weight formats.
+
+    On a 910B both are enabled by default in builds before 26.0 and send convolutions through the legacy path.
+    The settings only affect tensors created later, so they are changed at once.
+    """
     npu = backend_of(device)
     if "npu" in _configured or getattr(npu, "simulated", False):
         return
@@ -174,10 +184,10 @@ def _configure_npu(device: torch.device, quiet: bool) -> None:
 def _why_none(kind: str) -> str:
     if kind == "npu":
         if importlib.util.find_spec("torch_npu") is None:
-            found = "torch-npu is not installed; `deskocr doctor` says which one fits"
+            found = "torch-npu is not installed; `deskocr doctor` names the matching version"
         else:
-            found = "torch-npu is there but sees no card; `deskocr doctor` says why"
-        return f"{found}. To go on without a card: --device {SIMULATED}"
+            found = "torch-npu is installed but sees no card; `deskocr doctor` finds the cause"
+        return f"{found}. To continue without a card: --device {SIMULATED}"
     if kind == "cuda":
         return "this torch has no CUDA, or no card is visible (CUDA_VISIBLE_DEVICES, nvidia-smi)"
     return "this torch has no Metal support, or this is not an Apple machine"

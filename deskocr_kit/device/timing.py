@@ -1,4 +1,4 @@
-"""Wait for a device, and measure time on it."""
+"""Synchronise with a device and measure time on it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from .torch_import import import_torch
 
 
 def synchronize(device) -> None:
-    """Wait until the device has done everything that it was given."""
+    """Wait until the device has finished all its work."""
     if import_torch().device(device).type != "cpu":
         backend_of(device).synchronize()
 
 
 class Event:
-    """A mark in the device's stream, or on the host's clock where the device has no events. Record, then
-    compare."""
+    """A point in the stream of a device, or on the host's clock if the device has no events."""
 
     def __init__(self, device):
         self.device = import_torch().device(device)
@@ -33,7 +32,7 @@ class Event:
         return self
 
     def seconds_to(self, later: Event) -> float:
-        """Seconds from this mark to a later one; waits for the later one."""
+        """Seconds from this event to a later one; waits for the later one."""
         if self._event is None:
             assert self._time is not None and later._time is not None, "record both marks first"
             return later._time - self._time
@@ -43,7 +42,7 @@ class Event:
 
 
 class Timer:
-    """`with Timer(device) as t: ...` and then `t.seconds`: wall clock between two synchronisations."""
+    """`with Timer(device) as t: ...`; then `t.seconds` is the wall time between two synchronisations."""
 
     def __init__(self, device):
         self.device = device

@@ -60,8 +60,8 @@ def tolerance(dtype: torch.dtype | str) -> Tolerance:
 def difference(ours: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     """(|ours - expected|, |expected|), element by element, in fp64 on the host.
 
-    The tensors have one shape; dtypes and devices do not matter. What is not finite in `expected` is 0 in the
-    second tensor.
+    Both tensors have the same shape, any dtype and any device. Values of `expected` that are not finite are 0
+    in the second tensor.
     """
     a, b = ours.detach().cpu().double(), expected.detach().cpu().double()
     inf = float("inf")
@@ -70,7 +70,7 @@ def difference(ours: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def relative_error(ours: Tensor, expected: Tensor) -> float:
-    """|ours - expected| / |expected| as the module says; infinite for tensors of different shapes."""
+    """|ours - expected| / |expected| as defined above; infinite for tensors of different shapes."""
     if tuple(ours.shape) != tuple(expected.shape):
         return float("inf")
     return ratio_of_norms(*difference(ours, expected))

@@ -1,6 +1,6 @@
-"""Imports torch where an installed torch-npu without CANN would break the import, and says so.
+"""Import torch even if an installed torch-npu without CANN breaks `import torch`, and report that.
 
-Since torch 2.5 `import torch` imports an installed torch-npu by itself, and fails with it; transformers fails
+Since torch 2.5 `import torch` also imports an installed torch-npu and fails if that fails. transformers fails
 too.
 """
 
@@ -19,20 +19,19 @@ AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _SET_ENV = (
     "/usr/local/Ascend/cann/set_env.sh (CANN 8.5 and newer) or /usr/local/Ascend/ascend-toolkit/set_env.sh"
 )
-# CANN libraries without which no torch_npu of any version can be imported (its libtorch_npu.so is linked to
-# them).
+# CANN libraries that every version of torch_npu needs (its libtorch_npu.so is linked to them).
 _CANN_LIBRARIES = ("libascendcl.so", "libhccl.so")
 
 
 class DeviceError(RuntimeError):
-    """A device that cannot be used; the text says what was found and what to type."""
+    """A device cannot be used; the message has the cause and the remedy."""
 
 
 def torch_npu_problem() -> str | None:
-    """Why an installed torch-npu cannot work here, and what to do; None where it can, or is not installed.
+    """Why an installed torch-npu cannot work, with the remedy; None if it can, or is not installed.
 
-    Tells it without importing torch or torch_npu, by loading CANN's libraries in a subprocess (a broken
-    driver may crash or hang it).
+    Imports neither torch nor torch_npu. Loads CANN's libraries in a subprocess, because a broken driver may
+    crash or hang.
     """
     if sys.modules.get("torch_npu", ...) is None or importlib.util.find_spec("torch_npu") is None:
         return None
@@ -45,21 +44,24 @@ def torch_npu_problem() -> str | None:
         )
         found = probe.stderr.strip().rpartition("\n")[2] if probe.returncode else ""
     except subprocess.TimeoutExpired:
-        found = "loading the CANN libraries did not end within 30 seconds"
+        found = "the CANN libraries were not loaded within 30 seconds"
     if not found:
         return None
     return (
-        f"torch-npu is installed, but CANN cannot be loaded ({found}). That breaks `import torch` and "
+        f"torch-npu is installed, but CANN cannot be loaded ({found}). This breaks `import torch` and "
         f"transformers. With an NPU: `source` {_SET_ENV} before Python or Jupyter starts. Without one: "
         f"`pip uninstall torch-npu`, or set {AUTOLOAD}=0."
     )
 
 
 def import_torch():
-    """torch, also where an installed torch-npu without CANN would break the import.
+    """Import torch, even if an installed torch-npu without CANN would break the import.
 
-    There torch_npu is hidden from this process (PyTorch's autoload off, transformers told that it is not
-    installed) with a warning that says why. Raises DeviceError where torch itself does not import.
+    In that case torch_npu is hidden from this process, with a warning: PyTorch's autoload is off, and
+    transformers does not find it.
+
+    Raises:
+        DeviceError: torch itself cannot be imported.
     """
     if "torch" not in sys.modules:
         problem = torch_npu_problem()
@@ -75,5 +77,5 @@ def import_torch():
 
 
 def explain(error: BaseException) -> str:
-    """The exception in words: what it means and what to do, where the kit's table of errors knows it."""
+    """The exception as text, with cause and remedy if it is in the error table."""
     return explain_exception(error)

@@ -1,1 +1,1 @@
-"""Tables, figures and progress for people. Imports nothing of the kit."""
+"""Tables, images and progress bars. Imports nothing else of this kit."""

@@ -1,4 +1,4 @@
-"""Pictures as bytes, for notebooks and reports."""
+"""Images as bytes, for notebooks and reports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The colours and hatches of the kit's tables and figures.
+"""Colours and hatches of tables and figures.
 
-A colour never carries a meaning alone: a word, a hatch, a marker or a letter says the same.
+A colour is never the only carrier of a meaning: a word, a hatch, a marker or a letter repeats it.
 """
 
 from __future__ import annotations

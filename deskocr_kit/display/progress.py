@@ -1,4 +1,4 @@
-"""Progress on stderr, and nowhere if stderr is not a terminal."""
+"""Progress bars on stderr; none if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def bar(total: int, unit: str, hidden: bool = False):
-    """A tqdm bar whose `write` (stderr) and `print` (stdout) do not tear it."""
+    """A tqdm bar with `write` (stderr) and `print` (stdout) that keep the bar intact."""
     from tqdm import tqdm
 
     class Bar(tqdm):

@@ -1,15 +1,15 @@
-"""`deskocr doctor`: what is this machine, is it healthy, what must be typed to mend it?
+"""`deskocr doctor`: diagnose this machine and print the commands that repair it.
 
     capture.py   seven texts: from this machine, a folder, or a bundle
-    npu_smi.py, npu_smi_pages.py, versions.py    parsers of these texts
+    npu_smi.py, npu_smi_pages.py, ascend/versions.py    parsers of these texts
     facts.py     texts -> facts
-    probes.py    live trials, each in a process of its own with a time limit
+    probes.py    live probes, each in its own process with a time limit
     trials/      the programs of these processes
-    rules_*.py   facts and trials -> rows
+    rules_*.py   facts and results of the probes -> rows
     report.py    rows -> text, JSON, HTML
-    bundle.py    the same seven texts without secrets, to send to somebody
+    bundle.py    the same seven texts without secrets, to attach to a report
 
-Starts with the standard library alone: a broken torch, or no torch at all, is what it is for.
+Needs only the standard library, because it diagnoses a broken or missing torch.
 """
 
 from .examination import examine, examine_files

@@ -1,4 +1,4 @@
-"""`python -m deskocr_kit.doctor`: the same command, for a Python without typer."""
+"""`python -m deskocr_kit.doctor`: the command `deskocr doctor` for a Python without typer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if __name__ == "__main__":
         "--from", dest="source", metavar="DIR", help="diagnose files captured elsewhere: a folder or a bundle"
     )
     parser.add_argument(
-        "--bundle", metavar="FILE", help="also write what was looked at into a zip, without secrets"
+        "--bundle", metavar="FILE", help="also write the examined files into a zip, without secrets"
     )
-    parser.add_argument("--model", metavar="DIR", help="folder of weights to check")
+    parser.add_argument("--model", metavar="DIR", help="folder with weights to check")
     parser.add_argument("--quick", action="store_true", help="skip the probes that import torch")
     parser.add_argument("--patience", type=float, default=1.0, help="multiplies every time limit")
     given = parser.parse_args()

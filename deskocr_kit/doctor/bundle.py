@@ -1,8 +1,8 @@
-"""`deskocr doctor --bundle FILE`: the seven texts and the report in one zip, with nothing private in it.
+"""`deskocr doctor --bundle FILE`: the seven texts and the report in one zip, without private data.
 
-The environment is an allow-list (variables that matter on an NPU, and proxies without their credentials),
-because no list of secret names is ever complete. Every text is then scrubbed of home folders, user and host
-names, credentials in addresses, well-known token shapes, `password=...` and serial numbers.
+Environment variables pass an allow-list (those that matter on an NPU, and proxies without credentials),
+because no list of secret names is complete. Every text is then scrubbed of home folders, user and host
+names, credentials in addresses, well-known token formats, `password=...` and serial numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCRUBS = (
     (re.compile(r"([a-z][\w+.-]*://)[^/\s@]*@", re.I), r"\1<credentials>@"),
     (re.compile(r"(?<![\w/])[\w.+-]+:[^\s:/@]+@(?=[\w.-]+(:\d+)?)"), "<credentials>@"),
     (re.compile(r"((?:https?|git|ssh)\S*?)\?[^\s\"']+", re.I), r"\1?<query>"),
-    # name=value and name: value where the name sounds private
+    # name=value and name: value with a private name
     (
         re.compile(
             r"((?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|auth|credentials?"
@@ -35,7 +35,7 @@ SCRUBS = (
         ),
         r"\1<removed>",
     ),
-    # shapes of well-known tokens: Hugging Face, GitHub, GitLab, OpenAI-like, PyPI, Slack, AWS, Google, JWT
+    # formats of well-known tokens: Hugging Face, GitHub, GitLab, OpenAI-like, PyPI, Slack, AWS, Google, JWT
     (
         re.compile(
             r"\b(hf_[A-Za-z0-9]{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|sk-[\w-]{8,}|pypi-[\w-]{8,}|xox[a-z]-[\w-]{8,}"
@@ -66,7 +66,7 @@ COMMON = {
 
 
 def _names() -> tuple[list[str], list[str]]:
-    """Home folders and names (user, host) of whoever runs this."""
+    """Home folders and names (user, host) of the current user."""
     homes = [os.path.expanduser("~"), os.environ.get("HOME", ""), os.environ.get("USERPROFILE", "")]
     names = [
         os.environ.get(name, "")
@@ -83,7 +83,12 @@ def _names() -> tuple[list[str], list[str]]:
 
 
 def scrub(text: str, homes: list[str] | None = None, names: list[str] | None = None) -> str:
-    """Remove what could identify or harm its owner. Versions, paths below home and figures stay."""
+    """Remove private data from a text. Versions, figures and paths below the home folder stay.
+
+    Args:
+        homes: home folders to replace by "~"; default: those of the current user.
+        names: user and host names to replace; default: those of the current user.
+    """
     if homes is None or names is None:
         homes, names = _names()
     for home in sorted(set(homes), key=len, reverse=True):
@@ -96,7 +101,7 @@ def scrub(text: str, homes: list[str] | None = None, names: list[str] | None = N
 
 
 def scrub_env(text: str) -> str:
-    """Variables that matter on an NPU, values scrubbed; how many others there are, but not their names."""
+    """Variables that matter on an NPU, values scrubbed, and the number of the others without their names."""
     env = parse_env(text)
     kept = {
         name: value
@@ -108,7 +113,7 @@ def scrub_env(text: str) -> str:
 
 
 def scrub_pip(text: str) -> str:
-    """Names and versions; the address or folder that a package came from goes."""
+    """Names and versions of packages, without the address or folder that a package came from."""
     return "".join(f"{name}=={version}\n" for name, version in parse_pip(text).items())
 
 
@@ -124,7 +129,7 @@ def _scrubbed(value: object) -> object:
 
 
 def write(file: str | Path, capture: Capture, report: Report) -> list[str]:
-    """Write the bundle (a zip) in one step and return the names inside it. Raises OSError."""
+    """Write the bundle (a zip) atomically and return the names inside it. Raises OSError."""
     contents = {}
     for name in FILES:
         if name in capture.files:
@@ -140,7 +145,7 @@ def write(file: str | Path, capture: Capture, report: Report) -> list[str]:
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as bundle:
             for name, text in contents.items():
                 bundle.writestr(name, text)
-        os.replace(temporary, target)  # a half-written bundle never carries the name that was asked for
+        os.replace(temporary, target)  # a half-written bundle never has the requested name
     except BaseException:
         os.unlink(temporary)
         raise

@@ -1,6 +1,6 @@
-"""What the rules look at: the texts of seven files, from this machine, a folder or a bundle.
+"""Capture the texts of seven files, from this machine, a folder or a bundle.
 
-The live machine is captured into the same form first, so that `--from` and the live report share every rule.
+The live machine is captured in the same form, so that `--from` and the live report share every rule.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ FILES = (
     "pip-list.txt",
 )
 ASCEND = "/usr/local/Ascend"
-LIMIT = 4_000_000  # bytes of one file; the real ones have a few thousand
+LIMIT = 4_000_000  # bytes read of one file; real ones have a few thousand
 
 
 @dataclass
 class Capture:
-    """`files`: name -> text. `notes`: name -> why it is missing. `live`: the machine is at hand too."""
+    """Captured texts.
+
+    files: name -> text. notes: name -> why it is missing. live: whether this machine itself is examined.
+    """
 
     source: str
     files: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    paths: dict[str, str] = field(default_factory=dict)  # where each text was read
+    paths: dict[str, str] = field(default_factory=dict)  # path of each text
     live: bool = False
 
     def __contains__(self, name: str) -> bool:
@@ -40,21 +43,27 @@ class Capture:
 
 
 def decode(raw: bytes) -> str:
-    """Text of a captured file: UTF-8, or UTF-16 (Windows' `>`); odd bytes are replaced."""
+    """Text of a captured file: UTF-8, or UTF-16 (`>` on Windows). Invalid bytes are replaced."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw.decode("utf-16", errors="replace")
-    for byte, coding in ((1, "utf-16-le"), (0, "utf-16-be")):  # without its mark: every second byte is 0
+    # UTF-16 without a byte order mark: every second byte is 0.
+    for byte, coding in ((1, "utf-16-le"), (0, "utf-16-be")):
         if len(raw) > 8 and raw[byte::2].count(0) > 0.9 * (len(raw) // 2) and 0 not in raw[1 - byte :: 2]:
             return raw.decode(coding, errors="replace")
     return raw.decode("utf-8-sig", errors="replace")
 
 
 def read(source: str | Path) -> Capture:
-    """Read a folder or a `--bundle` zip. Raises FileNotFoundError or ValueError with what to do."""
+    """Read a folder or a `--bundle` zip.
+
+    Raises:
+        FileNotFoundError: no such path; the message has the remedy.
+        ValueError: the path is neither a folder nor a bundle, or contains none of the seven files.
+    """
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(
-            f"{path}: no such folder or bundle. --from wants one that holds {', '.join(FILES)}"
+            f"{path}: no such folder or bundle. --from needs one that contains {', '.join(FILES)}"
         )
     capture = Capture(source=str(path))
     if path.is_dir():
@@ -65,7 +74,7 @@ def read(source: str | Path) -> Capture:
                     capture.files[name] = decode(stream.read(LIMIT))
             except FileNotFoundError:
                 capture.notes[name] = "not captured"
-            except OSError as error:  # unreadable (mode 440), a folder of that name
+            except OSError as error:  # no permission (mode 440), or a folder with that name
                 capture.notes[name] = f"not readable ({error.strerror})"
     else:
         try:
@@ -83,14 +92,14 @@ def read(source: str | Path) -> Capture:
             ) from error
     if not capture.files:
         raise ValueError(
-            f"{path}: holds none of {', '.join(FILES)}. Capture them with `deskocr doctor --bundle FILE`."
+            f"{path}: contains none of {', '.join(FILES)}. Capture them with `deskocr doctor --bundle FILE`."
         )
     _note_refusals(capture)
     return capture
 
 
 def cann_homes(environ: dict[str, str] | None = None) -> list[str]:
-    """Folders that may hold CANN, the one that the environment names first; only those that exist."""
+    """Existing folders that may contain CANN. Those named by the environment come first."""
     environ = dict(os.environ) if environ is None else environ
     home = environ.get("HOME", "")
     candidates = [environ.get("ASCEND_HOME_PATH"), environ.get("ASCEND_TOOLKIT_HOME")]
@@ -111,7 +120,7 @@ def cann_homes(environ: dict[str, str] | None = None) -> list[str]:
     return found
 
 
-#: What a shell or `cat` says in place of a text, however it is worded: the file or the program is not there.
+#: Message of a shell or `cat` that a file or program does not exist.
 _NOT_THERE = re.compile(
     r"no such file or directory|command not found|not recognized|: not found\s*$|executable file not found"
     r"|没有那个文件或目录|未找到命令",
@@ -120,7 +129,7 @@ _NOT_THERE = re.compile(
 
 
 def _note_refusals(capture: Capture) -> None:
-    """A file that holds only a shell's refusal was not captured: say so in the shell's own words."""
+    """Move files that contain only a shell's error message from `files` to `notes`, with that message."""
     for name in list(capture.files):
         lines = [line.strip() for line in capture.files[name].splitlines() if line.strip()]
         spoken = [line for line in lines if not line.startswith("$ ")]
@@ -160,7 +169,7 @@ def pip_list() -> str:
 
 
 def live(npu_smi: tuple[str | None, str]) -> Capture:
-    """Capture this machine. `npu_smi` is (text or None, why not), fetched by a probe with a time limit."""
+    """Capture this machine. `npu_smi` is (text or None, why not), from a probe with a time limit."""
     capture = Capture(source="this machine", live=True)
     text, why = npu_smi
     if text is None:
@@ -193,13 +202,15 @@ _ENV_LINE = re.compile(
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """Output of `env`, `env -0`, `export -p` or `declare -x` -> dict. A line without `=`
-    continues a value."""
+    """Parse the output of `env`, `env -0`, `export -p` or `declare -x`.
+
+    A line without `=` continues the value before it.
+    """
     out: dict[str, str] = {}
     last = None
     for line in text.replace("\r", "").replace("\0", "\n").splitlines():
         match = _ENV_LINE.match(line)
-        if match and match["value"] is None:  # `export NAME`: marked for export, without a value
+        if match and match["value"] is None:  # `export NAME`, without a value
             last = None
         elif match:
             last, value = match["name"], match["value"].strip()
@@ -222,14 +233,17 @@ _PIP_LINES = (
 
 
 def parse_pip(text: str) -> dict[str, str]:
-    """`pip list`, `pip list --format=json`, `pip freeze` or `conda list` -> {normalised name: version}."""
+    """Parse the output of `pip list [--format=json]`, `pip freeze` or `conda list`.
+
+    Returns {normalised name: version}.
+    """
     text = text.strip()
-    if found := re.search(r"^\[\s*(?=[{\]])", text, re.M):  # pip's own notices may stand before and after it
+    if found := re.search(r"^\[\s*(?=[{\]])", text, re.M):  # notices of pip may precede and follow it
         try:
             rows, _ = json.JSONDecoder().raw_decode(text, found.start())
             return {normal(d["name"]): str(d.get("version", "")) for d in rows}
         except (ValueError, TypeError, KeyError):
-            # a list that was cut off: what is whole in it
+            # a truncated list: keep its complete entries
             pairs = re.findall(r'"name":\s*"([^"]+)",\s*"version":\s*"([^"]+)"', text)
             return {normal(name): version for name, version in pairs}
     out: dict[str, str] = {}

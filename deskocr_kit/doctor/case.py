@@ -1,4 +1,4 @@
-"""What the rules judge: facts, where they came from, and what the live probes saw."""
+"""The input of the rules: facts, their origin, and the results of the live probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .probes import Probe
 
 @dataclass
 class Case:
-    """`root` is "/" outside tests; `probes` is empty for captured files and for what was not probed."""
+    """Input of the rules. `root` is "/" outside tests; `probes` is empty for captured files."""
 
     capture: Capture
     facts: dict
@@ -20,7 +20,7 @@ class Case:
     libraries: dict[str, str] = field(default_factory=dict)
     homes: list[str] = field(default_factory=list)  # CANN folders that exist here
     notebook: bool = False
-    model: Path | None = None  # folder asked for by the user
+    model: Path | None = None  # folder given by the user
 
     @property
     def live(self) -> bool:
@@ -36,7 +36,7 @@ class Case:
 
     @property
     def hardware(self) -> bool:
-        """Is there any sign of an NPU or its driver? (CANN or torch-npu alone can sit on a laptop.)"""
+        """Whether there is any sign of an NPU or its driver. (A laptop may have CANN or torch-npu alone.)"""
         if self.facts["npus"] or self.facts["npu_smi"]["complaint"] or self.facts["driver"]["version"]:
             return True
         if not self.live:

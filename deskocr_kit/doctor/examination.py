@@ -1,4 +1,4 @@
-"""The order of an examination: texts, facts, trials, rows."""
+"""The steps of an examination: texts, facts, probes, rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ SMI_SECONDS, LIBRARY_SECONDS, TORCH_SECONDS, MATMUL_SECONDS = 15, 20, 90, 120
 
 
 def _judge(case: Case) -> list[Row]:
-    return [row for room in _RULES for row in room.rules(case)]
+    return [row for module in _RULES for row in module.rules(case)]
 
 
 def examine(model: str | Path | None = None, quick: bool = False, patience: float = 1.0) -> Report:
     """Diagnose this machine.
 
-    model: a folder of weights to check instead of the usual two. quick: skip the probes that import torch.
-    patience: multiplies every time limit (npu-smi 15 s, libraries 20 s, torch 90 s, matmul 120 s).
+    Args:
+        model: a folder of weights to check instead of the default ones.
+        quick: skip the probes that import torch.
+        patience: multiplies every time limit (npu-smi 15 s, libraries 20 s, torch 90 s, matmul 120 s).
     """
     case = _live_case(quick, patience)
     case.model = Path(model) if model is not None else None
@@ -58,7 +60,7 @@ def _live_case(quick: bool, patience: float) -> Case:
 
 
 def _torch_probes(case: Case, torch: probes.Probe, patience: float) -> None:
-    """Follow up the import of torch: is torch_npu to blame, does the device compute?"""
+    """Further probes after the import of torch: is torch_npu the cause, and does the device compute?"""
     case.probes["torch"] = torch
     if case.package("torch-npu"):
         if torch.state != "ok":
@@ -74,9 +76,10 @@ def _torch_probes(case: Case, torch: probes.Probe, patience: float) -> None:
 
 
 def examine_files(source: str | Path) -> Report:
-    """Diagnose files captured on another machine: a folder, or a zip that `--bundle` wrote.
+    """Diagnose files captured on another machine: a folder, or a zip written by `--bundle`.
 
-    Raises FileNotFoundError or ValueError (one line, with what to do) if there is nothing to read.
+    Raises:
+        FileNotFoundError, ValueError: nothing to read there; one line with the remedy.
     """
     captured = _capture.read(source)
     case = Case(captured, _facts.collect(captured))

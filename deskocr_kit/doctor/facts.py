@@ -1,4 +1,4 @@
-"""Captured texts -> facts (plain dicts and lists, ready for JSON). Judging them is the rules' work."""
+"""Convert captured texts to facts: plain dicts and lists for JSON. The rules judge them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..ascend import versions
 from . import npu_smi
 from .capture import Capture, parse_env, parse_pip
 
-# Variables that change what happens on an NPU; the rest of the environment is nobody's business.
+# Variables that affect an NPU. The others are private and are not reported.
 VARIABLES = re.compile(
     r"^(ASCEND_|ATB_|HCCL_|TORCH_|PYTORCH_|ACL_|CPU_AFFINITY_CONF|TASK_QUEUE_ENABLE|INF_NAN_MODE|COMBINED_ENABLE"
     r"|TOOLCHAIN_HOME|LD_LIBRARY_PATH|PYTHONPATH|OMP_NUM_THREADS|CUDA_VISIBLE_DEVICES|VIRTUAL_ENV$|CONDA_(PREFIX|DEFAULT_ENV)$"
@@ -49,16 +49,17 @@ def _cann(capture: Capture, env: dict[str, str]) -> dict:
 
 
 def collect(capture: Capture) -> dict:
-    """Everything that can be read from the captured files. Absent: None, [] or {}.
+    """All facts in the captured files. A missing fact is None, [] or {}.
 
-    npus: one dict per chip (id, chip, name, health, hbm_total_mib, hbm_used_mib, processes, ...); cann,
-    driver, firmware: {version, innerversion, ...}; packages: {normalised name: version}; env: what matters.
+    Keys: npus, one dict per chip (id, chip, name, health, hbm_total_mib, hbm_used_mib, processes, ...); cann,
+    driver, firmware, each {version, innerversion, ...}; packages, {normalised name: version}; env, the
+    variables that affect an NPU.
     """
     env = parse_env(capture.files.get("env.txt", ""))
     smi = npu_smi.parse(capture.files.get("npu-smi.txt", ""))
     driver = versions.parse_driver(capture.files.get("driver_version.info", ""))
     driver["source"] = "driver_version.info" if driver["version"] else None
-    if not driver["version"]:  # npu-smi carries the version of the driver package that it belongs to
+    if not driver["version"]:  # npu-smi is part of the driver package and has its version
         driver["version"] = _board(smi, "Software Version") or smi.version
         driver["source"] = "npu-smi" if driver["version"] else None
     firmware = versions.parse_firmware(capture.files.get("firmware_version.info", ""))

@@ -1,4 +1,4 @@
-"""The command without its parser, so that it also runs where typer and rich are missing."""
+"""The command without its parser, so that it runs without typer and rich."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def run(
         except OSError as error:
             print(f"deskocr doctor: cannot write {bundle}: {error.strerror or error}", file=sys.stderr)
             return 2
-        print(f"wrote {bundle}: {', '.join(names)}. Look into it before you send it.", file=sys.stderr)
+        print(f"wrote {bundle}: {', '.join(names)}. Check its contents before you send it.", file=sys.stderr)
     return report.exit_code

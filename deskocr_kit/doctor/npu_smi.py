@@ -1,8 +1,8 @@
-"""Read what `npu-smi` prints: the table of `npu-smi info` and the `key : value` pages of `-t`, `-l`, `-m`.
+"""Parse the output of `npu-smi`: the table of `npu-smi info` and the `key : value` pages of `-t`, `-l`, `-m`.
 
-The tables differ by driver (20.x ... 26.x), by card and by container, so nothing here counts characters:
-a row is cut at its bars, a cell is read by the column names that the header above it declares, and whatever
-is missing stays None. One `Chip` is one compute die: a 910C (A3) card has two, a 310 card has four.
+The tables differ by driver (20.x ... 26.x), card and container, so the parser does not count characters: it
+splits a row at its bars and reads a cell by the column names in the header above it. Missing values stay
+None. One `Chip` is one compute die: a 910C (A3) card has two, a 310 card has four.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .npu_smi_records import ABSENT, Chip, NpuSmi, Process, to_float, to_int, to
 
 BUS_ID = re.compile(r"^[0-9a-fx]{4,8}:[0-9a-fx]{2}:[0-9a-fx]{2}\.[0-9a-fx]$", re.I)
 VALUE = re.compile(r"(?P<used>[\w.-]+)\s*/\s*(?P<total>[\w.-]+)|(?P<one>[^\s/]+)")
-# What the columns mean when a pasted table has lost its header (the order since driver 22).
+# Columns of a pasted table without its header (the order since driver 22).
 CARD_COLUMNS = [("power", 1), ("temp", 13), ("hugepages-usage", 31)]
 CHIP_COLUMNS = [("aicore", 1), ("memory-usage", 13), ("hbm-usage", 31)]
 
 
 def _cells(line: str) -> list[str] | None:
-    """The cells of a table row, or None for rulers and prose. What stands before the first bar is dropped."""
+    """The cells of a table row; None for rulers and prose. Text before the first bar is dropped."""
     start, end = line.find("|"), line.rfind("|")
     if start < 0 or end <= start:
         return None
@@ -28,10 +28,10 @@ def _cells(line: str) -> list[str] | None:
 
 
 def _values(cell: str, columns: list[tuple[str, int]]) -> dict[str, tuple[str | None, str | None]]:
-    """Read "0   0 / 0   21784/ 65536" by the header's columns -> {column: (value or used, total)}.
+    """Parse "0   0 / 0   21784/ 65536" by the header's columns -> {column: (value or used, total)}.
 
-    With as many values as columns they are taken in order. With fewer, each goes to the column whose title
-    starts nearest, because a blank field keeps its place on the screen.
+    As many values as columns are assigned in order. Of fewer, each goes to the column whose title starts
+    nearest, because a blank field keeps its width on the screen.
     """
     found = []
     for match in VALUE.finditer(cell):
@@ -52,12 +52,12 @@ def _values(cell: str, columns: list[tuple[str, int]]) -> dict[str, tuple[str | 
 
 
 def _columns(cell: str) -> list[tuple[str, int]]:
-    """Header cell -> [(short lower-case name, position)]: "AICore(%)  HBM-Usage(MB)" -> aicore, hbm-usage."""
+    """[(short lower-case name, position)] of a header: "AICore(%)  HBM-Usage(MB)" -> aicore, hbm-usage."""
     return [(m.group(1).lower(), m.start()) for m in re.finditer(r"([A-Za-z-]+)\s*\(", cell)]
 
 
 class _Table:
-    """State of the walk down one `npu-smi info` printout."""
+    """State of the parser in the output of `npu-smi info`."""
 
     def __init__(self) -> None:
         self.section = ""  # "", "devices" or "processes"
@@ -65,11 +65,11 @@ class _Table:
         self.chip_columns = CHIP_COLUMNS
         self.chip_titles = ""
         self.process_titles: list[str] = []
-        self.pending: Chip | None = None  # a card row that still waits for its chip row
+        self.pending: Chip | None = None  # a card row whose chip row has not been read yet
         self.chips: list[Chip] = []
 
     def header(self, cells: list[str]) -> bool:
-        """Take note of the column titles if this row holds them."""
+        """Store the column titles and return True if this row is a header."""
         first = cells[0].split()
         titles = " ".join(cells).lower()
         if first[:1] == ["NPU"] and "process id" in titles:
@@ -90,7 +90,7 @@ class _Table:
             self.pending = None
 
     def keep(self, chip: Chip) -> None:
-        """Enter a chip; in a table that was printed twice (`watch`, a long log) the later row counts."""
+        """Add a chip. In a table printed twice (`watch`, a long log) the later row replaces the earlier."""
         if (chip.name or "").upper() == "MCU":  # the card's controller, not a compute die
             return
         key = (chip.id, chip.chip, chip.bus_id)
@@ -101,7 +101,7 @@ class _Table:
         if len(cells) < 2:
             return
         first, middle = cells[0].split(None, 1), cells[1].strip()
-        # A bus id settles which of the two lines this is; where it is absent ("NA" on a 310B) the order does.
+        # The bus id decides which of the two lines this is; without one ("NA" on a 310B) the order decides.
         is_chip_row = bool(BUS_ID.match(middle)) or (self.pending is not None and middle.upper() in ABSENT)
         if not first and not is_chip_row:
             return
@@ -140,7 +140,7 @@ class _Table:
         if pid is None or not owner or not owner[0].isdigit():
             return
         by_title = dict(zip(self.process_titles, cells, strict=False))
-        if len(cells) != len(self.process_titles):  # no header, or a bar in the name of the process
+        if len(cells) != len(self.process_titles):  # no header, or a bar in the process name
             by_title = {"process name": cells[2] if len(cells) > 3 else "", "process memory(mb)": cells[-1]}
         memory = next((cell for title, cell in by_title.items() if "memory" in title), None)
         process = Process(
@@ -148,17 +148,17 @@ class _Table:
         )
         number = int(owner[1]) if len(owner) > 1 and owner[1].isdigit() else 0
         home = [c for c in self.chips if c.id == int(owner[0]) and c.chip == number]
-        if not home:  # a process table without its device table, or a card that vanished in between
+        if not home:  # a process table without its device table, or a card that was lost meanwhile
             home = [Chip(id=int(owner[0]), chip=number)]
             self.chips += home
         home[0].processes.append(process)
 
 
 def parse(text: str) -> NpuSmi:
-    """Parse any mixture of npu-smi printouts. Never raises on odd input: what cannot be read stays None."""
+    """Parse any mixture of npu-smi outputs. Never raises: unreadable fields stay None."""
     out, table, prose = NpuSmi(), _Table(), []
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r", "")).expandtabs(8)
-    text = text.translate({ord(bar): "|" for bar in "│┃｜"})  # some terminals and chat windows draw them
+    text = text.translate({ord(bar): "|" for bar in "│┃｜"})  # as in some terminals and chat programs
     for line in text.splitlines():
         cells = _cells(line)
         if cells is None:

@@ -1,7 +1,7 @@
-"""The `key : value` pages of npu-smi: `info -l`, `-m`, and `-t board|usages|memory|power|...`.
+"""Parse the `key : value` pages of npu-smi: `info -l`, `-m`, and `-t board|usages|memory|power|...`.
 
-Two habits of these pages need care: `Chip ID` closes a block in most of them (and opens it in others), and a
-page asked for one card (`-i 0`) may not say which card it is about.
+Two details need care. `Chip ID` ends a block in most pages and begins it in others. A page requested for one
+card (`-i 0`) may not name that card.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from .npu_smi_records import Chip, NpuSmi, Process, to_float, to_int, to_word
 
 PAIR = re.compile(r"^\s*([A-Za-z][\w ()%/.-]*?)\s*:(?:\s+(.*?))?\s*$")
-CARD_KEYS = {"NPU ID", "Chip Count"}  # the head of a page: about the card, not about one of its chips
+CARD_KEYS = {"NPU ID", "Chip Count"}  # the head of a page: it describes the card, not one of its chips
 
 
 def merge(out: NpuSmi, prose: str) -> None:
-    """Add to `out` what the pages in `prose` say: new chips, or fields that the table left empty."""
+    """Add the content of the pages in `prose` to `out`: new chips, or fields that the table lacks."""
     for row in _mapping(prose):
         chip = _chip(out, row["NPU ID"], row["Chip ID"])
         chip.logic_id = row.get("Chip Logic ID", chip.logic_id)
@@ -31,8 +31,8 @@ def merge(out: NpuSmi, prose: str) -> None:
         if not known_card:
             out.details.append(block)
             continue
-        if card is None and not number and not out.chips and not _speaks_of_a_chip(block):
-            continue  # "npu-smi: error while loading shared libraries" is no card
+        if card is None and not number and not out.chips and not _describes_a_chip(block):
+            continue  # "npu-smi: error while loading shared libraries" is not a card
         chip = _chip(out, card, int(number) if number.isdigit() else 0)
         _fill(chip, block)
         if len(block) > len(CARD_KEYS):
@@ -69,7 +69,7 @@ def _mapping(prose: str) -> list[dict]:
 
 
 def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
-    """Cut the pages into (card id, fields of one chip)."""
+    """Split the pages into (card id, fields of one chip)."""
     blocks: list[tuple[int | None, dict[str, str]]] = []
     card: int | None = None
     current: dict[str, str] = {}
@@ -92,7 +92,7 @@ def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
             continue
         pair = PAIR.match(line)
         if not pair:
-            # A blank line ends a block, but not the head of a page: its card is followed by a blank line too.
+            # A blank line ends a block, but not the head of a page, where a blank line follows the card.
             if not line.strip() and set(current) - CARD_KEYS:
                 close()
             continue
@@ -114,7 +114,7 @@ def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
     return blocks
 
 
-def _speaks_of_a_chip(block: dict[str, str]) -> bool:
+def _describes_a_chip(block: dict[str, str]) -> bool:
     chip = Chip(id=None)
     _fill(chip, block)
     return chip != Chip(id=None)

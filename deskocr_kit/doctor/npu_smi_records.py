@@ -1,4 +1,4 @@
-"""What is read out of `npu-smi`: chips, their processes, and the words and numbers in a cell."""
+"""Records of the `npu-smi` parser: chips, their processes, and the words and numbers in a cell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ABSENT = {"", "-", "NA", "N/A", "--"}
 @dataclass
 class Process:
     pid: int
-    name: str | None  # containers hide the names of processes outside them
+    name: str | None  # None for a process outside the container
     memory_mib: int | None
 
 
@@ -31,13 +31,15 @@ class Chip:
     aicore_percent: float | None = None
     hbm_used_mib: int | None = None
     hbm_total_mib: int | None = None
-    memory_used_mib: int | None = None  # DDR of the card: the only memory of a 310, beside HBM on a first 910
+    memory_used_mib: int | None = (
+        None  # DDR of the card: the only memory of a 310, in addition to HBM on a first 910
+    )
     memory_total_mib: int | None = None
     processes: list[Process] = field(default_factory=list)
 
     @property
     def free_mib(self) -> int | None:
-        """Free device memory: of the HBM where there is one, else of the DDR."""
+        """Free device memory in MiB: of the HBM if there is one, else of the DDR."""
         if self.hbm_total_mib:
             return None if self.hbm_used_mib is None else self.hbm_total_mib - self.hbm_used_mib
         if self.memory_total_mib and self.memory_used_mib is not None:

@@ -32,7 +32,7 @@ class Probe:
 
     @property
     def how(self) -> str:
-        """One line on what went wrong."""
+        """One line that describes the failure."""
         if self.state == "timeout":
             return f"no answer within {self.seconds:.0f} s, given up"
         if self.state == "crash":
@@ -47,7 +47,7 @@ class Probe:
         return lines[-1].strip() if lines else f"exit status {self.code}"
 
     def result(self) -> dict:
-        """The JSON object that a Python probe prints as its last line; {} if there is none."""
+        """The JSON object in the last line of a Python probe; {} if there is none."""
         for line in reversed(self.stdout.splitlines()):
             if line.startswith("{"):
                 try:
@@ -58,7 +58,7 @@ class Probe:
 
 
 def run(command: list[str], seconds: float, env: dict[str, str] | None = None) -> Probe:
-    """Run a command with a time limit; never raises, never waits much longer than `seconds`."""
+    """Run a command with a time limit. Never raises, and never waits much longer than `seconds`."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
@@ -94,7 +94,7 @@ def _kill(child: subprocess.Popen) -> None:
         else:
             child.kill()
     except OSError:
-        return  # ended by itself in between
+        return  # it has ended meanwhile
     try:
         child.wait(timeout=2)
     except subprocess.TimeoutExpired:
@@ -102,7 +102,7 @@ def _kill(child: subprocess.Popen) -> None:
 
 
 def trial(name: str, seconds: float, *args: str, env: dict[str, str] | None = None) -> Probe:
-    """Run a module of trials/ in a Python of its own, which finds this kit wherever it lies."""
+    """Run a module of trials/ in a separate Python process, which can import this kit from any folder."""
     places = [place for place in (os.environ.get("PYTHONPATH"), ROOT) if place]
     env = {"PYTHONPATH": os.pathsep.join(places), **(env or {})}
     return run([sys.executable, "-m", f"{__package__}.trials.{name}", *args], seconds, env)
@@ -124,7 +124,7 @@ LIBRARIES = (
 
 
 def libraries(seconds: float) -> dict[str, str]:
-    """Load each library in a child -> {name: "ok" or what happened}; a crash is charged to its library."""
+    """Load each library in a child process: {name: "ok" or the failure}. A crash counts for its library."""
     found: dict[str, str] = {}
     left = list(LIBRARIES)
     while left:
@@ -146,7 +146,7 @@ def libraries(seconds: float) -> dict[str, str]:
 
 
 def torch_import(seconds: float, autoload: bool = True) -> Probe:
-    """`import torch` and a CPU matmul. `autoload=False` proves whether torch itself is sound."""
+    """`import torch` and a CPU matmul. autoload=False tests torch itself, without torch-npu."""
     return trial("torch_import", seconds, env=None if autoload else {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
 
 
@@ -155,5 +155,5 @@ def transformers_import(seconds: float) -> Probe:
 
 
 def matmul(device: str, seconds: float) -> Probe:
-    """A 192x256x160 fp16 matmul on the device against fp32 on the CPU."""
+    """A 192x256x160 fp16 matmul on the device, compared with fp32 on the CPU."""
     return trial("matmul", seconds, device)

@@ -1,6 +1,6 @@
-"""The report: rows of OK / WARN / FAIL / SKIP, what was seen, what to type; as text, table, JSON and HTML.
+"""The report: rows with a status, a finding and a remedy; as text, table, JSON and HTML.
 
-The status is always a word; colour only repeats it. `rich` is used where it is there and never needed.
+The status is always a word; colour only repeats it. `rich` is optional.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RICH = {"OK": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "dim"}
 
 @dataclass(frozen=True)
 class Row:
-    """One finding. SKIP means "does not apply here" or "could not be looked at", and says which."""
+    """One finding. SKIP means that it does not apply or could not be examined; `seen` has the reason."""
 
     group: str
     name: str
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Nothing FAILed. A machine without an NPU is usable: its NPU rows are SKIP."""
+        """Whether no row is FAIL. A machine without an NPU is usable: its NPU rows are SKIP."""
         return all(row.status != "FAIL" for row in self.rows)
 
     @property
@@ -115,7 +115,7 @@ class Report:
         return f"{table}<p><b>{html.escape(self.verdict)}</b></p>"
 
     def print(self) -> None:
-        """To the terminal: a coloured table with rich, plain text without it."""
+        """Print to the terminal: a coloured table with rich, plain text without it."""
         try:
             from rich.console import Console
             from rich.table import Table

@@ -1,4 +1,4 @@
-"""Rules about CANN, driver, firmware, and whether set_env.sh is in effect."""
+"""Rules for CANN, driver, firmware and set_env.sh."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _cann(case: Case) -> Iterator[Row]:
             )
         elif case.live and case.hardware:
             remedy = (
-                "Install CANN (toolkit and the operator package of your chip), or use an image that has it."
+                "Install CANN (toolkit and the operator package for your chip), or use an image with CANN."
             )
             yield Row("CANN", "CANN", "FAIL", "no CANN found under /usr/local/Ascend or ~/Ascend", remedy)
         elif case.live:
@@ -60,13 +60,13 @@ def _cann(case: Case) -> Iterator[Row]:
     }
     machine = platform.machine()
     if others:
-        told = ", ".join(f"{where} says {version}" for where, version in others.items())
+        stated = ", ".join(f"{where} states {version}" for where, version in others.items())
         yield Row(
             "CANN",
             "CANN",
             "WARN",
-            f"{seen}, but {told}",
-            "Two CANNs are mixed: unset the ASCEND_* variables, source ONE set_env.sh.",
+            f"{seen}, but {stated}",
+            "Two CANN installations are mixed: unset the ASCEND_* variables, then source ONE set_env.sh.",
         )
     elif case.live and cann["arch"] and cann["arch"] != machine:
         yield Row(
@@ -81,8 +81,8 @@ def _cann(case: Case) -> Iterator[Row]:
             "CANN",
             "CANN",
             "WARN",
-            f"{seen}: newer than the kit's tables ({newest})",
-            "Run `deskocr prove` again on it.",
+            f"{seen}: newer than the newest release in this kit's tables ({newest})",
+            "Run `deskocr prove` again with it.",
         )
     elif not any(key(versions.release(case.cann)) == key(r) for r in versions.tables()["cann_releases"]):
         known = [r for r in versions.tables()["cann_releases"] if key(r) > key(case.cann)]
@@ -90,7 +90,7 @@ def _cann(case: Case) -> Iterator[Row]:
             "CANN",
             "CANN",
             "WARN",
-            f"{seen}: not among the releases the kit knows; the next one is {known[0]}",
+            f"{seen}: not in this kit's tables; the next known release is {known[0]}",
         )
     else:
         yield Row("CANN", "CANN", "OK", seen)
@@ -101,8 +101,8 @@ def _cann(case: Case) -> Iterator[Row]:
             "CANN",
             "CANN packages",
             "WARN",
-            f"of different versions: {listed}",
-            "Install all CANN packages in one version.",
+            f"different versions: {listed}",
+            "Install the same version of all CANN packages.",
         )
 
 
@@ -132,7 +132,7 @@ def _driver(case: Case) -> Iterator[Row]:
             best = (listed or versions.tables()["hdk_for_cann"])[-1 if not listed else 0]
             remedy = f"Upgrade driver and firmware (HDK) to {' or '.join(best['hdk'])}."
             if status == "WARN" and key(case.cann) < key(versions.tables()["hdk_for_cann"][0]["cann"]):
-                remedy = f"The release notes of CANN {case.cann} name the driver (HDK) that belongs to it."
+                remedy = f"See the release notes of CANN {case.cann} for the matching driver (HDK)."
         yield Row(
             "CANN", "driver + CANN", status, f"driver {driver['version']}, CANN {case.cann}: {why}", remedy
         )
@@ -141,10 +141,10 @@ def _driver(case: Case) -> Iterator[Row]:
         seen = f"{firmware['version']} (from {firmware['source']})"
         if fits is False:
             ranges = ", ".join(f"{low} - {high}" for low, high in driver["compatible_firmware"])
-            remedy = "Install firmware and driver from the same HDK, firmware first, then reboot."
+            remedy = "Install firmware and driver of the same HDK, firmware first, then reboot."
             yield Row("CANN", "firmware", "WARN", f"{seen}; the driver accepts {ranges}", remedy)
         else:
-            yield Row("CANN", "firmware", "OK", seen + ("; in the driver's range" if fits else ""))
+            yield Row("CANN", "firmware", "OK", seen + ("; accepted by the driver" if fits else ""))
     elif case.hardware:
         yield Row(
             "CANN",
@@ -184,19 +184,19 @@ def _set_env(case: Case) -> Iterator[Row]:
     lost = [name for name in ("ASCEND_OPP_PATH",) if not env.get(name)]
     paths = env.get("LD_LIBRARY_PATH", "")
     if not any(mark in paths for mark in (home.rstrip("/"), "ascend-toolkit", "/cann")):
-        lost.append("LD_LIBRARY_PATH (CANN's lib64 is not in it)")
+        lost.append("LD_LIBRARY_PATH with CANN's lib64")
     if lost:
-        yield Row("CANN", "set_env.sh", "WARN", f"only half in effect: {' and '.join(lost)} not set", again)
+        yield Row("CANN", "set_env.sh", "WARN", f"only partly in effect: {' and '.join(lost)} not set", again)
     else:
         yield Row("CANN", "set_env.sh", "OK", f"ASCEND_HOME_PATH={home}")
     if "PYTHONPATH" not in env:
         yield Row(
-            "CANN", "PYTHONPATH", "WARN", "not set: CANN's own Python packages (tbe) will not be found", again
+            "CANN", "PYTHONPATH", "WARN", "not set: Python will not find the packages of CANN (tbe)", again
         )
 
 
 def _script(case: Case) -> str:
-    """The set_env.sh to source: one that exists here, else the path that this CANN version uses."""
+    """Path of the set_env.sh to source: an existing one, else the default of this CANN version."""
     for home in case.homes:
         for path in (f"{home}/set_env.sh", f"{home}/../set_env.sh"):
             if case.at(path).exists():

@@ -1,4 +1,4 @@
-"""Rules about the host: operating system, processor, memory, disk. Only for the live machine."""
+"""Rules for the host: operating system, processor, memory, disk. Only for the live machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .case import Case
 from .report import Row
 
 GIB = 2**30
-WEIGHTS_GIB = 6.2  # the official checkpoint; loading streams, so the host needs the model once on a CPU
+WEIGHTS_GIB = 6.2  # the official checkpoint; it is streamed, so that a CPU holds the weights only once
 
 
 def rules(case: Case) -> Iterator[Row]:
@@ -48,11 +48,13 @@ def _memory() -> Row:
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     except (AttributeError, ValueError, OSError):
-        return Row("Machine", "memory", "SKIP", "this system does not tell")
+        return Row("Machine", "memory", "SKIP", "not reported by this system")
     limit = _cgroup_limit()
     seen = f"{total:.1f} GiB" + (f", this container may use {limit:.1f}" if limit and limit < total else "")
     if min(total, limit or total) < 2 * WEIGHTS_GIB:
-        remedy = "Enough for the nano checkpoint; to an NPU the weights stream, on the CPU they stay here."
+        remedy = (
+            "Enough for the nano checkpoint. An NPU needs less host memory: the weights are streamed to it."
+        )
         return Row(
             "Machine",
             "memory",
@@ -82,9 +84,9 @@ def _disk() -> Row:
             "disk",
             "WARN",
             f"{free:.1f} GiB free",
-            "Make room: reports, caches and kernels need about 1 GiB.",
+            "Free some space: reports, caches and kernels need about 1 GiB.",
         )
     if free < 1.2 * WEIGHTS_GIB:
-        seen = f"{free:.1f} GiB free: too little to download the official weights ({WEIGHTS_GIB} GiB)"
-        return Row("Machine", "disk", "WARN", seen, "Use the embedded nano checkpoint, or make room.")
+        seen = f"{free:.1f} GiB free: not enough to download the official weights ({WEIGHTS_GIB} GiB)"
+        return Row("Machine", "disk", "WARN", seen, "Use the embedded nano checkpoint, or free some space.")
     return Row("Machine", "disk", "OK", f"{free:.1f} GiB free")

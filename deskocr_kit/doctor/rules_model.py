@@ -1,6 +1,6 @@
-"""Rules about model folders: is config.json sane, are the weights whole? Standard library only.
+"""Rules for model folders: is config.json valid, are the weights complete? Standard library only.
 
-A safetensors file says at its start how long it must be, so a half download is found without reading it.
+The header of a safetensors file implies its length, so a partial download is detected without reading it all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def rules(case: Case) -> Iterator[Row]:
         if case.model is not None:
             yield check(find_checkpoint(case.model), "model folder", needed=True)
             return
-        if os.environ.get(VARIABLE):  # what every command takes that is told no other
+        if os.environ.get(VARIABLE):  # the default checkpoint of every command
             yield check(find_checkpoint(), f"${VARIABLE}", needed=True)
         yield check(MODEL / "nano", "nano checkpoint", needed=False)
         yield check(MODEL / "deepseek-ocr", "official weights", needed=False)
@@ -35,7 +35,7 @@ def check(folder: Path, name: str, needed: bool) -> Row:
     shown = _short(folder)
     absent = not folder.is_dir() or not any(folder.glob("*.safetensors*"))
     if absent:
-        how = "model/README.md tells where they go and how to get them"
+        how = "model/README.md describes how to get them and where to put them"
         if folder.is_dir() and (pickles := [p.name for pattern in PICKLES for p in folder.glob(pattern)]):
             return Row(
                 "Model",
@@ -45,8 +45,8 @@ def check(folder: Path, name: str, needed: bool) -> Row:
                 "Use the *.safetensors files.",
             )
         if needed:
-            return Row("Model", name, "FAIL", f"{shown}: no *.safetensors there", f"Check the path; {how}.")
-        return Row("Model", name, "SKIP", f"{shown}: not there", how)
+            return Row("Model", name, "FAIL", f"{shown}: no *.safetensors files", f"Check the path; {how}.")
+        return Row("Model", name, "SKIP", f"{shown}: not present", how)
     problems = [*_config(folder), *_weights(folder)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -55,7 +55,7 @@ def check(folder: Path, name: str, needed: bool) -> Row:
             name,
             "FAIL",
             f"{shown}: {problems[0]}{more}",
-            "Download that file again (resuming keeps the rest).",
+            "Download that file again (a resumed download keeps the others).",
         )
     shards = sorted(folder.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in shards)
@@ -67,7 +67,7 @@ def check(folder: Path, name: str, needed: bool) -> Row:
             name,
             "WARN",
             f"{seen}, but no {lost[0]}",
-            "Without a tokenizer the model cannot read pages: download it too.",
+            "Download the tokenizer too: the model cannot read pages without it.",
         )
     return Row("Model", name, "OK", seen)
 
@@ -109,7 +109,7 @@ def _weights(folder: Path) -> Iterator[str]:
             yield f"{index.name} cannot be read ({type(error).__name__}: {error})"
             return
         if any(Path(shard).name != shard for shard in shards):
-            yield f"{index.name} names files outside its folder"
+            yield f"{index.name} lists files outside its folder"
             return
     else:
         shards = sorted(path.name for path in folder.glob("*.safetensors"))
@@ -122,11 +122,11 @@ def _weights(folder: Path) -> Iterator[str]:
             continue
         lost = [tensor for tensor, home in wanted.items() if home == shard and tensor not in names]
         if lost:
-            yield f"{shard} lacks {len(lost)} tensor(s) that the index promises, first {lost[0]}"
+            yield f"{shard} lacks {len(lost)} tensor(s) of the index, first {lost[0]}"
 
 
 def header(path: Path) -> tuple[dict, str | None]:
-    """Tensor table of a safetensors file, and what is wrong with the file (None: its size is as promised)."""
+    """(tensor table, problem) of a safetensors file. The problem is None if the size matches the header."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as stream:
@@ -134,10 +134,13 @@ def header(path: Path) -> tuple[dict, str | None]:
             if start.startswith(b"version "):
                 return {}, f"{path.name} is a Git LFS pointer, not the weights (git lfs pull)"
             if len(start) < 8:
-                return {}, f"{path.name} is cut off: {size} bytes"
+                return {}, f"{path.name} is truncated: {size} bytes"
             length = struct.unpack("<Q", start)[0]
             if length > min(size - 8, 100_000_000):
-                return {}, f"{path.name} is cut off or no safetensors file ({size} bytes, header of {length})"
+                return (
+                    {},
+                    f"{path.name} is truncated or not a safetensors file ({size} bytes, header of {length})",
+                )
             table = json.loads(stream.read(length))
             table.pop("__metadata__", None)
             ends = [entry["data_offsets"][1] for entry in table.values()]
@@ -147,7 +150,7 @@ def header(path: Path) -> tuple[dict, str | None]:
         return {}, f"{path.name} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return {}, f"{path.name} has a damaged header"
-    promised = 8 + length + max(ends, default=0)
-    if size != promised:
-        return table, f"{path.name} has {size} bytes, its header promises {promised}: half-downloaded?"
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        return table, f"{path.name} has {size} bytes, its header requires {expected}: partial download?"
     return table, None

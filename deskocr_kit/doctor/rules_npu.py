@@ -1,4 +1,4 @@
-"""Rules about the card: npu-smi, memory and who holds it, device nodes, permissions, container mounts."""
+"""Rules for the card: npu-smi, memory and its users, device nodes, permissions, container mounts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MOUNTS = ("/usr/local/dcmi", "/usr/local/Ascend/driver/lib64", "/usr/local/Ascen
 
 
 def rules(case: Case) -> Iterator[Row]:
-    refused = case.capture.notes.get("npu-smi.txt", "not captured")
-    if not case.hardware and not case.live and refused != "not captured" and case.package("torch-npu"):
-        # torch-npu was put there for a card, so that its absence is a finding
-        yield Row("NPU", "npu-smi", "WARN", refused, f"{NO_SMI} Or this machine has no NPU driver.")
+    missing = case.capture.notes.get("npu-smi.txt", "not captured")
+    if not case.hardware and not case.live and missing != "not captured" and case.package("torch-npu"):
+        # torch-npu was installed for a card, so a missing card is a finding
+        yield Row("NPU", "npu-smi", "WARN", missing, f"{NO_SMI} Or this machine has no NPU driver.")
         return
     if not case.hardware:
         where = "here" if case.live else "in these files"
@@ -29,7 +29,7 @@ def rules(case: Case) -> Iterator[Row]:
             "NPU",
             "NPU",
             "SKIP",
-            f"no NPU {where}: no card, no driver, no npu-smi. The kit runs on the CPU or on npu-sim.",
+            f"no NPU {where}: no card, driver or npu-smi. This kit runs on the CPU or on npu-sim.",
         )
         return
     if case.live:
@@ -117,7 +117,7 @@ def _libraries(case: Case) -> Iterator[Row]:
         remedy = (
             known[0].remedy
             if known
-            else "Source CANN's set_env.sh; see `ldd` of the library for what it lacks."
+            else "Source CANN's set_env.sh; `ldd` of the library lists what is missing."
         )
         yield Row("NPU", "libraries", "FAIL", f"cannot be loaded: {listed}", remedy)
     else:
@@ -125,7 +125,7 @@ def _libraries(case: Case) -> Iterator[Row]:
             "NPU",
             "libraries",
             "OK",
-            f"{len(case.libraries) - bool(optional)} libraries of CANN and driver load",
+            f"{len(case.libraries) - bool(optional)} libraries of CANN and driver can be loaded",
         )
     if optional:
         remedy = "Only ATB operators need it: source /usr/local/Ascend/nnal/atb/set_env.sh"
@@ -139,21 +139,25 @@ def _npu_smi(case: Case) -> Iterator[Row]:
         seen = f"{cards} card(s), {dies} chip(s)" if dies != cards else f"{cards} card(s)"
         yield Row("NPU", "npu-smi", "OK", seen + (f", version {smi['version']}" if smi["version"] else ""))
         return
-    said = smi["complaint"] or (probe.how if probe and probe.state != "ok" else "")
-    if said:
-        known = errors.explain(said)
+    message = smi["complaint"] or (probe.how if probe and probe.state != "ok" else "")
+    if message:
+        known = errors.explain(message)
         remedy = (
             known[0].remedy
             if known
-            else "Run `npu-smi info` by hand; reload the driver or reboot if it hangs."
+            else "Run `npu-smi info` in a terminal; if it hangs, reload the driver or reboot."
         )
         if probe and probe.state == "missing":
-            yield Row("NPU", "npu-smi", "WARN", said, NO_SMI)
+            yield Row("NPU", "npu-smi", "WARN", message, NO_SMI)
         else:
-            yield Row("NPU", "npu-smi", "FAIL", said, remedy)
+            yield Row("NPU", "npu-smi", "FAIL", message, remedy)
     elif "npu-smi.txt" in case.capture:
         yield Row(
-            "NPU", "npu-smi", "WARN", "its output lists no card", "Capture `npu-smi info` again, whole."
+            "NPU",
+            "npu-smi",
+            "WARN",
+            "its output lists no card",
+            "Capture the whole output of `npu-smi info`.",
         )
     else:
         yield Row(
@@ -162,7 +166,7 @@ def _npu_smi(case: Case) -> Iterator[Row]:
 
 
 def _health(chip: dict) -> str:
-    """OK, WARN or FAIL; a page that does not speak of health counts as well."""
+    """OK, WARN or FAIL. A page without a health field counts as OK."""
     word = (chip["health"] or "OK").upper()
     return "OK" if word == "OK" else "WARN" if word.startswith("WARN") else "FAIL"
 
@@ -175,14 +179,14 @@ def _chips(case: Case) -> Iterator[Row]:
     states = {label(chip): _health(chip) for chip in chips}
     sick = [f"{label(chip)}: {chip['health']}" for chip in chips if _health(chip) != "OK"]
     if sick:
-        # One healthy card is enough to work with, so a sick neighbour is only a warning.
+        # One healthy card is enough, so a faulty one beside it is only a warning.
         status = "FAIL" if all(state == "FAIL" for state in states.values()) else "WARN"
         first = next(chip for chip in chips if _health(chip) != "OK")
         ask = f"npu-smi info -t health -i {first['id']} -c {first['chip']}"
-        remedy = f"{ask}   names the fault; ASCEND_RT_VISIBLE_DEVICES leaves a card out."
+        remedy = f"{ask}   names the fault; ASCEND_RT_VISIBLE_DEVICES can exclude a card."
         yield Row("NPU", "health", status, "; ".join(sick), remedy)
     elif any(chip["health"] for chip in chips):
-        yield Row("NPU", "health", "OK", "every chip reports OK")
+        yield Row("NPU", "health", "OK", "all chips report OK")
     yield from _memory([chip for chip in chips if _health(chip) != "FAIL"] or chips)
 
 
@@ -193,10 +197,10 @@ def _generations(chips: list[dict]) -> Iterator[Row]:
         where = f"{len(mine)} x {name}" if len(mine) > 1 else str(name)
         if name is None:
             yield Row("NPU", "chip", "SKIP", "these pages do not name the chip")
-        elif name.startswith("IT"):  # `-t board` names the board; which chip sits on it is not said
-            yield Row("NPU", "chip", "SKIP", f"board {name}; `npu-smi info` would name its chip")
+        elif name.startswith("IT"):  # `-t board` names the board, not its chip
+            yield Row("NPU", "chip", "SKIP", f"board {name}; `npu-smi info` names its chip")
         elif kind is None:
-            yield Row("NPU", "chip", "WARN", f"{where}: a chip that the kit's table does not know")
+            yield Row("NPU", "chip", "WARN", f"{where}: this chip is not in this kit's table")
         elif kind["generation"] in ("A2", "A3", "950"):
             large = name.endswith("910B4") and (mine[0]["hbm_total_mib"] or 0) > 32768
             yield Row(
@@ -234,12 +238,12 @@ def _memory(chips: list[dict]) -> Iterator[Row]:
         if chip["processes"]:
             parts = []
             for process in chip["processes"]:
-                name = process["name"] or "name hidden, outside this container"
+                name = process["name"] or "name hidden: outside this container"
                 size = "" if process["memory_mib"] is None else f" {process['memory_mib']} MiB"
                 parts.append(f"pid {process['pid']} ({name}){size}")
             yield Row("NPU", f"{label(chip)} in use", "OK", ", ".join(parts))
     if not known:
-        yield Row("NPU", "free memory", "SKIP", "npu-smi shows no memory figures")
+        yield Row("NPU", "free memory", "SKIP", "not reported by npu-smi")
         return
     best = max(known, key=lambda chip: chip["free_mib"])
     least = min(known, key=lambda chip: chip["free_mib"])
@@ -252,12 +256,12 @@ def _memory(chips: list[dict]) -> Iterator[Row]:
         return
     holders = [p["pid"] for chip in known for p in chip["processes"]]
     remedy = (
-        f"Stop what holds it (pid {', '.join(map(str, holders))})"
+        f"Stop the process that uses it (pid {', '.join(map(str, holders))})"
         if holders
-        else "Look for its holder outside this container"
+        else "Look outside this container for the process that uses it"
     )
     if max(map(_total, known)) < WEIGHTS_MIB:
-        remedy = "This card is too small for them"
+        remedy = "Use a card with more memory"
     if best["free_mib"] < WEIGHTS_MIB:
         seen = f"{free}; the official weights alone need {WEIGHTS_MIB} MiB in 16 bit"
         yield Row("NPU", "free memory", "FAIL", seen, f"{remedy}, or use the embedded nano checkpoint.")
@@ -266,6 +270,6 @@ def _memory(chips: list[dict]) -> Iterator[Row]:
             "NPU",
             "free memory",
             "WARN",
-            f"{free}; little room beside {WEIGHTS_MIB} MiB of weights",
+            f"{free}; the official weights take {WEIGHTS_MIB} MiB of it, which leaves little",
             f"{remedy}; use a small mode.",
         )

@@ -1,4 +1,4 @@
-"""Rules about Python packages: each alone, and torch, torch-npu, numpy and CANN as one set."""
+"""Rules for Python packages: each alone, and torch, torch-npu, numpy and CANN as a set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .report import Row
 
 OLDEST = {"torch": "2.6", "transformers": "4.46", "numpy": "1.26"}  # as in pyproject.toml
 NEWEST_TESTED = {"torch": "2.15", "transformers": "5.23"}
-# Some x86-64 wheels of torch-npu pin "+cpu" builds of torch, which only PyTorch's own index has.
+# Some x86-64 wheels of torch-npu pin "+cpu" builds of torch, which only the index of PyTorch has.
 X86_INDEX = "   (on x86-64 add --extra-index-url https://download.pytorch.org/whl/cpu)"
 
 
@@ -61,7 +61,7 @@ def _packages(case: Case) -> Iterator[Row]:
             )
         elif key(version) < key(OLDEST[name]):
             needed = f'pip install "{name}>={OLDEST[name]}"'
-            yield Row("Python", name, "FAIL", f"{version}: the kit needs {OLDEST[name]} or newer", needed)
+            yield Row("Python", name, "FAIL", f"{version}: this kit needs {OLDEST[name]} or newer", needed)
         elif name in NEWEST_TESTED and key(minor(version)) > key(NEWEST_TESTED[name]):
             yield Row("Python", name, "WARN", f"{version}: newer than tested ({NEWEST_TESTED[name]})")
         else:
@@ -106,16 +106,16 @@ def _torch_pin(torch: str | None, torch_npu: str) -> Row:
             f"pip install torch=={base}   (or the torch-npu for torch {minor(have)})",
         )
     if key(have) != key(base):
-        seen = f"{torch_npu} is built for torch {base}; here is {torch}"
+        seen = f"{torch_npu} is built for torch {base}; installed is {torch}"
         return Row("Python", "torch-npu", "WARN", seen, f"pip install torch=={base}")
-    return Row("Python", "torch-npu", "OK", f"{torch_npu} with its torch {torch}")
+    return Row("Python", "torch-npu", "OK", f"{torch_npu} with the matching torch {torch}")
 
 
 def _pair(torch: str | None, torch_npu: str, cann: str | None) -> Row:
     name, row = "torch-npu + CANN", versions.set_of(torch_npu)
     if cann is None:
-        want = f"; it is documented for CANN {row['cann']}" if row and row["cann"] else ""
-        return Row("Python", name, "SKIP", f"torch-npu {torch_npu}{want}; the CANN version is not known")
+        want = f", documented for CANN {row['cann']}" if row and row["cann"] else ""
+        return Row("Python", name, "SKIP", f"torch-npu {torch_npu}{want}; the CANN version is unknown")
     fits = versions.documented(torch_npu, cann)
     if fits:
         return Row("Python", name, "OK", f"torch-npu {torch_npu} with CANN {cann}: a documented pair")
@@ -135,11 +135,11 @@ def _pair(torch: str | None, torch_npu: str, cann: str | None) -> Row:
             "Python",
             name,
             "WARN",
-            f"torch-npu {torch_npu}: no document names its CANN; here is {cann}",
+            f"torch-npu {torch_npu}: its CANN version is not documented; installed is {cann}",
             remedy,
         )
     want = row["cann"] if row else "?"
-    seen = f"not a documented pair: torch-npu {torch_npu} is for CANN {want}, here is CANN {cann}"
+    seen = f"not a documented pair: torch-npu {torch_npu} is for CANN {want}, installed is CANN {cann}"
     return Row("Python", name, "WARN", seen, remedy)
 
 
@@ -148,7 +148,7 @@ def _numpy(case: Case) -> Iterator[Row]:
     if not numpy or not case.cann:
         return
     if key(numpy) >= key("2") and key(case.cann) < key(limit):
-        seen = f"numpy {numpy} with CANN {case.cann}: the device start fails with code 500001"
+        seen = f"numpy {numpy} with CANN {case.cann}: device initialisation fails with code 500001"
         yield Row(
             "Python",
             "numpy + CANN",

@@ -1,4 +1,4 @@
-"""Rules about variables and settings that decide speed, and the matmul that proves the device computes."""
+"""Rules for variables and settings that affect speed, and for the matmul on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..ascend.versions import key
 from .case import Case
 from .report import Row
 
-# fp16 rounds to 2**-11 = 0.0005 of the largest entry; ten times that leaves room for the order of additions.
+# fp16 rounds to 2**-11 = 0.0005 of the largest entry; ten times that allows any order of additions.
 MATMUL_BUDGET = 5e-3
 
 
@@ -38,7 +38,7 @@ def _variables(case: Case) -> Iterator[Row]:
             (
                 "WARN",
                 "ASCEND_LAUNCH_BLOCKING",
-                "every launch waits for the device: for debugging only",
+                "every launch waits for the device; use it only for debugging",
                 "unset ASCEND_LAUNCH_BLOCKING",
             )
         )
@@ -47,7 +47,7 @@ def _variables(case: Case) -> Iterator[Row]:
             (
                 "WARN",
                 "ASCEND_GLOBAL_LOG_LEVEL",
-                "debug or info logs slow every launch",
+                "debug and info logs slow down every launch",
                 "export ASCEND_GLOBAL_LOG_LEVEL=3",
             )
         )
@@ -56,23 +56,21 @@ def _variables(case: Case) -> Iterator[Row]:
             (
                 "WARN",
                 "ASCEND_SLOG_PRINT_TO_STDOUT",
-                "CANN's logs go to the screen",
+                "CANN prints its logs to the screen",
                 "unset ASCEND_SLOG_PRINT_TO_STDOUT",
             )
         )
     if env.get("TORCH_DEVICE_BACKEND_AUTOLOAD") == "0" and case.hardware:
-        why = (
-            "torch does not load torch_npu by itself (this kit does; other programs need `import torch_npu`)"
-        )
+        why = "torch does not load torch_npu itself (this kit does; other programs need `import torch_npu`)"
         bad.append(("WARN", "TORCH_DEVICE_BACKEND_AUTOLOAD", why, "unset TORCH_DEVICE_BACKEND_AUTOLOAD"))
     if env.get("TORCH_NPU_FALLBACK_CPU_DISABLE") == "1":
         why = "operators without an NPU kernel raise instead of running on the CPU"
         bad.append(("OK", "TORCH_NPU_FALLBACK_CPU_DISABLE", why, ""))
     for status, name, why, remedy in bad:
         yield Row("Settings", name, status, f"={env[name]}: {why}", remedy)
-    told = {name for _, name, _, _ in bad} | {"LD_LIBRARY_PATH", "PYTHONPATH"}
-    rest = [f"{name}={value}" for name, value in env.items() if name not in told and len(value) < 80]
-    yield Row("Settings", "environment", "OK", " ".join(rest) or "no variable that matters is set")
+    shown = {name for _, name, _, _ in bad} | {"LD_LIBRARY_PATH", "PYTHONPATH"}
+    rest = [f"{name}={value}" for name, value in env.items() if name not in shown and len(value) < 80]
+    yield Row("Settings", "environment", "OK", " ".join(rest) or "no relevant variable is set")
 
 
 def _visible(value: str | None, chips: int) -> Iterator[tuple[str, str, str, str]]:
@@ -81,36 +79,36 @@ def _visible(value: str | None, chips: int) -> Iterator[tuple[str, str, str, str
     name = "ASCEND_RT_VISIBLE_DEVICES"
     fields = [field.strip() for field in value.split(",") if field.strip()]
     if not fields:
-        yield "WARN", name, "empty, which hides every card", f"unset {name}"
+        yield "WARN", name, "empty, which hides all cards", f"unset {name}"
     elif not all(field.isdigit() for field in fields):
         yield "FAIL", name, "not a list of numbers", f"export {name}=0"
     elif chips and max(map(int, fields)) >= chips:
-        why = f"only {chips} card(s) are visible here, numbered from 0"
+        why = f"only {chips} card(s) are visible, numbered from 0"
         yield "FAIL", name, why, f"export {name}={','.join(map(str, range(min(chips, len(fields)))))}"
 
 
 def _task_queue(case: Case) -> Iterator[Row]:
     value = case.facts["env"].get("TASK_QUEUE_ENABLE")
     if case.notebook:
-        seen = "IPython and Jupyter: torch_npu forces it to 0 while it is imported, whatever you set"
+        seen = "IPython or Jupyter: the import of torch_npu forces it to 0, whatever its value"
         yield Row(
             "Settings", "TASK_QUEUE_ENABLE", "WARN", seen, "Measure speed in a subprocess: deskocr bench"
         )
     elif value == "0":
-        seen = "=0: launches are not queued, so the host waits for each"
+        seen = "=0: launches are not queued; the host waits for each"
         yield Row("Settings", "TASK_QUEUE_ENABLE", "WARN", seen, "export TASK_QUEUE_ENABLE=1")
     elif "env.txt" in case.capture:
-        note = "; 2 does not work while a graph is captured" if value == "2" else ""
+        note = "; 2 does not work during graph capture" if value == "2" else ""
         yield Row(
             "Settings",
             "TASK_QUEUE_ENABLE",
             "OK",
-            f"={value}{note}" if value else "not set: 1, queued launches",
+            f"={value}{note}" if value else "not set; the default is 1, queued launches",
         )
 
 
 def _convolution(case: Case) -> Iterator[Row]:
-    """jit_compile and internal formats: which route Conv2d takes by default."""
+    """The default route of Conv2d, which jit_compile and internal formats determine."""
     torch_npu = case.package("torch-npu")
     row = versions.set_of(torch_npu) if torch_npu else None
     if not torch_npu:
@@ -126,14 +124,14 @@ def _convolution(case: Case) -> Iterator[Row]:
     else:
         seen = (
             f"torch-npu {torch_npu}: by default Conv2d takes the legacy route (internal formats), which "
-            "compiles for every new shape. The kit switches both off at its start"
+            "compiles for every new shape. This kit disables both at its start"
         )
         yield Row(
             "Settings",
             "convolution",
             "OK",
             seen,
-            f"In your own scripts, right after `import torch_npu`: {lines}",
+            f"In your own scripts, directly after `import torch_npu`: {lines}",
         )
 
 
@@ -148,7 +146,7 @@ def _torch(case: Case) -> Iterator[Row]:
         yield Row("Device", "import torch", "OK", seen)
         if case.nodes and not found.get("npu"):
             remedy = (
-                "Without torch-npu or with a broken CANN torch sees no card: mend the FAIL rows above first."
+                "torch sees no card without torch-npu or with a broken CANN: fix the FAIL rows above first."
             )
             yield Row(
                 "Device",
@@ -164,7 +162,7 @@ def _torch(case: Case) -> Iterator[Row]:
         known = errors.explain(other.stderr)
         remedy = known[0].remedy if known else "pip install --force-reinstall transformers"
         if case.package("torch-npu") and not case.hardware:
-            remedy = "pip uninstall torch-npu   (no NPU here, and transformers breaks on its libraries)"
+            remedy = "pip uninstall torch-npu   (no NPU here, and transformers fails on its libraries)"
         yield Row("Device", "import transformers", "FAIL", other.how, remedy)
 
 
@@ -173,12 +171,12 @@ def _broken_torch(case: Case) -> Row:
     known = errors.explain(probe.stderr)
     if case.package("torch-npu") and alone is not None and alone.state == "ok":
         cause = known[0].cause if known else probe.how
-        seen = f"fails only because torch-npu is installed and cannot load: {probe.how}\n{cause}"
+        seen = f"fails only because torch-npu is installed and cannot be loaded: {probe.how}\n{cause}"
         remedy = "export TORCH_DEVICE_BACKEND_AUTOLOAD=0   (torch then imports, without the NPU)"
         if case.hardware or case.homes:
-            remedy = f"{known[0].remedy if known else 'Mend CANN.'} Until then: {remedy}"
+            remedy = f"{known[0].remedy if known else 'Repair CANN.'} Until then: {remedy}"
         else:
-            remedy = f"pip uninstall torch-npu   (no CANN here; transformers breaks on it too), or {remedy}"
+            remedy = f"pip uninstall torch-npu   (no CANN here; transformers fails on it too), or {remedy}"
         return Row("Device", "import torch", "FAIL", seen, remedy)
     remedy = known[0].remedy if known else "pip install --force-reinstall torch"
     return Row("Device", "import torch", "FAIL", probe.how, remedy)
@@ -189,7 +187,7 @@ def _matmul(case: Case) -> Iterator[Row]:
     if probe is None:
         found = case.probes["torch"].result() if "torch" in case.probes else {}
         if "cpu_error" in found:
-            right = found["cpu_error"] == 0  # small whole numbers: exact in fp32
+            right = found["cpu_error"] == 0  # small integers: exact in fp32
             yield Row(
                 "Device",
                 "matmul (cpu)",
@@ -204,7 +202,7 @@ def _matmul(case: Case) -> Iterator[Row]:
         remedy = (
             known[0].remedy
             if known
-            else "Run again with ASCEND_LAUNCH_BLOCKING=1 and look at ~/ascend/log/debug/plog."
+            else "Run again with ASCEND_LAUNCH_BLOCKING=1 and read the logs in ~/ascend/log/debug/plog."
         )
         cause = f"\n{known[0].cause}" if known else ""
         yield Row("Device", name, "FAIL", f"{probe.how}{cause}", remedy)
@@ -214,7 +212,7 @@ def _matmul(case: Case) -> Iterator[Row]:
     seen = f"{chip} fp16 against fp32 on the CPU: relative error {error:.1e}".strip()
     if found.get("device") == "npu":
         jit, formats = found.get("jit_compile_default"), found.get("internal_format_default")
-        seen += f" (defaults found: jit_compile={jit}, allow_internal_format={formats})"
+        seen += f" (defaults: jit_compile={jit}, allow_internal_format={formats})"
     if error <= MATMUL_BUDGET:
         yield Row("Device", name, "OK", seen)
     else:
@@ -223,12 +221,12 @@ def _matmul(case: Case) -> Iterator[Row]:
             name,
             "FAIL",
             f"{seen}, more than {MATMUL_BUDGET}",
-            "The device computes wrong values: check driver and CANN, run `deskocr prove`.",
+            "The device computes wrong values: check driver and CANN, then run `deskocr prove`.",
         )
 
 
 def in_notebook() -> bool:
-    """Does this process run under IPython? (torch_npu looks for `sys.ps1`.)"""
+    """Whether this process runs under IPython. (torch_npu checks `sys.ps1`.)"""
     import sys
 
     return hasattr(sys, "ps1") or "ipykernel" in sys.modules or bool(os.environ.get("JPY_PARENT_PID"))

@@ -1,1 +1,1 @@
-"""How well a checkpoint reads: pages with known text, error rates with intervals."""
+"""Evaluate a checkpoint: error rates, with intervals, on pages with known text."""

@@ -1,4 +1,4 @@
-"""python -m deskocr_kit.evaluation"""
+"""Entry point of `python -m deskocr_kit.evaluation`."""
 
 from .main import main
 

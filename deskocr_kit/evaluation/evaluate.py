@@ -1,8 +1,8 @@
-"""How well does a checkpoint read? Pages with known text -> CER.
+"""Character error rate (CER) of a checkpoint on pages with known text.
 
     python -m deskocr_kit.evaluation
 
-The pages are drawn on the spot from seeds that training never uses (it draws from "<seed>/<step>/<rank>").
+The pages are generated from seeds that training never uses (training uses "<seed>/<step>/<rank>").
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PROSE = (
 
 
 def drawn(style: str) -> Callable[[random.Random], Sample]:
-    """Random words, drawn by Pillow in a style of synthetic_pages/render.py: the make that training sees."""
+    """Random words, drawn by Pillow in a style of synthetic_pages/render.py, as in training."""
 
     def make(rng: random.Random) -> Sample:
         page = render.render(rng, getattr(render, style))
@@ -54,7 +54,7 @@ def damaged(kind: str) -> Callable[[random.Random], Sample]:
 
 
 def typeset(rng: random.Random) -> Sample:
-    """Prose, drawn by matplotlib: another rasteriser, other words, another layout than training ever sees."""
+    """Prose, drawn by matplotlib: rasteriser, words and layout differ from those of training."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.textpath import TextPath
@@ -84,22 +84,22 @@ def typeset(rng: random.Random) -> Sample:
 
 
 MAKES = {
-    "domain": drawn("DOMAIN"),  # what nano promises: clean pages, regular fonts, random words
-    "wide": drawn("WIDE"),  # more than it promises: bold and slanted fonts, dirt
-    "typeset": typeset,  # another make
+    "domain": drawn("DOMAIN"),  # the domain of nano: clean pages, regular fonts, random words
+    "wide": drawn("WIDE"),  # beyond its domain: bold and slanted fonts, dirt
+    "typeset": typeset,  # from another renderer
 }
-DAMAGED = {kind: damaged(kind) for kind in DAMAGE}  # outside of what it promises
+DAMAGED = {kind: damaged(kind) for kind in DAMAGE}  # outside its domain
 
 
 def samples() -> Iterator[Sample]:
-    """The sample pages that ship with nano."""
+    """The sample pages that are included with nano."""
     for name in sample_pages.PAGES:
         page = sample_pages.draw(name)
         yield page.image, page.text
 
 
 def pages(make: str, count: int, seed: int) -> Iterator[Sample]:
-    """`count` held-out pages of a make; the sample pages, however many, for "samples"."""
+    """`count` held-out pages of a make; for "samples" all sample pages, whatever `count` is."""
     if make == "samples":
         yield from samples()
         return
@@ -117,7 +117,7 @@ def interval(wrong: np.ndarray, length: np.ndarray, rounds: int = 2000) -> tuple
 
 
 def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lambda pages: pages) -> dict:
-    """CER of `reader` (see reader.Reader) over held-out pages, as one plain record."""
+    """CER of `reader` (a reading.reader.Reader) over held-out pages, as a plain record."""
     wrong, length, truncated, worst = [], [], 0, (-1.0, "", "")
     start = time.perf_counter()
     drawn_pages = list(pages(make, count, seed))

@@ -1,10 +1,10 @@
-"""A model of a device, to say before anyone has one what a page can cost there. A prediction, never a result.
+"""Predict the cost of a page on a device that is not available. A prediction, never a measurement.
 
     from deskocr_kit.prediction import predict
     predict("910B2")             # before and after the plan: lower bound, launch-bound estimate, TTFT, TPOT
 
-chips.py what a chip can do (ranges with sources) and the CPU at hand, measured; work.py what a page asks for;
-estimate.py one divided by the other; picture.py draws it.
+chips.py: performance of chips (ranges with sources), and of this CPU, measured; work.py: the work of a page;
+estimate.py: one divided by the other; roofline.py: the figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The prediction against the one device that is always there: this CPU, in the same process."""
+"""Check the prediction on the one device that is always available: this CPU, in the same process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ ROUNDS = 3
 def cpu_check(
     model: DeepseekOCRForCausalLM, mode: str = "tiny", plan: str = "original"
 ) -> tuple[Prediction, dict[str, float]]:
-    """(what a page should cost on this CPU, {"ttft", "tpot"} that it did cost), both in processor seconds of
-    one thread. The model lies on the CPU in fp32; its page is blank.
+    """(prediction for this CPU, measured {"ttft", "tpot"}), both in processor seconds of one thread.
+
+    model: on the CPU, in fp32. Its page is blank.
     """
     cpu = measured_cpu("fp32", active_bytes(model))
     made = predict(cpu, model.config, mode, (1, 1), TOKENS, "fp32", "this checkpoint")

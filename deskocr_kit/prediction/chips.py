@@ -1,4 +1,4 @@
-"""What a chip can do: data/chips.json, where each range has its source, or the CPU at hand, measured."""
+"""Performance of chips: ranges with sources from ascend/data/chips.json, or this CPU, measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = 7
 
 @dataclass(frozen=True)
 class Quantity:
-    """A range, where it is from, and how far to trust it: low, medium or high confidence, given, measured."""
+    """A range, its source, and its confidence: low, medium or high confidence, given, measured."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Quantity:
 
     def __post_init__(self):
         if not 0 < self.low <= self.high:
-            raise ValueError(f"a range of positive figures, low first: {self.low:g}..{self.high:g}")
+            raise ValueError(f"expected positive figures, low <= high, got {self.low:g}..{self.high:g}")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Chip:
     launch: Quantity | None
 
     def with_launch(self, low_us: float, high_us: float) -> Chip:
-        """The same with a launch cost of your own, in microseconds."""
+        """The same chip with another launch cost, in microseconds."""
         return replace(self, launch=Quantity(low_us / 1e6, high_us / 1e6, "given by you", "given"))
 
 
@@ -53,11 +53,11 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Chip:
-    """A chip of the table. Raises ValueError that lists the names there are."""
+    """A chip of the table. Raises ValueError, with the known names, for another name."""
     known = {each.lower(): each for each in names()}
     name = known.get(name.lower().removeprefix("ascend"), name)
     if name not in table()["chips"]:
-        raise ValueError(f"no chip {name!r}; there are {', '.join(names())}, and cpu (measured here)")
+        raise ValueError(f"unknown chip {name!r}: use {', '.join(names())}, or cpu (measured here)")
     row = table()["chips"][name]
     return Chip(
         name,
@@ -75,9 +75,9 @@ def _quantity(found: dict | None, unit: float) -> Quantity | None:
 
 
 def measured_cpu(dtype: str = "fp32", touched: int = 64 << 20) -> Chip:
-    """This CPU by one thread, in processor time, which does not depend on who shares the machine.
+    """This CPU with one thread, in processor time, which does not depend on other users of the machine.
 
-    touched: bytes that a step reads; a small network lives in the caches, so its bandwidth is measured there.
+    touched: bytes that a step reads. A small network fits the caches, so its bandwidth is measured there.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""Work divided by what a chip can do.
+"""Predict times: work divided by the performance of a chip.
 
-Lower bound of a phase: max(FLOP / peak, bytes / bandwidth), the roofline. Launch-bound estimate: operators x
-what the host needs to start one. A phase takes at least the larger of the two. All are ranges, because what
-is published of a chip is one.
+Lower bound of a phase: max(FLOP / peak, bytes / bandwidth), the roofline. Launch-bound estimate: number of
+operators x the time that the host needs to start one. A phase takes at least the larger of the two. All are
+ranges, because the published figures of chips are ranges.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMED = "PREDICTION, not a measurement"
 
 @dataclass(frozen=True)
 class Range:
-    """Seconds, low <= high."""
+    """A range of seconds, low <= high."""
 
     low: float
     high: float
@@ -40,14 +40,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Times:
-    """bound: what the hardware allows. launch: what starting the operators costs; None: not published."""
+    """Times of a phase.
+
+    bound: the limit of the hardware. launch: the time to start the operators; None: not published.
+    """
 
     bound: Range
     launch: Range | None
 
     @property
     def expected(self) -> Range:
-        """The larger of the two, at either end."""
+        """The larger of the two, at each end of the range."""
         if self.launch is None:
             return self.bound
         return Range(max(self.bound.low, self.launch.low), max(self.bound.high, self.launch.high))
@@ -58,11 +61,11 @@ class Times:
 
 
 def times(phase: Phase, chip: Chip, dtype: str) -> Times:
-    """Raises ValueError where no peak of this dtype is published for the chip."""
+    """Times of a phase on a chip. Raises ValueError if no peak is published for the dtype."""
     peak = chip.peak.get(dtype)
     if peak is None:
         known = ", ".join(name for name, found in chip.peak.items() if found)
-        raise ValueError(f"peak of {chip.name} in {dtype}: not published; there is {known}")
+        raise ValueError(f"peak of {chip.name} in {dtype}: not published; published: {known}")
     bound = Range(
         max(phase.flops / peak.high, phase.bytes / chip.bandwidth.high),
         max(phase.flops / peak.low, phase.bytes / chip.bandwidth.low),
@@ -73,7 +76,7 @@ def times(phase: Phase, chip: Chip, dtype: str) -> Times:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one page on one chip, for several ways of running it."""
+    """The prediction for one page on one chip, for several plans."""
 
     chip: Chip
     dtype: str
@@ -87,14 +90,14 @@ class Prediction:
         return draw(self)
 
     def ttft(self, plan: str) -> Times:
-        """Request to first token: vision, then prefill; of which each has its own limit."""
+        """Time from request to first token: vision, then prefill. Each has its own limit."""
         vision, prefill = (self.phase(plan, name) for name in ("vision", "prefill"))
         expected = vision.expected + prefill.expected
         total = vision + prefill
         return _Sum(total.bound, total.launch, expected)
 
     def tpot(self, plan: str) -> Times:
-        """One more token."""
+        """Time per further token."""
         return self.phase(plan, "decode")
 
     def phase(self, plan: str, name: str) -> Times:
@@ -104,15 +107,15 @@ class Prediction:
         return next(work for work in self.works if work.plan == plan)
 
     def assumptions(self) -> list[str]:
-        """What this prediction rests on; part of every output."""
+        """The assumptions of this prediction; part of every output."""
         return [
-            f"one page at a time, {self.subject}, {self.dtype}, {self.tokens} tokens read",
-            "every operator of the network is one launch; CANN may start several kernels for one",
-            "weights are read once per phase, and prefill reads every expert; operators leave what lies "
-            "between them in a cache",
-            "host and device overlap fully: a phase takes the larger of the two, never their sum",
-            "waiting for the device, copies over the bus, page decoding and Python are not priced: no cost "
-            "of theirs is published, so «original», which waits most, is the most underestimated",
+            f"one page at a time, {self.subject}, {self.dtype}, {self.tokens} generated tokens",
+            "each operator of the network is one launch; CANN may start several kernels for one",
+            "each phase reads the weights once, and prefill reads every expert; results between operators "
+            "stay in a cache",
+            "host and device overlap fully: a phase takes the larger of the two times, never their sum",
+            "waits for the device, copies over the bus, page decoding and Python are not included, because "
+            'their cost is not published; so "original", which waits most, is underestimated most',
             *(
                 f"{what}: {_shown(found, unit)}"
                 for what, found, unit in (
@@ -124,10 +127,10 @@ class Prediction:
         ]
 
     def published(self) -> list[dict]:
-        """Others' figures for chips of this family, beside this prediction, and why they may not compare.
+        """Published figures for chips of this family, compared with this prediction, and their differences.
 
-        verdict: "inside", "below" or "above" from the lower bound's low end to the estimate's high end of all
-        plans; "not comparable" where the mode or the figures are not stated.
+        ttft, tpot: "inside", "below" or "above" the range from the lowest bound to the highest estimate of
+        all plans; "not comparable" if the mode or the figure is not stated.
         """
         rows = []
         for row in table()["published"]:
@@ -143,7 +146,7 @@ class Prediction:
         return rows
 
     def rows(self) -> list[list[str]]:
-        """plan, launches and waits of a token, bound, launches, expected; then the same for the first."""
+        """Rows of the table, see HEAD: for each plan the first token (TTFT), then a further one (TPOT)."""
         made = []
         for work in self.works:
             first, token = self.ttft(work.plan), self.tpot(work.plan)
@@ -220,7 +223,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Sum(Times):
-    """Of two phases, each held up by its own limit."""
+    """Times of two phases, each with its own limit."""
 
     each: Range
 
@@ -238,15 +241,18 @@ def predict(
     dtype: str = "fp16",
     subject: str = "official size",
 ) -> Prediction:
-    """Counts one page dry (some seconds) and divides by the chip. config: None is the official size.
+    """Predict TTFT and TPOT of one page on a chip. The dry run that counts the work takes some seconds.
 
-    Raises ValueError for an unknown chip, and where nothing is published for the dtype.
+    config: None is the official size.
+
+    Raises:
+        ValueError: an unknown chip, or no published peak for the dtype.
     """
 
     chip = find(chip) if isinstance(chip, str) else chip
     times(Phase(1, 0, 1, 1), chip, dtype)  # before the census
     if tokens < 1:
-        raise ValueError(f"{tokens} tokens: at least one")
+        raise ValueError(f"tokens={tokens}: expected at least 1")
     works = work_of(config, mode, grid, find_dtype(dtype), tokens)
     page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if get_mode(mode).crop_mode else "")
     return Prediction(chip, dtype, page, mode, tokens, works)

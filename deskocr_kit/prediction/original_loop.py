@@ -1,4 +1,4 @@
-"""The census of one token as the original decodes it."""
+"""Count the operators of one token as the original decodes it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ def census_original(
     dtype: torch.dtype = torch.float16,
     torch_npu: str | None = None,
 ) -> Census:
-    """Count one decoded token of batch 1 dry, at the size of `config` (None: official), phase "decode".
+    """Census of a dry run of one decoded token, batch 1, phase "decode".
 
-    filled: tokens before it; the count does not hang on it. The guard is on, as in the original's `infer`,
-    and finds nothing to ban.
+    The n-gram guard is active, as in the original's `infer`, and bans nothing.
+
+    Args:
+        config: the size; None: official.
+        filled: number of tokens before it; the count does not depend on it.
     """
     model = skeleton(config or DeepseekOCRConfig()).to(dtype).eval().requires_grad_(False)
     c = model.config.decoder

@@ -1,4 +1,4 @@
-"""A prediction as a picture: per plan a bar from low to high, and where the hardware's limit lies."""
+"""A prediction as a figure: per plan a bar from low to high, and the limit of the hardware."""
 
 from __future__ import annotations
 

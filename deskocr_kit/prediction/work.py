@@ -1,8 +1,8 @@
-"""What one page asks of a device: operators to start, waits, FLOP and bytes, by phase; counted, not timed.
+"""The work of one page by phase: operators to start, waits, FLOP and bytes; counted, not timed.
 
-Launches and FLOP come from a dry census at the network's size, bytes from its shapes: the weights that a
-phase reads once, and the KV cache. What lies between operators may stay in a cache, so it is left out of a
-lower bound.
+Launches and FLOP come from a dry census at the size of the network. Bytes come from its shapes: the weights,
+which a phase reads once, and the KV cache. Results between operators may stay in a cache, so a lower bound
+does not include them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .original_loop import census_original
 
 @dataclass(frozen=True)
 class Phase:
-    """Of one page, or of one token (decode)."""
+    """Work of a phase of one page, or of one token (decode)."""
 
     launches: int
     syncs: int
@@ -39,27 +39,28 @@ class Phase:
 
 @dataclass(frozen=True)
 class Work:
-    """A way of running one page: phases "vision", "prefill", "decode" (one token)."""
+    """Work of one page with a plan, in the phases "vision", "prefill", "decode" (one token)."""
 
     plan: str
     phases: dict[str, Phase]
 
 
 def original_plan() -> dict[str, Callable]:
-    """The reference of every slot: the original's expert loop and all."""
+    """The reference of every slot, including the original's expert loop."""
     return references()
 
 
 def portable_plan() -> dict[str, Callable]:
-    """The expert loop replaced: chosen experts gathered for few tokens, grouped for many; the default norm
-    and rotation, and so the network's own decode step (model/fast/step.py).
+    """Chosen experts gathered for few tokens and grouped for many, instead of the expert loop.
+
+    With the default norm and rotation, which select the network's own decode step (model/fast/step.py).
     """
     found = {slot: DEFAULTS[slot] for slot in ("rms_norm", "rotary")}
     return {**original_plan(), **found, "moe": candidates("moe")["gathered"]}
 
 
 def fused_plan() -> dict[str, Callable]:
-    """And torch_npu's one-kernel norm, activation and grouped product. See `counted_once`."""
+    """The portable plan with torch_npu's fused norm, activation and grouped product. See `counted_once`."""
 
     gathered = candidates("moe")["gathered"]
 
@@ -78,10 +79,10 @@ def fused_plan() -> dict[str, Callable]:
 
 
 def counted_once():
-    """Where torch_npu's operators are asked for, a single operator of the same shape answers.
+    """Replace each operator of torch_npu by a single operator with the same result shape.
 
-    It stands in for counting only: its values and its FLOP mean nothing. What the kit does around the fused
-    operator (copies to make it contiguous, sorting) is the real code and is counted.
+    These stand-ins are for counting only: their values and FLOP are meaningless. The code around a fused
+    operator (copies that make it contiguous, sorting) is the real one and is counted.
     """
     one = {
         "npu_rms_norm": lambda x, weight, eps: (x * weight,),
@@ -92,11 +93,11 @@ def counted_once():
     return patch.object(npu, "operator", one.__getitem__)
 
 
-#: {name: (its slots, what it is)}, worst first.
+#: {name: (function that returns its slots, description)}, slowest first.
 PLANS: dict[str, tuple[Callable[[], dict], str]] = {
     "original": (original_plan, "the original's expert loop"),
     "portable": (portable_plan, "experts gathered or grouped, plain operators"),
-    "fused": (fused_plan, "and torch_npu's fused operators; stand-ins were counted"),
+    "fused": (fused_plan, "portable with torch_npu's fused operators; stand-ins were counted"),
 }
 
 
@@ -108,7 +109,7 @@ def work_of(
     tokens: int = 256,
     plans: tuple[str, ...] = tuple(PLANS),
 ) -> list[Work]:
-    """One Work per plan, of a page and a reading of `tokens` tokens. config: None is the official size."""
+    """One Work per plan, for a page and `tokens` generated tokens. config: None is the official size."""
     config = config or DeepseekOCRConfig()
     model = skeleton(config).to(dtype)
     prompt = page_inputs(config, mode, grid)["input_ids"].shape[1]
@@ -121,9 +122,9 @@ def work_of(
     for name in plans:
         with counted_once() if name == "fused" else nullcontext():
             census = census_ocr(config, mode, grid, dtype, plan=PLANS[name][0]())
-        flops = flops or {phase: census.flops(phase) for phase in size}  # the same sums, in whatever order
+        flops = flops or {phase: census.flops(phase) for phase in size}  # the same sums in every plan
         phases = {phase: _phase(census, phase, flops[phase], n) for phase, n in size.items()}
-        if name == "original":  # our references wait more often than the original does: see original.py
+        if name == "original":  # our references wait more often than the original, see original_loop.py
             token = census_original(config, prompt, dtype)
             phases["decode"] = _phase(token, "decode", flops["decode"], size["decode"])
         made.append(Work(name, phases))
@@ -135,6 +136,6 @@ def _phase(census: Census, phase: str, flops: int, size: int) -> Phase:
 
 
 def cache_bytes(config: DeepseekOCRConfig, tokens: int, dtype: torch.dtype) -> int:
-    """Keys and values of so many tokens in all layers."""
+    """Bytes of the keys and values of `tokens` tokens in all layers."""
     c = config.decoder
     return 2 * c.layers * c.heads * c.head_dim * tokens * dtype.itemsize

@@ -1,4 +1,4 @@
-"""Quantise a loaded model in place, one layer after the other, so that memory never holds it twice."""
+"""Quantise a loaded model in place, one layer after the other, without a second copy in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .pack import Packed, pack
 
 @dataclass(frozen=True)
 class LayerError:
-    """What the rounding cost one matrix (of experts: all of a layer).
+    """The rounding error of one matrix (for experts: of all of a layer).
 
     relative: |unpacked - w| / |w|, norms. largest: max |unpacked - w|, in steps (a half is the limit).
     """
@@ -26,12 +26,17 @@ class LayerError:
 
 
 def quantise(model: nn.Module, bits: int = 8, group: int | None = None) -> list[LayerError]:
-    """All linear layers and experts, in place. -> the error of each, worst first.
+    """Quantise all linear layers and experts in place; return the error of each, worst first.
 
-    As they are stay: the output matrix (it also tells the model's dtype), the router (it decides, and is
-    small), norms, embeddings, position tables, convolutions. Such a model cannot be saved.
+    Unchanged: the output matrix (it also defines the model's dtype), the router (its choices are sensitive,
+    and it is small), norms, embeddings, position tables, convolutions. A quantised model cannot be saved.
 
-    Raises ValueError for a model that is quantised already, and as `pack`.
+    Args:
+        bits: 8 or 4.
+        group: columns that share a scale, see `pack`.
+
+    Raises:
+        ValueError: the model is quantised already; or as for `pack`.
     """
     if any(isinstance(module, Held) for module in model.modules()):
         raise ValueError("this model is quantised already; load it again first")
@@ -54,7 +59,7 @@ def quantise(model: nn.Module, bits: int = 8, group: int | None = None) -> list[
                 errors.append(error_of(f"{name}.{each}", weight, packed))
                 delattr(module, each)
                 setattr(module, each, Held(packed))
-            parent.slots = replace(parent.slots, moe=moe)  # of this layer only: a plan cannot undo it
+            parent.slots = replace(parent.slots, moe=moe)  # only in this layer: a plan cannot replace it
         else:
             packed = pack(module.weight, bits, group)
             errors.append(error_of(name, module.weight, packed))
@@ -63,7 +68,7 @@ def quantise(model: nn.Module, bits: int = 8, group: int | None = None) -> list[
 
 
 def error_of(name: str, weight: Tensor, packed: Packed) -> LayerError:
-    """One matrix at a time, in fp32."""
+    """The error of a packed weight; one matrix at a time, in fp32."""
     pairs = [(weight, packed)] if weight.dim() == 2 else [(weight[e], packed[e]) for e in range(len(packed))]
     away = norm = largest = 0.0
     for w, p in pairs:
@@ -75,5 +80,5 @@ def error_of(name: str, weight: Tensor, packed: Packed) -> LayerError:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Of all parameters and buffers."""
+    """Bytes of all parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])

@@ -1,4 +1,4 @@
-"""What takes the place of a linear layer and of a mixture of experts."""
+"""Replacements for a linear layer and for a mixture of experts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .product import product
 
 
 class Held(nn.Module):
-    """Holds a Packed, so that it moves with its model. `model.half()` does not touch the fp32 scales."""
+    """A Packed as a module, so that it moves with its model. `model.half()` keeps the fp32 scales."""
 
     def __init__(self, packed: Packed):
         super().__init__()
@@ -34,7 +34,7 @@ class Held(nn.Module):
 
 
 class QuantLinear(nn.Module):
-    """nn.Linear with a quantised weight: x (…, in) -> (…, out)."""
+    """A linear layer with a quantised weight: x (…, in) -> (…, out)."""
 
     def __init__(self, weight: Packed, bias: nn.Parameter | None):
         super().__init__()
@@ -45,15 +45,15 @@ class QuantLinear(nn.Module):
 
 
 def moe(x: Tensor, gate_up: Held, down: Held, ids: Tensor, weights: Tensor) -> Tensor:
-    """The slot `moe` on quantised experts; only chosen ones are unpacked. Shapes as model.slots.moe.
+    """The slot `moe` for quantised experts; only chosen ones are unpacked. Shapes as for model.slots.moe.
 
-    Few tokens on a device: the chosen experts' integers are copied side by side, and nobody waits. Else one
-    expert after the other, so that no more than one is ever unpacked (one wait per call).
+    Few tokens on a device: the integers of the chosen experts are gathered, without a wait. Otherwise one
+    expert after the other, so that at most one is unpacked at a time (one wait per call).
     """
     gate_up, down = gate_up.packed, down.packed
     if x.device.type != "cpu" and ids.numel() <= len(gate_up):
         return _gathered(x, gate_up, down, ids, weights)
-    if len(x) == 1:  # decoding: nothing to look up
+    if len(x) == 1:  # decoding: no search for the tokens of an expert
         y = torch.cat([product(swiglu(product(x, gate_up[e])), down[e]) for e in ids[0].tolist()])
         return (y.float() * weights[0, :, None]).sum(0, keepdim=True).to(x.dtype)
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)

@@ -1,4 +1,4 @@
-"""One table of what fewer bits cost and give: text, memory, speed, all measured in one run."""
+"""A table of the effects of fewer bits on text, memory and speed, measured in one run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from ..reading.reader import Reader
 from ..reading.text_distance import edits
 from .apply import LayerError, quantise, weight_bytes
 
-STEPS = 16  # decoded tokens per timing: a fixed number, whatever each variant reads
-REPEATS = 3  # the smallest time counts: others share the machine
-SHOWN = 5  # layers
+STEPS = 16  # decoded tokens per timing, the same number for all variants
+REPEATS = 3  # the smallest time counts, because others may use the machine
+SHOWN = 5  # layers in the table
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of weights. cer: edits over characters of all pages. same: share of positions, on the text
-    that plain weights read, with the same most likely next token. seconds: per decoded token, one page.
+    """Results of one kind of weights.
+
+    cer: edits divided by characters, over all pages. same: share of positions of the text that the plain
+    weights read with the same most likely next token. seconds: per decoded token, one page.
     """
 
     weights: str
@@ -41,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one checkpoint; rows[0] is the plain one."""
+    """Results for one checkpoint; rows[0] has the plain weights."""
 
     model: str
     device: str
@@ -94,9 +96,14 @@ def compare(
     pages: Sequence[tuple[Path, str]],
     max_new_tokens: int | None = None,
 ) -> Comparison:
-    """Plain weights, then each of `bits`. load gives a fresh reader; one model is in memory at a time.
+    """Compare plain weights with each of `bits`. Only one model is in memory at a time.
 
-    pages: (picture, true text), at least one.
+    Args:
+        load: returns a new reader.
+        pages: (path of the image, true text), at least one.
+
+    Raises:
+        ValueError: no page.
     """
     if not pages:
         raise ValueError("no page to read")
@@ -121,7 +128,7 @@ def compare(
 
     rows = [row(name, readings)]
     for b in bits:
-        reader = None  # let the old one go before the next comes
+        reader = None  # free the old one before the next is loaded
         reader = load()
         layers = quantise(reader.model, b)
         read = [reader.read(image, max_new_tokens=max_new_tokens) for image in images]
@@ -131,7 +138,7 @@ def compare(
 
 @torch.no_grad()
 def next_tokens(model, inputs: dict, ids: list[int]) -> Tensor:
-    """The most likely token at every place of a given text (len(ids)), the text before it being given."""
+    """The most likely token at every position of `ids`, given the ids before it (len(ids))."""
     more = torch.tensor([ids[:-1]], dtype=torch.long)
     given = {**inputs, "input_ids": torch.cat((inputs["input_ids"], more), 1)}
     given["images_seq_mask"] = torch.nn.functional.pad(inputs["images_seq_mask"], (0, more.shape[1]))
@@ -142,7 +149,7 @@ def next_tokens(model, inputs: dict, ids: list[int]) -> Tensor:
 
 
 def seconds_per_token(model, inputs: dict) -> float:
-    """(time of STEPS + 1 tokens - time of one) / STEPS. On a CPU, processor time of this process."""
+    """(time of STEPS + 1 tokens - time of one) / STEPS; on a CPU, processor time of this process."""
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
 
     def run(tokens: int) -> float:

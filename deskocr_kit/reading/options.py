@@ -26,6 +26,10 @@ from .checkpoints import named
 #: {kind of weights: bits per weight; None leaves the weights as they are}
 WEIGHTS = {"plain": None, "int8": 8, "int4": 4}
 
+#: For the `key` of an option: a batch stores what the Reader made of it (`batch.settings_of`), such as the
+#: dtype that "auto" became. Any other option that changes what is read keeps the default key.
+BY_THE_READER = None
+
 Kind = TypeVar("Kind", bound="Options")
 
 
@@ -41,8 +45,8 @@ def option(
     """A field of Options: its default, its help text, and what it may be.
 
     choices: names, compared without regard to case; empty allows everything. unset: what None stands for.
-    key: the name under which `fingerprint` holds the value; empty is the name of the field, None keeps the
-    field out.
+    key: the name under which `fingerprint` holds the value; empty, the default, is the name of the field.
+    BY_THE_READER keeps the field out.
     """
     about = {"help": help, "choices": tuple(choices), "minimum": minimum, "unset": unset, "key": key}
     return field(default=default, metadata=about)
@@ -108,18 +112,23 @@ class LoadOptions(Options):
     """What is decided once, when a checkpoint is loaded."""
 
     model: str | None = option(
-        None, f"{', '.join(named())}, or a folder.", unset="the official weights if present", key=None
+        None,
+        f"{', '.join(named())}, or a folder.",
+        unset="the official weights if present",
+        key=BY_THE_READER,
     )
     device: str = option(
         "auto",
         f"auto, {', '.join(KINDS)}, with :index for one of several; {SIMULATED}[:profile] simulates an NPU.",
         choices=("auto", *KINDS, SIMULATED),
-        key=None,
+        key=BY_THE_READER,
     )
-    dtype: str = option("auto", f"auto, {', '.join(DTYPES)}.", choices=("auto", *DTYPE_NAMES), key=None)
+    dtype: str = option(
+        "auto", f"auto, {', '.join(DTYPES)}.", choices=("auto", *DTYPE_NAMES), key=BY_THE_READER
+    )
     # No key: a plan exchanges operators that were proved equal but for rounding, as a batch size does.
     plan: str | None = option(
-        None, "«auto»: what `deskocr prove` chose here; or a plan.json.", unset="none", key=None
+        None, '"auto": what `deskocr prove` chose here; or a plan.json.', unset="none", key=BY_THE_READER
     )
     # The key "weights" is taken: there a batch stores which checkpoint was read.
     weights: str = option(
@@ -131,12 +140,14 @@ class LoadOptions(Options):
 class PageOptions(Options):
     """What may differ from page to page."""
 
-    prompt: str = option("free", f"{', '.join(PROMPTS)}, or your own text.", key=None)
+    prompt: str = option("free", f"{', '.join(PROMPTS)}, or your own text.", key=BY_THE_READER)
     mode: str | None = option(
-        None, f"{', '.join(MODES)}.", choices=MODES, unset="the checkpoint's own", key=None
+        None, f"{', '.join(MODES)}.", choices=MODES, unset="the checkpoint's own", key=BY_THE_READER
     )
-    target: str | None = option(None, "What the prompt «locate» shall find.", key=None)
-    max_tokens: int | None = option(None, "At most so many new tokens per page.", minimum=1, key=None)
+    target: str | None = option(None, 'What the prompt "locate" looks for.', key=BY_THE_READER)
+    max_tokens: int | None = option(
+        None, "At most so many new tokens per page.", minimum=1, key=BY_THE_READER
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,18 +2,18 @@
 
     from deskocr_kit import simulator
     simulator.install()                       # once, before the first npu tensor
-    x = torch.ones(2, 3, device="npu")        # everything PyTorch does, on "npu:0"
+    x = torch.ones(2, 3, device="npu")        # all of PyTorch, on "npu:0"
 
-    with simulator.record() as r:             # what did the device have to do, and from which line?
+    with simulator.record() as r:             # counts the work of the device, with source lines
         model.generate(...)
-    with simulator.using("as-believed"):      # the same process, a less able device
+    with simulator.using("as-believed"):      # the same process, a device with fewer operators
         model.generate(...)
     with simulator.using("as-believed", survey=True), simulator.record() as r:
-        model.generate(...)                   # what is missing is computed all the same, and listed:
+        model.generate(...)                   # missing operators are computed anyway, and listed:
     r.by_operator("refused"), r.by_site("refused")
 
-How it works: alias.py (one memory, two devices), kernels.py (a kernel per operator), failures.py (what a
-profile lacks). What it cannot tell: README.md. It counts; its times are host times and never those of an NPU.
+Implementation: alias.py (one memory, two devices), kernels.py (a kernel per operator), failures.py (operators
+that a profile lacks). Limits: README.md. It counts; its times are host times and never those of an NPU.
 """
 
 from ..ascend.profiles import Profile, ProfileError, available, load

@@ -1,10 +1,10 @@
-"""One memory, two devices: how a CPU tensor becomes an npu tensor and back without a copy.
+"""One memory, two devices: convert a CPU tensor to an npu tensor and back without a copy.
 
 * CPU -> npu: export the CPU tensor as a DLPack capsule, overwrite the capsule's device field (CPU is 1; 12 is
   DLPack's "extension device", which ATen maps to PrivateUse1) and import it again. The result is a plain
   torch.Tensor with a real storage on `npu:i`; the capsule keeps the CPU memory alive.
 * npu -> CPU: the CPU tensor is kept as an attribute of the npu *storage's* Python object. PyTorch keeps that
-  object as long as the C++ storage, so every view finds it. (Not on the tensor: that would leak into
+  object as long as the C++ storage, so every view finds it. (An attribute of the tensor would leak into
   torch.save and deepcopy.)
 """
 
@@ -28,9 +28,8 @@ _storage_at = torch._C._construct_storage_from_data_pointer
 
 
 def to_npu(tensor: torch.Tensor, index: int = 0) -> torch.Tensor:
-    """The same memory as `tensor` (on the CPU), as a tensor on `npu:index`. Shape, strides and dtype are
-    kept."""
-    if tensor.is_neg() or tensor.is_complex():  # a capsule cannot say "conjugated" or "negated"
+    """A tensor on `npu:index` with the memory of `tensor` (on the CPU), its shape, strides and dtype."""
+    if tensor.is_neg() or tensor.is_complex():  # a capsule has no flags for "conjugated" and "negated"
         tensor = tensor.resolve_conj().resolve_neg()
     capsule = _to_capsule(tensor)
     _words_of(capsule, b"dltensor")[1] = _EXTENSION_DEVICE | index << 32
@@ -42,13 +41,13 @@ def to_npu(tensor: torch.Tensor, index: int = 0) -> torch.Tensor:
 
 
 def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """The same memory as `tensor` (on an npu), as a CPU tensor of the same shape, strides and dtype.
+    """A CPU tensor with the memory of `tensor` (on an npu), its shape, strides and dtype.
 
-    The npu storage begins at the first element of the CPU tensor, so offsets add up.
+    The npu storage begins at the first element of the CPU tensor, so the offsets add up.
     """
     try:
         base = tensor.untyped_storage()._cpu
-    except AttributeError:  # a storage made by C++ (the legacy unpickler does that): host memory all the same
+    except AttributeError:  # a storage created by C++ (as in the legacy unpickler): host memory too
         return fixed_alias(tensor)
     dtype = tensor.dtype
     if tensor.is_neg():
@@ -64,10 +63,10 @@ def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def fixed_alias(tensor: torch.Tensor) -> torch.Tensor:
-    """Like `to_cpu`, through a storage that cannot be resized.
+    """Like `to_cpu`, but with a storage that cannot be resized.
 
-    Needed for `out=` arguments: a CPU operator that resized an ordinary alias would free the memory under the
-    npu tensor. Also serves views under another dtype.
+    `out=` arguments need it: a CPU operator that resizes an ordinary alias would free the memory of the npu
+    tensor. Also for views with another dtype.
     """
     storage = tensor.untyped_storage()
     memory = _storage_at(storage.data_ptr(), CPU, storage.nbytes())

@@ -1,4 +1,4 @@
-"""torch.autocast("npu"): the usual lists of operators that run in the lower precision, or in fp32."""
+"""torch.autocast("npu"), with the usual lists of operators that run in the lower precision or in fp32."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _kernel(op, lower: bool):
 
 
 def install(operators_library) -> list:
-    """Kernels on the autocast key; everything else falls through. Returns the libraries to keep alive."""
+    """Register kernels on the autocast key; other operators fall through. Returns libraries to keep alive."""
     everything = torch.library.Library("_", "IMPL")
     everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     for names, lower in ((AUTOCAST_LOWER, True), (AUTOCAST_FLOAT32, False)):

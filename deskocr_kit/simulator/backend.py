@@ -1,7 +1,7 @@
-"""The module `torch.npu` of the simulated device: what torch_npu offers there and programs commonly use.
+"""The module `torch.npu` of the simulated device: the commonly used part of torch_npu's.
 
-There is one stream and nothing is asynchronous, so streams and events only keep order and wall-clock time of
-the host; that time says nothing about a real NPU.
+There is one stream and nothing is asynchronous, so streams and events only keep order and the host's clock.
+That time is unrelated to the time of a real NPU.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Event:
 
 
 class Stream:
-    """The only stream there is."""
+    """The only stream."""
 
     def __init__(self, device=None, priority: int = 0):
         self.device = torch.device("npu", _index(device))
@@ -75,7 +75,7 @@ class Stream:
 
 
 class device(contextlib.AbstractContextManager):
-    """Makes a device the current one inside a `with` block; a negative index changes nothing."""
+    """Context manager that selects the current device; a negative index changes nothing."""
 
     def __init__(self, device):
         self.index = -1 if isinstance(device, int) and device < 0 else _index(device)
@@ -129,7 +129,7 @@ def _memory_summary(device=None, abbreviated: bool = False) -> str:
 
 
 def _amp() -> types.ModuleType:
-    """torch.npu.amp: autocast and GradScaler without the name of the device, as older programs call them."""
+    """torch.npu.amp: autocast and GradScaler without a device name, as in older programs."""
     amp = types.ModuleType("torch.npu.amp")
 
     def autocast(enabled: bool = True, dtype=torch.float16, cache_enabled: bool = True):
@@ -195,7 +195,7 @@ def build() -> types.ModuleType:
         "set_per_process_memory_fraction": _set_fraction,
         # random numbers: the CPU's generator
         "manual_seed": torch.manual_seed,
-        "manual_seed_all": _nothing,  # torch.manual_seed calls it, after having seeded the CPU
+        "manual_seed_all": _nothing,  # torch.manual_seed calls it after seeding the CPU
         "seed": torch.seed,
         "seed_all": _nothing,
         "initial_seed": torch.initial_seed,

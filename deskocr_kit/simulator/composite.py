@@ -1,8 +1,7 @@
-"""Operators that PyTorch takes apart above the backend, and torch_npu does in one kernel.
+"""Operators that PyTorch decomposes above the backend, but torch_npu runs as one kernel.
 
-They need a kernel on two keys: below autograd (the device's own) and on the autograd key, because PyTorch
-would otherwise take the operator apart before it asks the device. Where a gradient is wanted they are still
-taken apart.
+They need a kernel on two keys: below autograd (that of the device) and on the autograd key, because PyTorch
+would otherwise decompose the operator before it reaches the device. With gradients they are decomposed too.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ def attention(
 
 
 def register(library, name: str, body) -> None:
-    """`body` for the composite operator `name`, on both keys."""
+    """Register `body` for the composite operator `name` on both keys."""
     op = operator(name)
     kernels.register(library, name, body)
-    if name == linear.NAME:  # has one on the autograd key already, which asks the table
+    if name == linear.NAME:  # its kernel on the autograd key exists already and uses the table
         return
     below = torch._C._AutoDispatchBelowAutograd
     modes = torch._C._len_torch_dispatch_stack
@@ -57,8 +56,7 @@ def register(library, name: str, body) -> None:
         if differentiated(args):
             return apart(*args, **kwargs)
         with below():
-            # Through the dispatcher only where somebody listens there (dispatch modes, FakeTensor): it costs
-            # as much again.
+            # Through the dispatcher only with dispatch modes or FakeTensor, because it doubles the cost.
             return op(*args, **kwargs) if modes() else table[name](*args, **kwargs)
 
     apart = _attention_apart if name == _SDPA else op.decompose
@@ -74,7 +72,7 @@ def _attention_apart(
 
 
 def one_hot(self, num_classes=-1):
-    """Without a number of classes the host has to know the largest index before it can allocate."""
+    """one_hot. Without a number of classes the host needs the largest index before it can allocate."""
     if num_classes < 0 and counters.active:
         counters.note("sync", "aten::one_hot")
     if counters.active:
@@ -83,5 +81,5 @@ def one_hot(self, num_classes=-1):
 
 
 def body_of(name: str):
-    """The one-kernel body of a composite operator."""
+    """The single kernel of a composite operator."""
     return {_SDPA: attention, "aten::one_hot": one_hot}.get(name) or kernels.make(name)

@@ -1,11 +1,10 @@
-"""What the code under test made the device do: operator launches, copies, synchronisations, where and how
-often.
+"""Counts of operator launches, copies and synchronisations on the device, with operator and source line.
 
     with counters.record() as r:
         model.generate(...)
     r.launches, r.syncs, r.h2d_bytes, r.by_site("sync")
 
-Recording is off outside such a block, where it would only cost time. Blocks may be nested.
+Outside such a block nothing is recorded, which saves time. Blocks can be nested.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def site() -> str:
 
 
 class Recording:
-    """The counts of one `record()` block. Figures are final when the block has ended."""
+    """The counts of one `record()` block. They are final at the end of the block."""
 
     def __init__(self, sites: bool = True):
         self.sites = sites
@@ -82,15 +81,15 @@ class Recording:
         return sum(n for key, n in (self._count if counter is None else counter).items() if key[0] == kind)
 
     def by_operator(self, kind: str = "launch") -> collections.Counter:
-        """How often each operator did `kind` (one of KINDS)."""
+        """Number of events of `kind` (one of KINDS) per operator."""
         return self._group(kind, lambda key: key[1])
 
     def by_site(self, kind: str = "sync") -> collections.Counter:
-        """How often each source line (`file:line`) caused `kind` (one of KINDS)."""
+        """Number of events of `kind` (one of KINDS) per source line (`file:line`)."""
         return self._group(kind, lambda key: key[2])
 
     def rows(self) -> list[dict]:
-        """Everything as a list of {kind, operator, site, count, bytes}, most frequent first."""
+        """All counts as a list of {kind, operator, site, count, bytes}, most frequent first."""
         return [
             {"kind": k, "operator": op, "site": at, "count": n, "bytes": self._bytes[k, op, at]}
             for (k, op, at), n in self._count.most_common()
@@ -151,7 +150,7 @@ active: list[Recording] = []  # the open recordings; kernels look at it before t
 
 
 def note(kind: str, operator: str, nbytes: int = 0) -> None:
-    """Enter one event into every open recording."""
+    """Add one event to every open recording."""
     where = site() if any(r.sites for r in active) else ""
     for recording in active:
         recording.add(kind, operator, where if recording.sites else "", nbytes)
@@ -159,9 +158,9 @@ def note(kind: str, operator: str, nbytes: int = 0) -> None:
 
 @contextlib.contextmanager
 def record(sites: bool = True):
-    """Record what happens on the simulated devices inside the `with` block; yields a `Recording`.
+    """Record the work of the simulated devices in a `with` block; yields a `Recording`.
 
-    `sites=False` leaves out the source lines, which cost a few microseconds per launch.
+    sites: record source lines, which cost a few microseconds per launch.
     """
     recording = Recording(sites)
     before = [ledger.peak for ledger in memory.ledgers]

@@ -1,20 +1,20 @@
-"""Makes the dispatch table of the torch_npu wheel that is installed beside it.
+"""Make the dispatch table of the installed torch_npu wheel.
 
-    python -m deskocr_kit.simulator.dispatch_generator OUT       write OUT/torch_npu_<version>.tsv
-    python -m deskocr_kit.simulator.dispatch_generator --check   exit status 0: as stored, 1: not, with the lines
+    python -m deskocr_kit.simulator.dispatch_generator OUT      write OUT/torch_npu_<version>.tsv
+    python -m deskocr_kit.simulator.dispatch_generator --check  exit status 0: as stored, 1: not
 
-No NPU and no CANN are needed: the dispatcher is asked, nothing is computed. `import torch_npu` must work. It
-does in the environment that tests/real_wheel builds, with stub libraries in place of CANN.
+This needs no NPU and no CANN: it only queries the dispatcher. `import torch_npu` must work, for instance in
+the environment that tests/real_wheel builds, with stub libraries instead of CANN.
 
 How to add the table of another wheel:
-    1. Make a throwaway environment with that torch_npu and the torch it is built for. Either set TORCH_NPU in
+    1. Make a temporary environment with that torch_npu and the torch it is built for. Either set TORCH_NPU in
        tests/real_wheel/environment.py and call `build()`, or install the two packages and build the stub
        libraries: python tests/real_wheel/stubs.py <its site-packages> stubs
     2. In it: LD_LIBRARY_PATH=stubs STUB_NPU_COUNT=1 PYTHONPATH=<this repository> python -m
        deskocr_kit.simulator.dispatch_generator deskocr_kit/ascend/data/dispatch
-    3. Add the version to WHEELS in profile_generator.py if a simulated device shall have its operators.
+    3. Add the version to WHEELS in profile_generator.py if a simulated device should have its operators.
 
-For each ATen operator the table says which dispatch keys hold a kernel, and a verdict that follows from them.
+For each ATen operator the table has the dispatch keys with a kernel, and a verdict that follows from them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KEYS = {
 
 
 def verdict(row: dict[str, str]) -> str:
-    """What the dispatcher of a device does with an operator, from the kernels that there are."""
+    """The verdict: how the dispatcher of a device runs an operator, given the existing kernels."""
     if row["PrivateUse1"] == "1":
         return "NPU kernel"
     if any(row[key] == "1" for key in KEYS if key.startswith("Composite")):
@@ -47,7 +47,7 @@ def verdict(row: dict[str, str]) -> str:
 
 
 def rows() -> list[dict[str, str]]:
-    """One row per ATen operator that the dispatcher of this process knows, sorted by name."""
+    """One row per ATen operator in the dispatcher of this process, sorted by name."""
     import torch
 
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
@@ -61,7 +61,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def to_text(made: list[dict[str, str]]) -> str:
-    """The rows as tab-separated values with a head."""
+    """The rows as tab-separated values with a header."""
     out = io.StringIO()
     writer = csv.DictWriter(out, ["op", *KEYS, "verdict"], delimiter="\t", lineterminator="\n")
     writer.writeheader()
@@ -70,7 +70,7 @@ def to_text(made: list[dict[str, str]]) -> str:
 
 
 def wheel_version() -> str:
-    """The version of the torch_npu that this process has imported, without the commit it was built from."""
+    """The version of the imported torch_npu, without the commit."""
     import torch_npu
 
     return torch_npu.__version__.partition("+")[0]

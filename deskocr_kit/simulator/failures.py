@@ -1,7 +1,7 @@
-"""How a device says that it lacks an operator: four ways, as torch_npu and CANN word them.
+"""The four reactions of a device to a missing operator, with the messages of torch_npu and CANN.
 
-A port must not rely on one class of exception or one wording, so the simulator has them all. Each text ends
-with a remark that it comes from the simulator, so that no log of it passes for one of a real card.
+A port must not rely on one class of exception or one message, so the simulator has them all. Each message
+ends with a remark that it is simulated, so that no log of it is taken for that of a real card.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Tensor = torch.Tensor
 
 
 def apply(profile: Profile, survey: bool = False) -> None:
-    """Put the profile's failures and rules into the kernel table, in the place of what was there.
+    """Replace the failures and rules in the kernel table by those of a profile.
 
-    survey: what would raise is counted as refused and computed all the same, so that one run finds all of it.
+    survey: operators that would raise are counted as refused and computed anyway, so that one run finds all.
     """
     kernels.table.update(kernels.plain)
     for name, body in kernels.plain.items():
@@ -75,7 +75,7 @@ def _ruled(name: str, body, rule: Rule, profile: Profile, survey: bool):
 
 # ---------------------------------------------------------------------- the four ways
 def _fallback(name: str, body, profile: Profile):
-    """Inputs to the host, the host's operator, results back to the device; a warning the first time."""
+    """Copy inputs to the host, run the host's operator, copy results back; warn the first time."""
     shown = profile.via.get(name, name)
     warned = []
 
@@ -142,7 +142,7 @@ def _not_implemented(name: str, where: str) -> Exception:
 
 # ---------------------------------------------------------------------- helpers
 def _aclnn(name: str) -> str:
-    """aten::masked_scatter_ -> aclnnInplaceMaskedScatter: the naming rule of CANN's operator library."""
+    """aten::masked_scatter_ -> aclnnInplaceMaskedScatter, by the naming rule of CANN's operator library."""
     packet = name.removeprefix("aten::").partition(".")[0]
     words = "".join(word.capitalize() for word in packet.split("_") if word)
     return "aclnn" + ("Inplace" if packet.endswith("_") else "") + words
@@ -164,7 +164,7 @@ def _tensors(value):
 
 
 class _unrecorded:
-    """The host's part of a fallback is no launch on the device."""
+    """Suspends recording: the host's part of a fallback is not a launch on the device."""
 
     def __enter__(self):
         self.kept = list(counters.active)

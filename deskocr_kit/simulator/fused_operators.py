@@ -1,9 +1,9 @@
-"""Fused operators of torch_npu in plain PyTorch, with their traps.
+"""Fused operators of torch_npu in plain PyTorch, with their pitfalls.
 
-Each computes what op-plugin's documents say: masks drop where they are True, `next_tokens` of the prompt
-attention is 0 by default and therefore causal, npu_fused_infer_attention_score ignores a mask past 512 keys.
-Only what ports call is here: other layouts, modes and arguments raise NotImplementedError. What the operators
-refuse raises RuntimeError with the error code of the device.
+Each follows the documentation of op-plugin: True in a mask drops a key, `next_tokens` of the prompt attention
+is 0 by default and therefore causal, npu_fused_infer_attention_score ignores a mask beyond 512 keys. Only the
+calls of ports are supported: other layouts, modes and arguments raise NotImplementedError. Calls that the
+operators reject raise RuntimeError with the error code of the device.
 
 Used by the stand-in for the package torch_npu (stub.py) and by the tests, which also bind every call to the
 published schemas.

@@ -1,10 +1,9 @@
-"""Tells PyTorch's C++ core that the device "npu" exists: device guard (current device) and hooks (autograd
-asks them).
+"""Register the device "npu" in PyTorch's C++ core: device guard (current device) and hooks (for autograd).
 
-torch >= 2.9 lets Python register both. Before that there is no way but to build the C++ objects by hand with
-ctypes: a copy of the CPU's do-nothing guard with the methods that matter replaced, put where
-C10_REGISTER_GUARD_IMPL puts it. Object layout: Itanium C++ ABI (Linux, macOS). This code was run on torch
-2.6.0 x86-64; its prototype, with the same layout, also on 2.8.0; 2.7 lies between and was not tried.
+torch >= 2.9 lets Python register both. Before that the C++ objects have to be built with ctypes: a copy of
+the CPU's empty guard with the relevant methods replaced, stored where C10_REGISTER_GUARD_IMPL stores it.
+Object layout: Itanium C++ ABI (Linux, macOS). This code was run on torch 2.6.0 x86-64; its prototype, with
+the same layout, also on 2.8.0; 2.7 was not tried.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ def install(module: types.ModuleType) -> None:
     version = tuple(int(x) for x in torch.__version__.split(".")[:2])
     if version not in _HAND_MADE_FOR and os.environ.get("DESKOCR_SIMULATOR_FORCE") != "1":
         raise RuntimeError(
-            f"the simulated NPU was not tried on torch {torch.__version__}: use 2.6 to 2.8, or 2.9 and newer "
-            "(DESKOCR_SIMULATOR_FORCE=1 tries all the same and may crash)"
+            f"the simulated NPU is not tested with torch {torch.__version__}: use 2.6 to 2.8, or 2.9 and "
+            "newer (DESKOCR_SIMULATOR_FORCE=1 tries anyway and may crash)"
         )
     torch.utils.rename_privateuse1_backend("npu")
     torch._register_device_module("npu", module)
@@ -61,7 +60,7 @@ def _register_guard() -> None:
 
     # A c10::Device is two bytes, type and index, passed as one 16-bit word.
     def set_device(_, device):
-        if device >> 8 < 128:  # an index of -1 means: stay
+        if device >> 8 < 128:  # an index of -1 means no change
             state.current = device >> 8
 
     def exchange_device(_, device):
@@ -89,9 +88,9 @@ def _register_guard() -> None:
 
 
 def _stream_function() -> int | None:
-    """Address of a function that returns Stream{npu:0, id 0}, which only backward() asks for.
+    """Address of a function that returns Stream{npu:0, id 0}. Only backward() calls it.
 
-    It comes back in two registers, which ctypes cannot do: three machine instructions (set the two, return).
+    It returns two registers, which ctypes cannot do, so it is three machine instructions (set both, return).
     """
     code = {
         "x86_64": "b81400000031d2c3",
@@ -102,7 +101,7 @@ def _stream_function() -> int | None:
         return None
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    except OSError:  # a hardened kernel refuses writable code: inference works without
+    except OSError:  # a hardened kernel forbids writable code; inference works without it
         return None
     page.write(bytes.fromhex(code))
     _keep.append(page)
@@ -110,8 +109,7 @@ def _stream_function() -> int | None:
 
 
 def _register_hooks() -> None:
-    """An at::PrivateUse1HooksInterface whose methods are ctypes callbacks; backward() asks it for the current
-    device."""
+    """Register an at::PrivateUse1HooksInterface of ctypes callbacks; backward() gets the device from it."""
     pointer, function = ctypes.c_void_p, ctypes.CFUNCTYPE
     index, boolean = ctypes.c_int8, ctypes.c_bool
     allocator = _library("libc10.so")._ZN3c1015GetCPUAllocatorEv

@@ -1,4 +1,4 @@
-"""Installs the simulated NPU in this process, and changes its profile."""
+"""Install the simulated NPU in this process, and change its profile."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from . import (
 
 
 class RealNpuPresent(RuntimeError):
-    """A real torch_npu (or another PrivateUse1 backend) is active in this process: we step aside."""
+    """A real torch_npu (or another PrivateUse1 backend) is active in this process."""
 
 
-_libraries: list = []  # a torch.library.Library takes its kernels back when it is deleted
+_libraries: list = []  # a torch.library.Library removes its kernels when it is deleted
 _profile: Profile | None = None
 
 
@@ -40,7 +40,7 @@ def installed() -> bool:
 
 
 def profile() -> Profile:
-    """The profile in use; RuntimeError before `install`."""
+    """The profile in use. Raises RuntimeError before `install`."""
     if _profile is None:
         raise RuntimeError("the simulated NPU is not installed: call deskocr_kit.simulator.install() first")
     return _profile
@@ -49,11 +49,19 @@ def profile() -> Profile:
 def install(
     profile=DEFAULT, device_count: int | None = None, half: str | None = None, torch_npu_stub: bool = False
 ):
-    """Make "npu" a device of this process; returns the Profile in use.
+    """Make "npu" a device of this process and return the Profile in use.
 
-    profile: name, path of a JSON file, dict, or Profile. device_count and half ("round" or "native") override
-    it. torch_npu_stub: also let `import torch_npu` find a stand-in. Cannot be undone; a second call only
-    changes the profile. Raises RealNpuPresent beside a real torch_npu, ProfileError for a bad profile.
+    This cannot be undone; a second call only changes the profile.
+
+    Args:
+        profile: name, path of a JSON file, dict, or Profile.
+        device_count: overrides that of the profile.
+        half: "round" or "native"; overrides that of the profile.
+        torch_npu_stub: make `import torch_npu` import a stand-in.
+
+    Raises:
+        RealNpuPresent: a real torch_npu is active.
+        ProfileError: the profile is invalid.
     """
     chosen = load(profile)
     if not installed():
@@ -67,8 +75,8 @@ def install(
         patches.generators()
         patches.streams()
         patches.accelerator(module)
-        # From 2.13 on, a real torch_npu imported later aborts the process ("multiple backend fallbacks"):
-        # whoever probes for it, as transformers does, is told that there is none.
+        # From 2.13 on, a real torch_npu imported later aborts the process ("multiple backend fallbacks").
+        # None hides it from programs that probe for it, such as transformers.
         sys.modules.setdefault("torch_npu", None)
     if torch_npu_stub and not getattr(sys.modules.get("torch_npu"), "simulated", False):
         stub.install()
@@ -76,9 +84,9 @@ def install(
 
 
 def use(profile, device_count: int | None = None, half: str | None = None, survey: bool = False) -> Profile:
-    """Change the profile of the installed device; returns it. Tensors stay as they are.
+    """Change the profile of the installed device and return it. Existing tensors do not change.
 
-    survey: operators that would raise are counted as "refused" and computed all the same.
+    Args: as for `install`; survey: operators that would raise are counted as "refused" and computed anyway.
     """
     global _profile
     chosen = load(profile)
@@ -101,7 +109,7 @@ def use(profile, device_count: int | None = None, half: str | None = None, surve
 
 @contextlib.contextmanager
 def using(profile, device_count: int | None = None, half: str | None = None, survey: bool = False):
-    """`use` for the length of a `with` block."""
+    """`use` as a context manager, which restores the profile."""
     before, count, rounded = _profile, state.device_count, "round" if state.round_half else "native"
     try:
         yield use(profile, device_count, half, survey)
@@ -116,8 +124,8 @@ def _check_alone() -> None:
         raise RealNpuPresent(
             f"the device {name!r} is already active in this process"
             + (" (torch_npu is imported)" if real is not None else "")
-            + ": use it as it is; to simulate instead, start Python with TORCH_DEVICE_BACKEND_AUTOLOAD=0 "
-            "and do not import torch_npu"
+            + ": use that device; to use the simulated NPU instead, start Python with "
+            "TORCH_DEVICE_BACKEND_AUTOLOAD=0 and do not import torch_npu"
         )
 
 
@@ -140,7 +148,7 @@ def _register_kernels() -> None:
         ):
             try:
                 body = kernels.make(name)
-            except AttributeError:  # known to the dispatcher, not to torch.ops: nobody can call it
+            except AttributeError:  # in the dispatcher, but not in torch.ops, so it cannot be called
                 continue
             kernels.register(library, name, body)
     for name in operator_facts.ONE_KERNEL:
@@ -148,8 +156,7 @@ def _register_kernels() -> None:
     linear.register(library)
     library.impl("_has_compatible_shallow_copy_type", special.compatible_shallow_copy, "AutogradPrivateUse1")
     for name in ("_copy_from", "_copy_from_and_resize"):
-        # else resolving a conjugate view would clone, which copies, which resolves … until the stack
-        # overflows
+        # Otherwise resolving a conjugate view would clone, which copies, which resolves again, without end.
         for key in ("Conjugate", "Negative", "ZeroTensor"):
             library.impl(name, torch.library.fallthrough_kernel, key)
     library.impl("_pin_memory", special.pin_memory, "CPU")
@@ -158,8 +165,10 @@ def _register_kernels() -> None:
 
 
 def _make_blockable(name: str) -> None:
-    """A profile may name an operator that PyTorch takes apart above the backend: give it a kernel that does
-    just that, so that the profile can put a failure in its place."""
+    """Register a kernel that decomposes an operator, so that a profile can replace it by a failure.
+
+    A profile can name an operator that PyTorch decomposes above the backend.
+    """
     packet, _, overload = name.removeprefix("aten::").partition(".")
     if overload == "*":
         found = getattr(torch.ops.aten, packet, None)

@@ -1,8 +1,7 @@
 """A PrivateUse1 kernel for every ATen operator that the CPU can compute, made from the operator's schema.
 
-Each kernel does the same: alias the npu arguments to the CPU, run the CPU operator, alias the result back.
-The dispatcher calls a kernel through `table`, so that a profile can put something else in its place and take
-it away again.
+Each kernel aliases the npu arguments to the CPU, runs the CPU operator and aliases the result back. The
+dispatcher calls a kernel through `table`, so that a profile can replace it and restore it.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ Tensor = torch.Tensor
 CPU_KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 NUMBERS = (int, float, bool, complex)
 
-#: What runs now, by operator name, and what ran before any profile was applied.
+#: The kernels in use by operator name, and those before any profile was applied.
 table: dict[str, object] = {}
 plain: dict[str, object] = {}
-#: What every device can do: allocate, copy, and view. No profile takes these away.
+#: Operators of every device: allocation, copies and views. No profile can remove them.
 always: set[str] = set()
 
 
 def operator(name: str):
-    """The OpOverload of "aten::name.overload"; AttributeError where this torch does not have it."""
+    """The OpOverload of "aten::name.overload". Raises AttributeError if this torch does not have it."""
     packet, _, overload = name.removeprefix("aten::").partition(".")
     return getattr(getattr(torch.ops.aten, packet), overload or "default")
 
@@ -40,7 +39,7 @@ def mixed_devices(name: str, one: str, other: str):
 
 
 def register(library, name: str, body) -> None:
-    """Let the dispatcher run `body` for `name` on an npu, through `table`."""
+    """Register `body` as the kernel of `name` on an npu, called through `table`."""
     plain[name] = table[name] = body
     if name in always:
         library.impl(name.removeprefix("aten::"), body, "PrivateUse1")
@@ -53,7 +52,7 @@ def register(library, name: str, body) -> None:
 
 
 def make(name: str):
-    """The kernel of `name`: a view, a reader or a writer, as its schema says."""
+    """The kernel of `name`: a view, a reader or a writer, according to its schema."""
     op = operator(name)
     schema = op._schema
     written = tuple(
@@ -68,8 +67,7 @@ def make(name: str):
 
 
 def _view(op, name: str):
-    """PyTorch's own kernel on the npu tensor itself: it touches no memory, and sharing and versions are the
-    real thing."""
+    """PyTorch's own kernel on the npu tensor: it reads no memory, and keeps sharing and version counters."""
     redispatch, active = op._handle.redispatch_boxed, counters.active
 
     def view(*args, **kwargs):
@@ -132,7 +130,7 @@ def _writer(op, name: str, written: tuple):
 
 
 def _returned_argument(schema, returned):
-    """(position, name) of the argument that a return value is, or None for a new tensor."""
+    """(position, name) of the argument that is returned, or None for a new tensor."""
     if returned.alias_info is None:
         return None
     for i, argument in enumerate(schema.arguments):
@@ -145,8 +143,11 @@ def _returned_argument(schema, returned):
 
 
 def _call_out(call, args, cpu_kwargs, kwargs, outs):
-    """An `out=` call. The CPU may not resize an alias of npu memory, so a result of another size is made anew
-    and put under the npu tensor afterwards."""
+    """An `out=` call.
+
+    The CPU must not resize an alias of npu memory, so a result of another size is computed separately and
+    becomes the memory of the npu tensor afterwards.
+    """
     for name in outs:
         out = kwargs[name]
         if isinstance(out, Tensor):
@@ -169,7 +170,7 @@ def _call_out(call, args, cpu_kwargs, kwargs, outs):
 
 
 def send_back(value, index: int):
-    """Tensors in a result, however nested, to npu:index."""
+    """Convert all tensors in a nested result to npu:index."""
     if isinstance(value, Tensor):
         return to_npu(value, index)
     if type(value) in (list, tuple):
@@ -178,11 +179,11 @@ def send_back(value, index: int):
 
 
 def _bringer(op, name: str):
-    """A function that brings the arguments of `op` to the CPU, checks that they were on one device, and
-    counts what makes the host wait: (args, kwargs) -> (device index, any fp16 among them, CPU args, CPU
-    kwargs).
+    """A function that moves the arguments of `op` to the CPU.
 
-    It runs for every operator, so it looks only where the schema has tensors, and its names are local.
+    (args, kwargs) -> (device index, whether any is fp16, CPU args, CPU kwargs). It checks that all are on one
+    device, and counts the waits of the host. It runs for every operator, so it only checks the arguments that
+    are tensors in the schema, and its names are local.
     """
     kinds = [str(a.type) for a in op._schema.arguments]
     tensors = tuple(i for i, kind in enumerate(kinds) if kind in ("Tensor", "Optional[Tensor]"))
@@ -263,9 +264,11 @@ def _bringer(op, name: str):
 
 
 def _wrapped_number(number, args):
-    """Boxed kernels get wrapped numbers as Python scalars. They must not promote: beside 0-dim tensors only,
-    a number takes the dtype of the first one, if that is of its category or above (bool < int < float <
-    complex)."""
+    """A number as a tensor that does not promote the dtypes of the other arguments.
+
+    Boxed kernels get wrapped numbers as Python scalars. If all tensors are 0-dim, the number takes the dtype
+    of the first, provided that its category is not lower (bool < int < float < complex).
+    """
     tensor = torch.tensor(number, device=CPU)
     partners = [x for x in args if isinstance(x, Tensor)]
     if (

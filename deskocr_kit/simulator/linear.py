@@ -1,10 +1,10 @@
-"""`linear` in one step where nobody looks.
+"""`linear` in one step, if nothing is recorded.
 
-PyTorch takes it apart above the backend: a transpose, a product, and often two views. Each of them is a call
-into Python here, and after a large product has swept the caches such a call costs three to ten times what it
-costs in a loop. That was a third of what the simulation of a decoder cost. So where nothing is recorded, no
-gradient wanted and no part of it touched by the profile, the CPU's own `linear` does the whole: the same
-arithmetic, bit for bit.
+PyTorch decomposes it above the backend: a transpose, a product, and often two views. Each of them is a call
+into Python here. After a large product has emptied the caches, such a call costs three to ten times as much
+as in a loop; that was a third of the cost of simulating a decoder. Therefore the CPU's own `linear` does it
+all, with the same bits, if nothing is recorded, no gradient is needed and the profile changes none of the
+parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .alias import to_cpu, to_npu
 from .rounding import rounded_call
 
 NAME = "aten::linear"
-#: What it consists of, in one case or another.
+#: The operators that it can consist of.
 PARTS = (
     NAME,
     "aten::matmul",
@@ -27,12 +27,14 @@ PARTS = (
     "aten::add.Tensor",
     "aten::add_.Tensor",
 )
-_KINDS = (torch.Tensor, torch.nn.Parameter)  # not FakeTensor and other subclasses, which have their own ways
+_KINDS = (torch.Tensor, torch.nn.Parameter)  # not FakeTensor and other subclasses, which dispatch differently
 
 
 def register(library) -> None:
-    """On the autograd key only, where PyTorch would take it apart. The table knows nothing of it, unless a
-    profile names it."""
+    """Register the kernel on the autograd key, where PyTorch would decompose it.
+
+    The kernel table has no entry for it, unless a profile names it.
+    """
     op = kernels.operator(NAME)
     below, modes = torch._C._AutoDispatchBelowAutograd, torch._C._len_torch_dispatch_stack
     call, table, plain, active = torch.nn.functional.linear, kernels.table, kernels.plain, counters.active
@@ -59,13 +61,16 @@ def register(library) -> None:
 
 
 def _differentiated(given: tuple) -> bool:
-    """Backwards, or forwards inside a level of forward-mode differentiation."""
+    """Whether a gradient is needed, backwards or in forward-mode differentiation."""
     return (torch.is_grad_enabled() and any(x.requires_grad for x in given)) or forward_ad._current_level >= 0
 
 
 def _simple(given: tuple) -> bool:
-    """Plain tensors of one device and dtype; with a bias only where PyTorch adds it inside the product (else
-    fp16 would be rounded once instead of twice)."""
+    """Whether these are plain tensors of one device and dtype.
+
+    A bias is allowed only if PyTorch adds it inside the product; otherwise fp16 would be rounded once instead
+    of twice.
+    """
     first = given[0]
     index, dtype = first.get_device(), first.dtype
     if any(type(x) not in _KINDS or x.get_device() != index or x.dtype is not dtype for x in given):

@@ -1,7 +1,8 @@
-"""How much memory each simulated device holds.
+"""Memory in use per simulated device.
 
-Every simulated allocation owns one `Allocation`; it hangs on the tensor's storage and dies with it, so the
-figures are exact: what PyTorch still references, no allocator cache, no alignment.
+Every simulated allocation has an `Allocation`, an attribute of the tensor's storage that is deleted with it.
+The figures are therefore exact: everything that PyTorch still references, without allocator cache and
+alignment.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ GIB = 1 << 30
 
 
 class Ledger:
-    """Bytes held by one device: `now`, the highest value `peak`, and the `limit`, a `fraction` of the "
-    "`total`."""
+    """Bytes in use on one device: `now`, its highest value `peak`, and `limit`, a `fraction` of `total`."""
 
     __slots__ = ("fraction", "index", "limit", "now", "out_of_memory", "peak", "total")
 
@@ -27,10 +27,10 @@ class Ledger:
         self.total, self.fraction, self.limit = total, fraction, int(total * fraction)
 
     def refuse(self, nbytes: int) -> None:
-        """Raise what torch_npu raises when the card is full.
+        """Raise the error of torch_npu for a full card.
 
         Builds up to the 7.3 line raise a plain RuntimeError, builds from 26.0 on torch.OutOfMemoryError; the
-        profile says which. The text is the one of both.
+        profile selects one. The message is the same for both.
         """
         wanted, total, now, free = (
             f"{n / GIB:.2f} GiB" for n in (nbytes, self.total, self.now, self.limit - self.now)
@@ -47,7 +47,7 @@ ledgers: list[Ledger] = [Ledger(0)]
 
 
 def resize(count: int, total_bytes: int, out_of_memory: type[Exception]) -> None:
-    """Make room for `count` devices of `total_bytes` each; existing books are kept."""
+    """Set the number of devices and their memory; the figures of existing devices are kept."""
     while len(ledgers) < count:
         ledgers.append(Ledger(len(ledgers)))
     for ledger in ledgers:
@@ -56,7 +56,7 @@ def resize(count: int, total_bytes: int, out_of_memory: type[Exception]) -> None
 
 
 class Allocation:
-    """One simulated allocation: entered in the ledger when made, removed when its storage is freed."""
+    """One simulated allocation, in the ledger from its creation until its storage is freed."""
 
     __slots__ = ("ledger", "nbytes")
 
@@ -64,7 +64,7 @@ class Allocation:
         ledger = ledgers[index]
         now = ledger.now + nbytes
         if now > ledger.limit:
-            self.ledger, self.nbytes = ledger, 0  # nothing to give back
+            self.ledger, self.nbytes = ledger, 0  # nothing to subtract in __del__
             ledger.refuse(nbytes)
         if now > ledger.peak:
             ledger.peak = now

@@ -1,5 +1,4 @@
-"""Where PyTorch asks a backend for C++ that a Python one cannot have: storages by size, generators,
-torch.load."""
+"""Patches of PyTorch for C++ parts that a Python backend cannot have: storages, generators, torch.load."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ def _npu(device) -> bool:
 
 
 def storages() -> None:
-    """`torch.UntypedStorage(n, device="npu")` would crash the process: there is no C++ allocator behind the
-    device."""
+    """Patch `torch.UntypedStorage(n, device="npu")`, which would crash: the device has no C++ allocator."""
     kind = torch.UntypedStorage
     original = kind.__new__
 
@@ -29,11 +27,10 @@ def storages() -> None:
 
 
 def loading() -> None:
-    """torch.load with npu tensors in the file, or map_location="npu:0". Files name the device as torch_npu's
-    do."""
+    """Support torch.load of npu tensors and map_location="npu:0". Files name the device as torch_npu does."""
 
     def tag(storage):
-        return None  # PyTorch writes "npu:0" by itself
+        return None  # PyTorch itself writes "npu:0"
 
     def restore(storage, location: str):
         if location == "npu" or location.startswith("npu:"):
@@ -45,7 +42,7 @@ def loading() -> None:
 
 
 def generators() -> None:
-    """`torch.Generator(device="npu")` is a CPU generator: the random numbers are the CPU's."""
+    """Make `torch.Generator(device="npu")` a CPU generator."""
     original = torch.Generator
 
     class Generator(original):
@@ -57,7 +54,7 @@ def generators() -> None:
 
 
 def accelerator(module) -> None:
-    """torch.accelerator would ask C++ to wait for the device, and for the figures of its allocator."""
+    """Redirect functions of torch.accelerator that would call C++ (synchronise, memory) to `module`."""
     names = "synchronize empty_cache memory_allocated max_memory_allocated memory_reserved"
     names += " max_memory_reserved reset_peak_memory_stats memory_stats"
     for name in names.split():
@@ -66,7 +63,7 @@ def accelerator(module) -> None:
 
 
 def streams() -> None:
-    """`Tensor.record_stream` takes C++ streams only; with one stream there is nothing to record."""
+    """Make `Tensor.record_stream` do nothing: it needs C++ streams, and there is only one stream."""
     original = torch.Tensor.record_stream
 
     def record_stream(self, stream):

@@ -1,12 +1,12 @@
-"""Makes the `as-published` profiles from the dispatch tables of the published torch_npu wheels.
+"""Make the `as-published` profiles from the dispatch tables of the published torch_npu wheels.
 
     python -m deskocr_kit.simulator.profile_generator            write the profiles
     python -m deskocr_kit.simulator.profile_generator --check    exit status 0: up to date, 1: not
 
-The tables (`data/dispatch/*.tsv`) are made by dispatch_generator.py from the wheels' dispatchers: for every
-ATen operator, which keys hold a kernel. No kernel for PrivateUse1 and no composite one means: torch_npu runs
-the operator on the host, with a warning. The rules by dtype are those of CANN's operator sources (release
-8.5.0, 910B), as far as this model's operators go.
+dispatch_generator.py makes the tables (`data/dispatch/*.tsv`) from the dispatchers of the wheels. They list
+the dispatch keys with a kernel for every ATen operator. An operator with neither a kernel for PrivateUse1 nor
+a composite one runs on the host, with a warning. The rules by dtype come from CANN's operator sources
+(release 8.5.0, 910B) and cover the operators of this model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from ..ascend.profiles import FOLDER
 
 TABLES = FOLDER.parent / "dispatch"
-#: profile name -> (wheel, how an out-of-memory error of that generation is typed)
+#: profile name -> (wheel, class of its out-of-memory error)
 WHEELS = {"as-published": ("2.13.0", "torch"), "as-published-2.6.0": ("2.6.0.post5", "runtime")}
 
 _FLOATS = ("float32", "float16", "bfloat16")
@@ -33,7 +33,7 @@ RULES = [
             "dtypes_other_than": [*_FLOATS, "uint8", "int8", "int16", "int32", "int64"],
         },
         "then": "ai-cpu",
-        "why": "the AI Core kernel wants a bool mask of the full shape",
+        "why": "the AI Core kernel needs a bool mask of the full shape",
         "source": "hicann/ops-nn v8.5.0, index/masked_scatter/op_api/masked_scatter.cpp",
     },
     {
@@ -95,8 +95,7 @@ def fallbacks(table: dict[str, dict]) -> list[str]:
 
 
 def through_out(table: dict[str, dict], host: list[str]) -> dict[str, str]:
-    """{operator: its out= form} where PyTorch computes the one by the other and the latter falls back to the
-    host."""
+    """{operator: its out= variant}, if PyTorch computes the operator by a variant that runs on the host."""
     on_host, found = set(host), {}
     for name, row in table.items():
         if row["PrivateUse1"] == "0" and row["CompositeExplicitNonFunctional"] == "1" and row["CPU"] == "1":
@@ -129,9 +128,9 @@ def build(name: str) -> dict:
     via = through_out(table, host)
     return {
         "name": name,
-        "description": f"The operators of the published torch_npu {wheel}: a kernel, or the host's with a "
-        "warning; and what CANN runs on the AI CPU. Made by deskocr_kit.simulator.profile_generator, do not "
-        "edit.",
+        "description": f"The operators of the published torch_npu {wheel}: an NPU kernel, or the host's with "
+        "a warning; and rules for calls that CANN runs on the AI CPU. Made by "
+        "deskocr_kit.simulator.profile_generator, do not edit.",
         "source": f"dispatcher of the torch_npu {wheel} wheel (data/dispatch); no device was at hand",
         "device": {"name": "Ascend910B3", "count": 1, "memory_gib": 64, "out_of_memory": out_of_memory},
         "half": "round",

@@ -1,8 +1,7 @@
-"""fp16 as an accelerator computes it: inside in fp32, the result of every operator rounded to fp16.
+"""fp16 as on an accelerator: each operator computes in fp32 and rounds its result to fp16.
 
-A CPU without fp16 arithmetic is slow in fp16 and rounds inside the operator too. Computing in fp32 and
-rounding once per operator is several times faster and closer to what a matrix unit with an fp32 accumulator
-does.
+A CPU without fp16 arithmetic is slow in fp16 and also rounds inside the operator. Computing in fp32 and
+rounding once per operator is several times faster, and closer to a matrix unit with an fp32 accumulator.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from ..ascend.operator_facts import MOVES
 
 
 def moves_data(operator: str) -> bool:
-    """Whether `operator` ("aten::name.overload") is exact in fp16 without help."""
+    """Whether `operator` ("aten::name.overload") is exact in fp16, without a conversion to fp32."""
     return operator[6:].partition(".")[0].rstrip("_") in MOVES or operator == "aten::_to_copy"
 
 
 def rounded_call(call, args: list, kwargs: dict, writes: tuple) -> object:
-    """`call(*args, **kwargs)` on CPU tensors, with fp16 tensors raised to fp32 and the results rounded to
-    fp16.
+    """`call(*args, **kwargs)` on CPU tensors, with fp16 converted to fp32 and the results rounded to fp16.
 
-    `writes` names the arguments that the operator writes to, as (position, name): they are rounded back in
-    place. Calls without an fp16 tensor, that mix fp16 with another floating type (type promotion decides the
-    result), or that ask for another result dtype, go through unchanged.
+    writes: the arguments that the operator writes to, as (position, name); they are rounded back in place.
+    Some calls are not changed: those without an fp16 tensor, those that mix fp16 with another floating dtype
+    (type promotion decides the result), and those that request another result dtype.
     """
     half = torch.float16
     seen = mixed = False

@@ -1,5 +1,4 @@
-"""The kernels that cannot be made from a schema: allocation, copies between devices, storage surgery, pinned
-memory."""
+"""Kernels that cannot be made from a schema: allocation, copies between devices, storages, pinned memory."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ def empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory
 
 
 def _check_room(index: int, elements: int, dtype) -> None:
-    """The card's limit comes before the host's: a tensor that is too large must not be tried on the CPU
-    first."""
+    """Check the limit of the card before the CPU allocates a tensor."""
     ledger = memory.ledgers[index]
     nbytes = elements * (dtype or torch.get_default_dtype()).itemsize
     if ledger.now + nbytes > ledger.limit:
@@ -40,8 +38,11 @@ def _check_room(index: int, elements: int, dtype) -> None:
 
 
 def copy_from(source, target, non_blocking=False):
-    """Every copy with a device tensor in it ends here. A copy to the host makes the host wait, unless it is
-    asynchronous into pinned memory; a copy to the device does not."""
+    """Every copy with a device tensor ends here.
+
+    A copy to the host makes the host wait, unless it is asynchronous and into pinned memory. A copy to the
+    device does not.
+    """
     up, down = source.is_cpu, target.is_cpu
     if _active:
         name = _copying[-1]
@@ -65,8 +66,10 @@ def copy_from_and_resize(source, target):
 
 
 def _to_copy(name: str):
-    """`.to(...)` by PyTorch's own kernel, except for asynchronous copies to the host: those ask C++ for
-    pinned memory."""
+    """`.to(...)` with PyTorch's own kernel, except asynchronous copies to the host.
+
+    Those would request pinned memory from C++.
+    """
     redispatch = operator(name).redispatch
 
     def to_copy(
@@ -130,13 +133,12 @@ def is_pinned(self, device=None):
 
 
 def compatible_shallow_copy(self, other):
-    """True keeps a Parameter the same object in `Module.to("npu")`, and with it tied weights; torch_npu does
-    the same."""
+    """True keeps a Parameter, and so tied weights, the same object in `Module.to("npu")`, as in torch_npu."""
     return True
 
 
 def _in_place(name: str):
-    """An operator that changes a tensor's metadata, by PyTorch's own kernel on the npu tensor."""
+    """An operator that changes a tensor's metadata: PyTorch's own kernel on the npu tensor."""
     redispatch = operator(name).redispatch
     return lambda *args, **kwargs: redispatch(CPU_KEYS, *args, **kwargs)
 

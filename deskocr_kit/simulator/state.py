@@ -1,4 +1,4 @@
-"""The few settings that kernels consult on every call. Changed by `simulator.use`, never by hand."""
+"""Settings that kernels read on every call. Only `simulator.use` changes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ current = 0  # index of the current device
 
 
 def checked_index(index: int | None) -> int:
-    """`index`, or the current device where it is None; RuntimeError where the device does not exist."""
+    """`index`, or the current device if None. Raises RuntimeError if the device does not exist."""
     if index is None:
         return current
     if not 0 <= index < device_count:

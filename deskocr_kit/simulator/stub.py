@@ -1,7 +1,7 @@
 """A stand-in for the package `torch_npu`, for code that imports it before it uses `torch.npu`.
 
-It holds the device module and the fused operators that ports most often call (fused_operators.py). With it
-transformers and accelerate report an NPU. It is not torch_npu: `torch_npu.simulated` is True.
+It contains the device module and the fused operators that ports call most often (fused_operators.py). With it
+transformers and accelerate report an NPU. `torch_npu.simulated` is True, to tell it from the real package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .fused_operators import OPERATORS
 
 
 def install() -> types.ModuleType:
-    """Put the stand-in into sys.modules; RuntimeError where a torch_npu is already there."""
+    """Put the stand-in into sys.modules. Raises RuntimeError if a torch_npu is already imported."""
     if sys.modules.get("torch_npu") is not None:
         raise RuntimeError("torch_npu is already imported in this process")
     module = types.ModuleType("torch_npu", __doc__)

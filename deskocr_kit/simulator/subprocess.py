@@ -1,8 +1,8 @@
-"""Runs a function in a process of its own, which can have the simulated NPU beside whatever this one has.
+"""Run a function in a separate process, which can have the simulated NPU whatever this process has.
 
     rows = run_in_subprocess(function, "as-believed", ["conv2d"])
 
-The function is named, not copied: it must be importable. Arguments and result are pickled.
+The function is passed by name, so it must be importable. Arguments and result are pickled.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_in_subprocess(function: Callable, *args):
-    """`function(*args)` in a fresh Python without a real torch_npu.
+    """`function(*args)` in a new Python process without a real torch_npu.
 
-    Raises RuntimeError with the end of the child's error text if it fails.
+    Raises:
+        RuntimeError: the process failed; with the end of its stderr.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "call"
         path.write_bytes(pickle.dumps((function.__module__, function.__name__, args)))
         done = subprocess.run(
             [sys.executable, "-m", __name__, str(path)],
-            env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},  # a real torch_npu would be in the way
+            env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},  # a real torch_npu would conflict
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
         if done.returncode:
             raise RuntimeError(f"{function.__name__} failed in a subprocess: {done.stderr[-2000:]}")
-        return pickle.loads(path.read_bytes())  # written by our own child a moment ago
+        return pickle.loads(path.read_bytes())  # safe: our own child process wrote it
 
 
 def main(path: Path) -> None:
-    """The child: replace the call in the file by its result."""
+    """Run the call in the file and replace it by its result. For the child process."""
     module, name, args = pickle.loads(path.read_bytes())
     path.write_bytes(pickle.dumps(getattr(importlib.import_module(module), name)(*args)))
 

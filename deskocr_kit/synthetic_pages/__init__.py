@@ -1,1 +1,1 @@
-"""Pages drawn on the spot from seeds, with their exact text and boxes."""
+"""Synthetic pages, drawn from seeds, with their exact text and boxes."""

@@ -1,4 +1,4 @@
-"""Pages of printed text with known truth, from the fonts that matplotlib ships."""
+"""Draws pages of printed text with known truth, in the fonts that matplotlib ships."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from .words import word
 
-SIDE = 512  # pixels: the tiny mode
-CELL = 64  # pixels seen by one vision token
+SIDE = 512  # pixels of a page, as in the tiny mode
+CELL = 64  # side of the cell of one vision token, pixels
 REGULAR = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif")
 STYLED = (
     "DejaVuSans-Bold",
@@ -28,7 +28,7 @@ STYLED = (
 
 @dataclass(frozen=True)
 class Style:
-    """What may vary on a page; the numbers widen while training goes on (see train.py)."""
+    """The ranges in which a page varies. They widen during training (see nano_training/train.py)."""
 
     sizes: tuple[int, int] = (28, 40)  # font size, pixels
     pitch: tuple[int, int] = (60, 68)  # line distance, pixels
@@ -37,19 +37,19 @@ class Style:
     margins: tuple[int, int] = (4, 64)
     mono: float = 0.34  # share of the monospaced font
     styled: float = 0.15  # share of bold and slanted fonts
-    dirt: float = 0.5  # share of pages with grey levels, noise, blur, rotation, another rasteriser
+    dirt: float = 0.5  # share of pages with grey levels, noise, blur, rotation or another antialiasing
     full: float = 0.5  # share of lines filled to the right margin
 
 
 EASY = Style(pitch=(64, 64), lines=(5, 7), free_top=0.0, mono=0.6, styled=0.0, dirt=0.0, full=1.0)
-DOMAIN = Style(dirt=0.0, styled=0.0)  # the promised domain: clean, regular fonts
+DOMAIN = Style(dirt=0.0, styled=0.0)  # the domain of nano: clean pages in regular fonts
 WIDE = Style(sizes=(27, 41), pitch=(60, 70), styled=0.06, dirt=0.3)
 
 
 @dataclass
 class Line:
     text: str
-    box: tuple[float, float, float, float]  # ink, pixels: left, top, right, bottom
+    box: tuple[float, float, float, float]  # of the ink, pixels: left, top, right, bottom
     centres: list[float] = field(default_factory=list)  # of each character, pixels from the left
     middle: float = 0.0  # of the row, pixels from the top
 
@@ -77,7 +77,7 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=65536)
 def advance(name: str, size: int, char: str) -> float:
-    """Pixels from one character to the next, kerning left out."""
+    """Pixels from one character to the next, without kerning."""
     return font(name, size).getlength(char)
 
 
@@ -100,7 +100,7 @@ def fill(rng: random.Random, name: str, size: int, width: float, full: bool) -> 
 def render(
     rng: random.Random, style: Style = WIDE, texts: list[str] | None = None, face_name: str | None = None
 ) -> Page:
-    """One page, SIDE x SIDE, RGB. `texts` sets the lines, `face_name` the font; None draws them by chance."""
+    """One page, SIDE x SIDE, RGB. `texts` sets the lines, `face_name` the font; None: random."""
     draw = rng.random()
     if face_name is not None:
         name = face_name
@@ -110,7 +110,7 @@ def render(
         name = REGULAR[1] if rng.random() < style.mono else rng.choice((REGULAR[0], REGULAR[2]))
     size = rng.randint(*style.sizes)
     dirty = rng.random() < style.dirt
-    zoom = 2 if dirty and rng.random() < 0.5 else 1  # drawn twice as large and reduced: another antialiasing
+    zoom = 2 if dirty and rng.random() < 0.5 else 1  # drawn twice as large and reduced: other antialiasing
     face = font(name, size * zoom)
     pitch = max(rng.uniform(*style.pitch), size * 1.25)
     count = len(texts) if texts else rng.randint(*style.lines)
@@ -149,7 +149,7 @@ def render(
 
 
 def spoil(rng: random.Random, image: Image.Image) -> Image.Image:
-    """Light scanner dirt: rotation below half a degree, blur, noise, JPEG."""
+    """Add the faults of a scan: rotation of at most half a degree, blur, noise, JPEG."""
     if rng.random() < 0.3:
         paper = image.getpixel((0, 0))
         image = image.rotate(rng.uniform(-0.5, 0.5), Image.Resampling.BICUBIC, fillcolor=paper)

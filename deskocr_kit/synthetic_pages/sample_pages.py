@@ -1,8 +1,7 @@
 """The sample pages of nano, in model/nano/pages/.
 
-`python -m deskocr_kit.synthetic_pages.sample_pages` draws them again, to the bit.
-
-They lie in the promised domain, but none of their sentences was seen in training.
+`python -m deskocr_kit.synthetic_pages.sample_pages` draws the same files again, bit for bit. The pages
+belong to the domain of nano, but training used none of their sentences.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ PAGES = {
 
 
 def draw(name: str) -> Page:
-    """One sample page."""
+    """Draw one sample page."""
     face, size, lines = PAGES[name]
     style = Style(sizes=(size, size), pitch=(CELL, CELL), margins=(16, 16), styled=0.0, dirt=0.0)
     return render(random.Random(name), style, lines, face)

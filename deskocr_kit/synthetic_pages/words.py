@@ -1,4 +1,4 @@
-"""Words from a generator, so that a model trained on them reads words that it never saw."""
+"""Generates words, so that a model trained on them also reads words that it never saw."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def number(rng: random.Random) -> str:
 
 
 def word(rng: random.Random) -> str:
-    """One token of text without blanks: letters, digits or punctuation, every printable ASCII character among
-    them.
-    """
+    """One word without blanks. All printable ASCII characters occur in such words."""
     draw = rng.random()
     if draw < 0.42:
         text = syllables(rng)
@@ -53,7 +51,7 @@ def word(rng: random.Random) -> str:
         text = rng.choice(COMMON)
     elif draw < 0.70:
         return number(rng)
-    elif draw < 0.85:  # no language at all: the reader must look, not guess
+    elif draw < 0.85:  # random letters: a reader cannot guess them
         alphabet = rng.choice(
             (string.ascii_lowercase, string.ascii_letters, string.ascii_letters + string.digits)
         )

@@ -189,7 +189,7 @@ def test_unknown_codes_are_read_by_their_grammar_only():
     text = "EZ9999: Inner Error! NPU function error, error code is 507899 ERR00100 PTA call acl api failed"
     assert explain(text) == []
     told = " ".join(hints(text))
-    assert "operators" in told and "driver" in told and "call of acl failed" in told
+    assert "operators" in told and "driver" in told and "call to acl failed" in told
     assert hints("ValueError: nothing here") == []
 
 

@@ -40,7 +40,7 @@ def test_no_outcome_is_stored():
         (
             "six-convolutions",
             FAILS,
-            "5 layers run; the checkpoint holds 6, of which a page never uses "
+            "5 layers run; the checkpoint has 6; a page never uses "
             "model.vision_model.embeddings.patch_embedding.weight",
         ),
         ("masked-scatter-missing", FAILS, "a kernel (AI CPU"),
@@ -89,7 +89,7 @@ def test_shown_escaped(ledger):
 
 
 def test_unknown_claim():
-    with pytest.raises(ValueError, match="no claim nothing"):
+    with pytest.raises(ValueError, match="unknown claim nothing"):
         run(["nothing"])
 
 

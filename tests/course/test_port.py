@@ -17,6 +17,8 @@ from deskocr_kit.operator_census.any_module import census
 from deskocr_kit.operators.adapt.module import adapt
 from deskocr_kit.operators.plan import Plan
 from deskocr_kit.operators.prove.proof import prove_module
+from deskocr_kit.operators.substitutes import registry
+from deskocr_kit.operators.substitutes.registry import candidates
 from model.slots import Operator
 
 
@@ -54,11 +56,9 @@ def test_the_plan_is_for_these_weights_only(model, given, proof):
 
 
 def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
-    from deskocr_kit.operators.substitutes import conv2d
-
-    right = conv2d.patchify
+    right = candidates("conv2d")["patchify"]
     wrong = Operator(lambda x, weight, *more: right(x, weight * 1.01, *more), right.supports)
-    monkeypatch.setattr(conv2d, "patchify", wrong)
+    monkeypatch.setitem(registry.PORTABLE["conv2d"], "patchify", wrong)
     report = prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1)
     assert any("patchify" in fault for fault in report.faults())
     assert "patchify" not in report.plan.names("float32")["conv2d"].values()

@@ -59,7 +59,7 @@ def test_padding_of_a_batch():
 
 def test_the_wrong_mode_is_refused():
     given = inputs("<image>", Image.new("RGB", (64, 64)), "tiny")
-    with pytest.raises(ValueError, match="73 places in the prompt, small"):
+    with pytest.raises(ValueError, match="73 placeholders in the prompt, small"):
         prompt_rows(given, "small")
     assert [cells(side) for side in (512, 640, 1024, 1280)] == [8, 10, 16, 20]
 

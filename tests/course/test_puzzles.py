@@ -74,7 +74,7 @@ WRONG = [
         lambda x, k, s, p: get("unfold_by_hand").solution(x.flip(1), k, s, p),
         "'two channels'.*numbers differ, first at",
     ),
-    ("patchify", lambda x, w, s: F.conv2d(x, w, stride=s), "convolution: the device has none"),
+    ("patchify", lambda x, w, s: F.conv2d(x, w, stride=s), "convolution: the device lacks it"),
     (
         "patchify",
         lambda x, w, s: (

@@ -54,7 +54,7 @@ def test_auto_takes_the_best_that_there_is(monkeypatch):
     [
         ("tpu", "unknown device 'tpu': use auto, npu, cuda, mps, cpu"),
         ("cpu:x", "unknown device"),
-        ("cpu:3", "this process sees 1 of kind cpu, the highest index is 0"),
+        ("cpu:3", r"this process sees 1 device\(s\) of kind cpu; the highest index is 0"),
         ("npu-sim:nope", "no profile 'nope': use one of all, as-believed, as-published"),
     ],
 )

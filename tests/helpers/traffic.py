@@ -46,7 +46,8 @@ def page_bytes(
     Up: the pixels in the dtype of the weights; the ids (int64) once; each end token (int64); the n-gram
     guard's whitelist (int64, `listed`); where the picture goes, as a bool per id or an int64 per place.
     Down: per token its id, its logit (is it finite?) and its log-probability, int64 each, the floats as
-    bits; and once in each expert layer of the prompt how many rows every expert has (int32): the slices of a grouped product are cut by the host.
+    bits; and once in each expert layer of the prompt how many rows every expert has (int32): the slices of
+    a grouped product are cut by the host.
     """
     decoder = config.decoder
     up = {

@@ -72,7 +72,7 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     stored = small_notebook(tmp_path / "notebooks")
     with pytest.raises(ValueError, match="no parameter pagse; it has device, pages"):
         execute_copy(stored, tmp_path / "out", {"pagse": "3"})
-    with pytest.raises(ValueError, match="holds the stored notebooks"):
+    with pytest.raises(ValueError, match="contains the stored notebooks"):
         execute_copy(stored, stored.parent, {"device": "cpu"})
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["notebooks", "run", "--device", "cpu"])

@@ -94,7 +94,7 @@ def test_one_title_and_no_skipped_level(path):
 def test_the_card(path):
     card = read(path).cells[0].source
     assert re.findall(r"^\*\*([^*]+)\*\* \S", card, re.M) == list(CARD)
-    assert card.startswith(f"# {path.stem[:2]} · ")
+    assert card.startswith(f"# {path.stem[:2]}. ")
     assert len(re.findall(r"^\*\*.*\\\n", card, re.M)) == len(CARD) - 1, "a line break is a \\ at the end"
 
 

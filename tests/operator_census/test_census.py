@@ -131,7 +131,7 @@ def test_tables_and_versions():
         and nearest_wheel("2.14.0") == "2.13.0"
         and nearest_wheel("2.1.0") == "2.6.0.post5"
     )
-    with pytest.raises(ValueError, match="no torch_npu version"):
+    with pytest.raises(ValueError, match="not a torch_npu version"):
         nearest_wheel("newest")
 
 

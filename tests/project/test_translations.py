@@ -74,7 +74,7 @@ def test_chinese_is_chinese():
 
 
 def test_the_map_lists_every_notebook_once_with_its_minutes_and_hardware():
-    rows = re.findall(r"^\| \[(\d\d) · [^\]]+\]\(([^)]+)\) \| (.+) \| (\d+) \| (\w.*) \|$", MAP, re.M)
+    rows = re.findall(r"^\| \[(\d\d)\. [^\]]+\]\(([^)]+)\) \| (.+) \| (\d+) \| (\w.*) \|$", MAP, re.M)
     assert [row[1] for row in rows] == [path.name for path in NOTEBOOKS]
     assert all(number == name[:2] for number, name, *_ in rows)
 

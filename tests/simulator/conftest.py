@@ -11,6 +11,12 @@ SIMULATING = os.environ.get("DESKOCR_DEVICE", "").startswith("npu-sim")
 collect_ignore_glob = [] if SIMULATING else ["test_*.py"]
 
 
+def pytest_collect_file(file_path, parent):
+    """A file named on the command line is collected in spite of the list above: say what it needs."""
+    if not SIMULATING and file_path.name.startswith("test_"):
+        raise pytest.UsageError(f"{file_path.name} needs the simulated NPU: set DESKOCR_DEVICE=npu-sim")
+
+
 def pytest_report_header(config):
     return None if SIMULATING else "tests/simulator is left out: set DESKOCR_DEVICE=npu-sim to run it by hand"
 

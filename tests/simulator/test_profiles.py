@@ -237,6 +237,10 @@ def test_a_profile_from_a_file_and_back(x, tmp_path):
 BAD = {
     "no name": ({}, '"name" is missing'),
     "typo": ({"name": "a", "blok": []}, "unknown entry 'blok'"),
+    "dtype of the command line": (
+        {"name": "a", "rules": [{"operators": ["aten::mm"], "when": {"dtypes": ["fp32"]}, "then": "ai-cpu"}]},
+        r"rules\[0\]: when: dtype.*'fp32'",
+    ),
     "kind": ({"name": "a", "block": {"aten::exp": "explode"}}, "'explode' is not one of cpu-fallback"),
     "both": ({"name": "a", "block": [], "allow": []}, "not both"),
     "operator": ({"name": "a", "block": ["exp"]}, "'exp' is not an operator name"),

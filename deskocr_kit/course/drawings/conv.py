@@ -1,4 +1,4 @@
-"""Windows of a convolution, drawn from F.unfold and reshape themselves: pixels carry their address."""
+"""Drawings of convolution windows, made by F.unfold and reshape on pixels that hold their address."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MARKS = (("", CELL_BLUE), ("//", CELL_ORANGE))
 
 
 def _addresses(side: int) -> torch.Tensor:
-    """(1, 1, side, side): 1, 2, 3, …; 0 is left for padding."""
+    """The addresses 1, 2, 3, … as an image (1, 1, side, side). 0 means padding."""
     return torch.arange(1.0, side * side + 1).view(1, 1, side, side)
 
 
 def columns(side: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1, picked=(0, 12)) -> Drawing:
-    """The picture with two of its windows, and the matrix of F.unfold with their columns."""
+    """An image with two of its windows, and the matrix of F.unfold with their columns."""
     matrix = F.unfold(_addresses(side), (kernel, kernel), padding=padding, stride=stride)[0].int()
     numbers = torch.arange(1.0, (side + 2 * padding) ** 2 + 1).view(
         1, 1, side + 2 * padding, -1
-    )  # padding too
+    )  # numbers every pixel, padding included
     places = F.unfold(numbers, (kernel, kernel), stride=stride)[0].int()
     first, second = (set(places[:, column].tolist()) for column in picked)
     rows, count = matrix.shape
@@ -35,22 +35,22 @@ def columns(side: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1, p
             colour = CELL_BLUE if number in first else CELL_ORANGE if number in second else plain
             hatch = MARKS[1][0] if number in second else ""
             cell(left, x + padding, y + padding, address, colour, hatch)
-    frame(left, side + 2 * padding, side + 2 * padding, f"picture {side}x{side}, 0 = padding")
+    frame(left, side + 2 * padding, side + 2 * padding, f"image {side}x{side}, 0 = padding")
     for y in range(rows):
         for x in range(count):
             hatch, colour = MARKS[picked.index(x)] if x in picked else ("", "white")
             cell(right, x, y, int(matrix[y, x]), colour, hatch, size=6)
     copies = rows * count / side**2
-    frame(right, count, rows, f"columns ({rows}, {count}): one window each, {copies:.3g}x the picture")
+    frame(right, count, rows, f"columns ({rows}, {count}): one window each, {copies:.3g}x the image")
     return Drawing(
         figure,
-        f"im2col of a {side}x{side} picture, kernel {kernel}, stride {stride}, padding {padding}: "
+        f"im2col of a {side}x{side} image, kernel {kernel}, stride {stride}, padding {padding}: "
         f"{count} columns of {rows} numbers; the two marked windows are the two marked columns.",
     )
 
 
 def windows(side: int = 9, kernel: int = 3, stride: int = 2, padding: int = 1) -> Drawing:
-    """Centres of the windows that F.unfold takes, by keyword and as `F.unfold(x, k, padding, stride)`."""
+    """Centres of the windows of F.unfold, called by keyword and as `F.unfold(x, k, padding, stride)`."""
     x = _addresses(side)
     calls = {
         "by keyword": lambda: F.unfold(x, kernel, padding=padding, stride=stride),
@@ -76,7 +76,7 @@ def windows(side: int = 9, kernel: int = 3, stride: int = 2, padding: int = 1) -
 
 
 def patches(side: int = 8, patch: int = 4) -> Drawing:
-    """A picture and the matrix that one reshape makes of it; each row is one patch."""
+    """An image and the matrix that one reshape makes of it. Each row is one patch."""
     count = side // patch
     picture = _addresses(side)[0, 0].int()
     rows = picture.view(count, patch, count, patch).transpose(1, 2).reshape(count * count, -1)
@@ -87,10 +87,10 @@ def patches(side: int = 8, patch: int = 4) -> Drawing:
         for y, line in enumerate(matrix.tolist()):
             for x, address in enumerate(line):
                 cell(axis, x, y, address, *of[address])
-    frame(left, side, side, f"picture {side}x{side}: patches do not overlap")
+    frame(left, side, side, f"image {side}x{side}: patches do not overlap")
     frame(right, rows.shape[1], len(rows), f"rows {tuple(rows.shape)}: each number once")
     return Drawing(
         figure,
-        f"a picture of {side}x{side} cut into {len(rows)} patches of {patch}x{patch}: each becomes one row, "
-        "each number is copied once.",
+        f"an image of {side}x{side} cut into {len(rows)} patches of {patch}x{patch}: each becomes one row, "
+        "and each number is copied once.",
     )

@@ -1,4 +1,4 @@
-"""A matplotlib figure that a notebook shows as a PNG, with a caption for those who cannot see it."""
+"""A matplotlib figure that a notebook shows as a PNG, with its caption as alternative text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ...display.palette import INK
 
 @dataclass
 class Drawing:
+    """A matplotlib figure with a caption that describes it."""
+
     figure: Any
     caption: str
 
@@ -24,7 +26,7 @@ class Drawing:
 
 
 def blank(width: float, height: float, count: int = 1, ratios=None):
-    """(figure, axes) without frames."""
+    """Return (figure, axes) without axis lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -35,7 +37,7 @@ def blank(width: float, height: float, count: int = 1, ratios=None):
 
 
 def cell(axis, x: float, y: float, text="", colour: str = "white", hatch: str = "", w=1.0, h=1.0, size=7):
-    """One box of memory with its upper left corner at (x, y)."""
+    """Draw one cell of memory with its upper left corner at (x, y)."""
     from matplotlib.patches import Rectangle
 
     axis.add_patch(Rectangle((x, y), w, h, facecolor=colour, edgecolor=INK, hatch=hatch, linewidth=0.6))
@@ -47,7 +49,7 @@ def cell(axis, x: float, y: float, text="", colour: str = "white", hatch: str = 
 
 
 def frame(axis, width: float, height: float, title: str) -> None:
-    """Square cells, y downwards, a little air."""
+    """Set the limits and the title of an axis: square cells, y downwards, a small margin."""
     axis.set_xlim(-0.3, width + 0.3)
     axis.set_ylim(height + 0.3, -0.3)
     axis.set_aspect("equal")

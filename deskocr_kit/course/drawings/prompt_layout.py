@@ -1,8 +1,8 @@
-"""What the network gets of a page, as text and as pictures: views, tiles, and the rows of the prompt.
+"""The network's input for a page, as text and as figures: views, tiles, and the rows of the prompt.
 
 prompt_rows(inputs, "tiny")      # ["B", "········N", …, "S", "ttttt"]: one letter per token
-draw_prompt(rows)                # the same as a picture
-draw_views(page)                 # what each mode makes of a page, and how many tokens it takes
+draw_prompt(rows)                # the same as a figure
+draw_views(page)                 # the views of each mode, and the number of tokens
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from model.tiling import Mode
 
-ACROSS = 3  # pictures beside each other in draw_views
+ACROSS = 3  # panels in a row of draw_views
 
-# {letter: what it is}; the letter carries the meaning, the colour (palette.TOKENS) repeats it
+# {letter: meaning}. The colours (palette.TOKENS) repeat it, so colour alone never carries a meaning.
 LETTERS = {
     "B": "begin of text",
     "l": "cell of a tile",
@@ -36,10 +36,10 @@ LETTERS = {
 
 
 def prompt_rows(inputs: dict, mode: str | Mode, sample: int = 0) -> list[str]:
-    """One letter per token of a prompt (see LETTERS), broken where the picture's rows end.
+    """One letter per token of a prompt (see LETTERS), one string per row of the image.
 
-    Order as in the network: rows of the tiles, rows of the whole view, separator. Raises ValueError if the
-    prompt has another number of places than the mode says.
+    The order is that of the network: rows of the tiles, rows of the whole view, separator. Raises ValueError
+    if the prompt's number of placeholders is not that of the mode.
     """
     mode = get_mode(mode)
     mask = inputs["images_seq_mask"][sample].tolist()
@@ -47,7 +47,9 @@ def prompt_rows(inputs: dict, mode: str | Mode, sample: int = 0) -> list[str]:
     w, h = inputs["images_spatial_crop"][sample].tolist()
     places = count_image_tokens(mode, (w, h))
     if sum(mask) != places:
-        raise ValueError(f"{sum(mask)} places in the prompt, {mode.name} with {w}x{h} tiles has {places}")
+        raise ValueError(
+            f"{sum(mask)} placeholders in the prompt, {mode.name} with {w}x{h} tiles has {places}"
+        )
     first = mask.index(True)
     before = "_" * padding + "B" + "t" * (first - padding - 1)
     side = mode.base_size if mode.crop_mode else mode.image_size
@@ -65,7 +67,7 @@ def cells(side: int) -> int:
 
 
 def draw_prompt(rows: list[str], title: str = "") -> Figure:
-    """Every token a square, in the row where it stands."""
+    """Draw every token of a prompt as a square, row by row."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -95,9 +97,9 @@ def draw_prompt(rows: list[str], title: str = "") -> Figure:
 
 
 def draw_views(page: Image.Image) -> Figure:
-    """The view of each mode, and the tiles of each mode that cuts some, three beside each other.
+    """Draw the view of each mode, and the tiles of each mode that has tiles.
 
-    Tile borders are dashed; titles state pixels and tokens.
+    Dashed lines are tile borders. The titles state pixels and tokens.
     """
     from matplotlib.figure import Figure
 
@@ -134,7 +136,7 @@ def _draw_tiles(axes, page: Image.Image, mode: Mode) -> None:
 
 
 def sheet(pages: list[Image.Image], across: int = 2) -> Image.Image:
-    """Pages of one size, side by side and below each other: a page that is large enough for tiles."""
+    """Join pages of one size to one image that is large enough for tiles."""
     from PIL import Image
 
     w, h = pages[0].size

@@ -1,4 +1,4 @@
-"""Rows replaced by a scatter, and who shares memory with whom."""
+"""Drawings of the rows that a scatter replaces, and of tensors that share memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .drawing import Drawing, blank, cell, frame
 
 
 def storage(tensors: Mapping[str, Tensor]) -> Drawing:
-    """One strip per piece of memory, one bar per tensor in it, at its true offset and length."""
+    """Draw one strip per storage, and one bar per tensor in it, at its true offset and length."""
     found: dict[int, list[tuple[str, Tensor]]] = {}
     for name, tensor in tensors.items():
         found.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
     figure, (axis,) = blank(8.4, 0.6 + 0.62 * (len(tensors) + len(found)))
     longest = max(each.untyped_storage().nbytes() for each in tensors.values())
-    y, said = 0.0, []
+    y, parts = 0.0, []
     for number, members in enumerate(found.values(), 1):
         size = members[0][1].untyped_storage().nbytes()
         cell(axis, 0, y, f"memory {number}: {size} bytes", CELL_PALE, w=10 * size / longest, h=0.8, size=8)
@@ -32,14 +32,17 @@ def storage(tensors: Mapping[str, Tensor]) -> Drawing:
             )  # fmt: skip
             y += 0.9
         y += 0.3
-        said.append(f"memory {number} holds {' and '.join(name for name, _ in members)}")
+        parts.append(f"memory {number} holds {' and '.join(name for name, _ in members)}")
     axis.set_xlim(-0.1, 10.1)
     axis.set_ylim(y, -0.2)
-    return Drawing(figure, "; ".join(said) + ".")
+    return Drawing(figure, "; ".join(parts) + ".")
 
 
 def scatter(before: Tensor, mask: Tensor, source: Tensor, after: Tensor) -> Drawing:
-    """(n, d) before and after, the mask (n) between them, source (m, d); arrows by comparing real rows."""
+    """Draw which rows a scatter replaced; the arrows come from comparing rows.
+
+    before, after: (n, d); mask: (n,) bool; source: (m, d).
+    """
     n, d = before.shape
     m = len(source)
     figure, (axis,) = blank(8.6, 0.32 * n + 0.7)

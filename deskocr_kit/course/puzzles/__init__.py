@@ -1,4 +1,4 @@
-"""Operator puzzles: a blank function to fill in, a checker that shows both sides, a solution.
+"""Puzzles about operators: a blank function to fill in, a checker that shows both sides, a solution.
 
     from deskocr_kit.course.puzzles import attempt
 
@@ -7,8 +7,8 @@
 
     attempt("patchify", patchify)     # OPEN while the body is blank, PASS when right; raises when wrong
 
-Stuck? `hint("patchify")`, then `solution("patchify")`. One file per puzzle; `blank(name)` is the text of the
-cell as it stands in a notebook.
+For help, call `hint("patchify")`, then `solution("patchify")`. Each puzzle has one file. `blank(name)` is
+the text of its cell in a notebook.
 """
 
 from .attempts import NAMES, attempt, blank, get, hint, solution

@@ -17,7 +17,7 @@ NAMES = (
 
 
 def get(name: str) -> Puzzle:
-    """One puzzle. Raises ValueError that lists the names there are."""
+    """Return one puzzle. Raises ValueError, which lists the known names, for an unknown name."""
     if name not in NAMES:
         raise ValueError(f"no puzzle named {name!r}; there are {', '.join(NAMES)}")
     return import_module(f".{name}", __package__).PUZZLE
@@ -26,9 +26,10 @@ def get(name: str) -> Puzzle:
 def attempt(name: str, function: Callable) -> Open | Verdict:
     """Try `function` on every case of a puzzle.
 
-    Its body is still blank (`...`, `pass`): an `Open` that says how much is to be written. Right: a
-    `Verdict`, entered in the notebook's table. Wrong: shows the difference drawn, then raises Wrong (an
-    AssertionError) with both sides. An error in the function itself comes through as it is.
+    Returns an `Open`, which states how much there is to write, while the body is blank (`...`, `pass`).
+    Returns a `Verdict`, and enters it in the notebook's table, if every case is right. For a wrong case it
+    draws the difference, then raises Wrong (an AssertionError) with both sides. Other errors of `function`
+    are not caught.
     """
     puzzle = get(name)
     if is_blank(function):
@@ -46,15 +47,15 @@ def attempt(name: str, function: Callable) -> Open | Verdict:
 
 
 def blank(name: str) -> str:
-    """The cell as it stands in a notebook: signature, what is asked, an empty body, the call of `attempt`."""
+    """The text of the cell in a notebook: signature, docstring, empty body, call of `attempt`."""
     return get(name).blank
 
 
 def hint(name: str) -> Text:
-    """One sentence in the right direction."""
+    """A short hint for one puzzle."""
     return Text(get(name).hint)
 
 
 def solution(name: str) -> Text:
-    """The source of a solution that passes; others pass too."""
+    """The source of one solution. Other solutions pass too."""
     return Text(get(name).source)

@@ -9,15 +9,15 @@ from .puzzle import Case, Puzzle
 
 
 def dilation_trap(side, kernel, stride, padding):
-    """How many windows per side of a square picture? Give (meant, got), two ints.
+    """Count the windows per side of a square image. Return (meant, got), two ints.
 
     meant: by F.unfold(x, kernel, padding=padding, stride=stride)
     got:   by F.unfold(x, kernel, padding, stride), or None where that raises
     """
     meant = (side + 2 * padding - kernel) // stride + 1
-    if padding == 0:  # it arrives as the dilation, which may not be 0
+    if padding == 0:  # it becomes the dilation, which may not be 0
         return meant, None
-    got = side + 2 * stride - padding * (kernel - 1)  # the stride arrives as the padding
+    got = side + 2 * stride - padding * (kernel - 1)  # the stride becomes the padding
     return meant, got if got > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""Puzzle: RMS norm in fp16, from numbers whose squares are inf to those whose squares are 0."""
+"""Puzzle: RMS norm in fp16, for numbers whose squares are inf and for numbers whose squares are 0."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .puzzle import Case, Puzzle
 
 
 def fp16_overflow(x, weight, eps):
-    """RMS norm in fp16 that neither overflows nor vanishes: weight * x / rms(x).
+    """RMS norm in fp16 without overflow or underflow: weight * x / rms(x).
 
-    x (n, d) fp16, weight (d,) fp16 -> fp16. fp16 ends at 65504: the square of 256 is inf.
+    x (n, d) fp16, weight (d,) fp16 -> fp16. The maximum of fp16 is 65504: 256 squared is inf.
     """
     wide = x.float()
     scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
@@ -37,15 +37,15 @@ def cases():
     for label, size, eps in (
         ("numbers near 1", 1.0, 1e-6),
         ("a few hundred: squares overflow", 400.0, 1e-6),
-        ("near the end of fp16", 2e4, 1e-6),
-        ("tiny: squares vanish", 2e-4, 1e-12),
+        ("near the fp16 maximum", 2e4, 1e-6),
+        ("tiny: squares underflow", 2e-4, 1e-12),
     ):
         x = (small(3, 8) * size).half()
         yield Case(label, (x, weight, eps), reference(x, weight, eps), look=_finite, budget=2e-3)
     x = torch.full((1, 8), 300.0).half()
-    yield Case("all the same", (x, weight, 1e-6), reference(x, weight, 1e-6), look=_finite, budget=2e-3)
+    yield Case("all values equal", (x, weight, 1e-6), reference(x, weight, 1e-6), look=_finite, budget=2e-3)
     zero = torch.zeros(2, 8).half()
-    yield Case("all zero", (zero, weight, 1e-6), zero.clone(), look=_finite)
+    yield Case("all values zero", (zero, weight, 1e-6), zero.clone(), look=_finite)
 
 
 PUZZLE = Puzzle(
@@ -54,7 +54,7 @@ PUZZLE = Puzzle(
     difficulty=1,
     importance=5,
     minutes=5,
-    hint="Square and average in fp32, and go back to fp16 only with a number that is near 1.",
+    hint="Square and average in fp32. Convert to fp16 only a number that is near 1.",
     solution=fp16_overflow,
     cases=cases,
 )

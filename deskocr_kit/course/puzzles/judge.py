@@ -1,4 +1,4 @@
-"""Is an answer right, and if not: both sides, the first place where they differ, and a picture."""
+"""Judge an answer. For a wrong one: both sides, the first index where they differ, and a picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .text_map import Map, draw, text_map
 
 
 class Wrong(AssertionError):
-    """An answer that is not right. `map` (if the answer is a tensor) can be drawn."""
+    """A wrong answer. `map`, which exists if the answer is a tensor, can be drawn."""
 
     def __init__(self, text: str, map: Map | None = None):
         super().__init__(text)
@@ -22,7 +22,7 @@ class Wrong(AssertionError):
 
 
 def judge(puzzle: Puzzle, case: Case, function: Callable) -> Any:
-    """Wrong; or `...` for a blank; or what was measured (a string, maybe empty)."""
+    """Try one case: Wrong, or `...` for a blank, or the measured text of a right answer (may be empty)."""
     start = f"FAIL  puzzle {puzzle.name}, case {case.label!r}: "
     with forbid(puzzle.forbidden) as used:
         try:
@@ -40,7 +40,7 @@ def judge(puzzle: Puzzle, case: Case, function: Callable) -> Any:
 
 
 def compare(ours: Any, expected: Any, budget: float) -> tuple[str, Map | None]:
-    """What is wrong with `ours`, "" if nothing is. Tensors: kind, shape, dtype, then numbers."""
+    """(the fault of `ours`, or ""; its Map). Compares type, shape and dtype of tensors, then the numbers."""
     both = f"\n  yours     {_short(ours)}\n  expected  {_short(expected)}"
     if ours is None:
         return "it returned None; is a `return` missing?" + both, None
@@ -48,7 +48,7 @@ def compare(ours: Any, expected: Any, budget: float) -> tuple[str, Map | None]:
         same = type(ours) is type(expected) and ours == expected
         return ("" if same else "not equal" + both), None
     if not isinstance(ours, Tensor):
-        return f"a tensor is wanted, got {type(ours).__name__}" + both, None
+        return f"expected a tensor, got {type(ours).__name__}" + both, None
     ours, expected = ours.detach().cpu(), expected.detach().cpu()
     if ours.shape != expected.shape:
         return "wrong shape" + both, Map(ours, expected, None)
@@ -68,7 +68,7 @@ def compare(ours: Any, expected: Any, budget: float) -> tuple[str, Map | None]:
 
 
 def show(wrong: Wrong) -> None:
-    """The difference: drawn in a notebook, in letters elsewhere."""
+    """Show the difference: as a picture in a notebook, as text elsewhere."""
     if wrong.map is None:
         return
     try:
@@ -92,5 +92,5 @@ def _short(value: Any) -> str:
 
 
 def small(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Random numbers for a case, the same each time; the global generator is left alone."""
+    """Random numbers for a case, the same each time. The global generator is not used."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)

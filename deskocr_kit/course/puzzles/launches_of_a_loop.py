@@ -1,4 +1,4 @@
-"""Puzzle: count what a call starts; the loop over experts against the gathered product."""
+"""Puzzle: count the operators that a call starts, for the loop over experts and the gathered product."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .top_k_without_sync import loop, top_k_without_sync
 
 
 def launches_of_a_loop(call):
-    """How many operators does call() start? A view (reshape, slice, .T) starts none.
+    """Count the operators that call() starts. A view (reshape, slice, .T) starts none.
 
     torch.utils._python_dispatch.TorchDispatchMode sees every operator that reaches a device.
     """
@@ -32,7 +32,7 @@ def launches_of_a_loop(call):
 
 
 def _counted(function, call):
-    """The answer as an int (a bool or a tensor of one number is one too)."""
+    """The answer as an int. A bool and a tensor of one number count as ints."""
     count = function(call)
     return count if count is None or count is ... else int(count)
 
@@ -67,7 +67,7 @@ PUZZLE = Puzzle(
     importance=4,
     minutes=20,
     hint="Subclass TorchDispatchMode; its __torch_dispatch__(self, func, types, args=(), kwargs=None) must "
-    "call func and return what it gives. func.is_view says which start nothing.",
+    "call func and return its result. func.is_view is true for operators that start nothing.",
     solution=launches_of_a_loop,
     cases=cases,
 )

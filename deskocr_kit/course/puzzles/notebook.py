@@ -1,4 +1,4 @@
-"""notebooks/NN_x.ipynb -> notebooks/solutions/NN_x.ipynb: its exercises with their solutions, generated."""
+"""Generates notebooks/solutions/NN_x.ipynb, the solved exercises, from notebooks/NN_x.ipynb."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from deskocr_kit.course import attempt, verdicts"""
 
 
 def exercises(notebook) -> list[str]:
-    """The puzzles whose blanks stand in a notebook, in order. ValueError: a cell calls no `attempt`."""
+    """The puzzles of a notebook, in order. Raises ValueError for an exercise cell without one `attempt`."""
     names = []
     for cell in notebook.cells:
         if "exercise" not in cell.metadata.get("tags", []):
             continue
         found = re.findall(r'attempt\("(\w+)", (\w+)\)', cell.source)
         if len(found) != 1 or found[0][0] != found[0][1]:
-            raise ValueError(f'an exercise cell calls attempt("NAME", NAME) once:\n{cell.source}')
+            raise ValueError(f'an exercise cell must call attempt("NAME", NAME) once:\n{cell.source}')
         names.append(found[0][0])
     return names
 
 
 def is_the_blank(name: str, source: str) -> bool:
-    """Whether a cell holds the puzzle's function still blank, whatever stands around it."""
-    wanted = ast.dump(ast.parse(get(name).blank).body[0])
-    return any(ast.dump(each) == wanted for each in ast.parse(source).body)
+    """Whether a cell contains the blank of a puzzle, whatever else it contains."""
+    blank = ast.dump(ast.parse(get(name).blank).body[0])
+    return any(ast.dump(each) == blank for each in ast.parse(source).body)
 
 
 def write(path: Path) -> Path | None:
-    """Write the solutions of one notebook, not yet executed; None if it has no exercise."""
+    """Write the solutions of one notebook, not executed. Returns None if it has no exercise."""
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -47,7 +47,8 @@ def write(path: Path) -> Path | None:
     cells = [
         new_markdown_cell(
             f"# Solutions: {heading}\n\n> 中文：本页由命令生成，是练习的一种解法；请先自己试一试。\n\n"
-            f"Made by `deskocr notebooks solutions` from [{path.stem}](../{path.name}); others pass too."
+            f"Made by `deskocr notebooks solutions` from [{path.stem}](../{path.name}). "
+            "Other solutions pass too."
         ),
         new_code_cell(IMPORTS),
     ]

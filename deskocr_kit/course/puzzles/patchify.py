@@ -1,4 +1,4 @@
-"""Puzzle: a convolution whose windows do not overlap is a reshape and a product."""
+"""Puzzle: a convolution whose windows do not overlap, as a reshape and a matrix product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def patchify(x, weight, stride):
     x (b, c, H, W), weight (o, c, k, k), stride k -> (b, o, H // k, W // k).
     """
     b, c, high, wide = x.shape[0], x.shape[1], x.shape[2] // stride, x.shape[3] // stride
-    x = x[:, :, : high * stride, : wide * stride]  # what fills no window is ignored
+    x = x[:, :, : high * stride, : wide * stride]  # pixels that fill no window are ignored
     patches = x.reshape(b, c, high, stride, wide, stride).permute(0, 2, 4, 1, 3, 5)
     rows = patches.reshape(b, high, wide, -1) @ weight.flatten(1).T
     return rows.permute(0, 3, 1, 2)
@@ -26,7 +26,7 @@ def cases():
         ("a row of patches", (1, 1, 2, 8), 1, 2),
         ("three channels", (1, 3, 8, 8), 4, 4),
         ("a batch", (3, 2, 4, 6), 5, 2),
-        ("odd sizes leave pixels over", (1, 2, 7, 9), 3, 2),
+        ("odd sizes: some pixels fill no patch", (1, 2, 7, 9), 3, 2),
     ):
         x, weight = small(*shape), small(out, shape[1], k, k, seed=1)
         yield Case(label, (x, weight, k), F.conv2d(x, weight, stride=k))
@@ -40,9 +40,9 @@ PUZZLE = Puzzle(
     difficulty=2,
     importance=5,
     minutes=10,
-    hint="Split H into (H', k) and W into (W', k) with one reshape, bring c, k, k to the end, and multiply "
-    "with the flattened weight.",
+    hint="Split H into (H', k) and W into (W', k) with one reshape, move c, k, k to the end, and multiply "
+    "by the flattened weight.",
     solution=patchify,
     cases=cases,
-    forbidden={"convolution": "the device has none"},
+    forbidden={"convolution": "the device lacks it"},
 )

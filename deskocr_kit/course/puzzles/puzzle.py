@@ -1,4 +1,4 @@
-"""What a puzzle is made of. The blank is cut out of the solution, so that the two cannot drift apart."""
+"""The parts of a puzzle. The blank is cut out of the solution, so the two cannot differ."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ...display.palette import BLUE
 
 
 def run(function: Callable, *args) -> Any:
-    """How most cases are tried: call it, look at what it returns."""
+    """The usual way to try a case: call the function and return its result."""
     return function(*args)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One try. `args` are made fresh for it; `expected` was computed before the function saw them."""
+    """One case. `args` belong to it alone; `expected` was computed before the function got them."""
 
     label: str
     args: tuple
     expected: Any
-    look: Callable = run  # look(function, *args) -> what is compared; may raise AssertionError
-    budget: float = 1e-5  # largest difference allowed, relative to the largest number expected
-    measured: Callable[[Any], str] | None = None  # what the verdict shows right of ≈
+    look: Callable = run  # look(function, *args) -> the value to compare; may raise AssertionError
+    budget: float = 1e-5  # largest allowed difference, relative to the largest expected number
+    measured: Callable[[Any], str] | None = None  # the text that the verdict shows right of ≈
 
 
 @dataclass(frozen=True)
 class Puzzle:
-    """A header, cases, and a solution; from the latter its name, signature, blank and number of lines."""
+    """A header, cases and a solution. Name, signature, blank and number of lines come from the solution."""
 
     title: str
     chinese: str
@@ -64,7 +64,7 @@ class Puzzle:
 
     @property
     def lines(self) -> int:
-        """How many lines of code the solution takes."""
+        """Number of code lines in the body of the solution."""
         return sum(not line.strip().startswith("#") for line in self._parts[1])
 
     @property
@@ -77,7 +77,7 @@ class Puzzle:
 
 @dataclass(frozen=True)
 class Open:
-    """Nobody has filled this in yet."""
+    """The result of an attempt whose function is still blank."""
 
     puzzle: Puzzle
 
@@ -98,7 +98,7 @@ class Open:
 
 
 class Text(str):
-    """A text that a notebook shows with its line ends."""
+    """A text that a notebook shows with its line breaks."""
 
     __slots__ = ()
 
@@ -113,14 +113,14 @@ def _dots(): ...
 
 
 def _documented():
-    """A body of nothing but a docstring."""
+    """A body that is only a docstring."""
 
 
 _EMPTY = {_dots.__code__.co_code, _documented.__code__.co_code}
 
 
 def is_blank(function: Callable) -> bool:
-    """Whether a function's body does nothing: `...`, `pass`, `return None`."""
+    """Whether the body of a function does nothing: `...`, `pass`, `return None`."""
     code = getattr(function, "__code__", None)
     if code is None or code.co_code not in _EMPTY:
         return False

@@ -11,7 +11,7 @@ from .puzzle import Case, Puzzle
 def rotary_half(x, cos, sin):
     """Rotate the pairs (i, i + k/2) of x (b, h, n, k), not the pairs (2i, 2i + 1).
 
-    cos, sin (n, k/2): of the angle of each pair at each position.
+    cos, sin (n, k/2): cosine and sine of the angle of each pair at each position.
     """
     left, right = x.chunk(2, dim=-1)
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
@@ -33,7 +33,7 @@ def cases():
         x, angle = small(b, h, n, k), small(n, k // 2, seed=1)
         yield Case(label, (x, angle.cos(), angle.sin()), reference(x, angle.cos(), angle.sin()))
     x, angle = small(1, 2, 4, 6), torch.zeros(4, 3)
-    yield Case("no turn", (x, angle.cos(), angle.sin()), x.clone())
+    yield Case("no rotation", (x, angle.cos(), angle.sin()), x.clone())
     x, angle = small(1, 1, 4, 8), torch.full((4, 4), torch.pi / 2)
     yield Case("a quarter turn", (x, angle.cos(), angle.sin()), torch.cat((-x[..., 4:], x[..., :4]), -1))
 
@@ -44,8 +44,8 @@ PUZZLE = Puzzle(
     difficulty=2,
     importance=4,
     minutes=5,
-    hint="A point (l, r) turned by an angle a is (l cos a - r sin a, r cos a + l sin a). Where does x keep l "
-    "and r?",
+    hint="A point (l, r) rotated by an angle a is (l cos a - r sin a, r cos a + l sin a). Where does x hold "
+    "l and r?",
     solution=rotary_half,
     cases=cases,
 )

@@ -1,4 +1,4 @@
-"""What a puzzle takes away, and where it counts: operators that may not be used, a device to wait for."""
+"""Limits on an answer: operators that it must not use, and a device that it must not wait for."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class _Watch(TorchDispatchMode):
 
 @contextlib.contextmanager
 def forbid(operators: dict[str, str]) -> Iterator[list[str]]:
-    """Note every use of an operator (name, or "name on the device"); the list is filled as they run."""
+    """Record every use of a forbidden operator ("name" or "name on the device") in the yielded list."""
     used: list[str] = []
     with _Watch(operators, used) if operators else contextlib.nullcontext():
         yield used
 
 
 def npu() -> torch.device:
-    """A device to wait for: the simulated NPU, or beside a real one the real one."""
-    if simulator.installed():  # with whatever profile is in use: picking it again would change that
+    """A device that makes waits visible: the simulated NPU, or the real one if there is one."""
+    if simulator.installed():  # keeps the profile in use; picking the device again would change it
         return torch.device("npu", 0)
     try:
         return pick_device(SIMULATED, quiet=True)
@@ -52,9 +52,9 @@ def npu() -> torch.device:
 
 
 def never_waits(function: Callable, *args):
-    """`function` with its tensors on an NPU, without a wait. Raises AssertionError if the host waits for it.
+    """Call `function` with its tensors on an NPU, and return the result on the host.
 
-    Returns the result, on the host.
+    Raises AssertionError if the host waits for the device.
     """
     where = npu()
     args = [each.to(where) if isinstance(each, torch.Tensor) else each for each in args]
@@ -65,6 +65,6 @@ def never_waits(function: Callable, *args):
     if seen.syncs:
         raise AssertionError(
             f"the host waits for the device {seen.syncs} times ({seen.launches} launches)\n"
-            "  a wait is .item(), .tolist(), .cpu(), nonzero(), an index by a mask, an `if` on a tensor"
+            "  these wait: .item(), .tolist(), .cpu(), nonzero(), an index by a mask, an `if` on a tensor"
         )
     return result.cpu() if isinstance(result, torch.Tensor) else result

@@ -1,4 +1,4 @@
-"""Puzzle: masked_scatter_ by the host, written back into the view it was called on."""
+"""Puzzle: masked_scatter_ computed on the host and written back into the view."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .sandbox import npu
 
 
 def scatter_on_a_view(row, mask, source):
-    """row.masked_scatter_(mask, source) on a device that lacks it: the host does the work.
+    """Do row.masked_scatter_(mask, source) on the host, for a device that lacks the operator.
 
-    `row` (n, d) is a view of something larger, which must change. mask (n, 1) bool.
+    `row` (n, d) is a view of a larger tensor, which must change. mask (n, 1) bool.
     """
     host = row.cpu().masked_scatter(mask.cpu(), source.cpu())
-    return row.copy_(host)  # into the view: a new tensor would change nothing
+    return row.copy_(host)  # writes into the view; a new tensor would change nothing
 
 
 def _base_after(function, base, index, mask, source):
-    """What became of the whole of which the row is a view."""
+    """The base tensor after the call on a view of it."""
     device = npu()
     base = base.to(device)
     result = function(base[index], mask.to(device), source.to(device))
@@ -29,7 +29,7 @@ def _base_after(function, base, index, mask, source):
 def cases():
     generator = torch.Generator().manual_seed(2)
     for label, shape, index, extra in (
-        ("a row of two", (2, 6, 3), 1, 0),
+        ("the second of two rows", (2, 6, 3), 1, 0),
         ("the first row", (3, 5, 4), 0, 0),
         ("the source is longer", (2, 6, 3), 0, 4),
         ("every second token of a row", (2, 8, 3), (1, slice(None, None, 2)), 0),
@@ -40,17 +40,17 @@ def cases():
         expected[index].masked_scatter_(mask, source)
         yield Case(label, (base, index, mask, source), expected, look=_base_after)
     base, none = small(2, 4, 3), torch.zeros(4, 1, dtype=torch.bool)
-    yield Case("no place is marked", (base, 1, none, small(0, 3)), base.clone(), look=_base_after)
+    yield Case("no position is marked", (base, 1, none, small(0, 3)), base.clone(), look=_base_after)
 
 
-_LACKS = "the device lacks it; do it on the host"
+_LACKS = "the device lacks it; compute it on the host"
 PUZZLE = Puzzle(
     title="Scatter on a view",
     chinese="在视图上原地写入：返回新张量不会改变原来的数据。",
     difficulty=2,
     importance=5,
     minutes=5,
-    hint="Three tensors go to the host, one comes back. Which in-place operator writes a tensor into a view?",
+    hint="Copy three tensors to the host and one back. Which in-place operator writes a tensor into a view?",
     solution=scatter_on_a_view,
     cases=cases,
     forbidden={

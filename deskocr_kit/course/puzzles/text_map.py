@@ -1,4 +1,4 @@
-"""Two maps of numbers beside each other; where they differ stands a cross, so that colour is not needed."""
+"""Two tensors drawn side by side. Crosses mark the differences, so the picture needs no colour."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RED, GREY = (207, 34, 46), (110, 119, 129)
 
 @dataclass(frozen=True)
 class Map:
-    """What was answered and what was expected, of any dimensions. differs: None where shapes differ."""
+    """An answer and the expected tensor, of any dimension. `differs` is None if their shapes differ."""
 
     ours: Tensor
     expected: Tensor
     differs: Tensor | None
 
     def planes(self) -> tuple[Tensor, Tensor, Tensor | None, str]:
-        """Both as (rows, columns) around the first difference, and in words which part that is."""
+        """Both as (rows, columns) around the first difference, their differences, the name of that part."""
         if self.differs is None:
             return _plane(self.ours), _plane(self.expected), None, "first rows and columns"
         first = self.differs.nonzero()[0].tolist() if self.differs.dim() else []
@@ -44,7 +44,7 @@ def _plane(tensor: Tensor, corner: list[int] | tuple = ()) -> Tensor:
 
 
 def text_map(map: Map) -> str:
-    """The same in letters: x differs, . does not; shapes where these differ."""
+    """The differences as text: x differs, . does not. The two shapes if these differ."""
     *_, differs, part = map.planes()
     if differs is None:
         return f"yours {tuple(map.ours.shape)}, expected {tuple(map.expected.shape)}"
@@ -53,7 +53,7 @@ def text_map(map: Map) -> str:
 
 
 def draw(map: Map) -> bytes:
-    """PNG: yours on the left, expected on the right, grey by value; a cross where they differ."""
+    """A PNG: the answer left, the expected tensor right, grey by value, a cross at each difference."""
     import io
 
     from PIL import Image, ImageDraw, ImageFont

@@ -1,4 +1,4 @@
-"""Puzzle: a mixture of experts that never asks which experts were chosen."""
+"""Puzzle: a mixture of experts in which the host never learns the chosen experts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def top_k_without_sync(x, experts, scores, top):
 
 
 def loop(x, experts, scores, top):
-    """The usual way: ask which experts are wanted, then one after the other."""
+    """The usual way: read the chosen experts on the host, then compute one after the other."""
     share, chosen = scores.softmax(-1).topk(top, dim=-1)
     out = x.new_zeros(len(x), experts.shape[1])
     for expert in chosen.unique().tolist():
@@ -42,7 +42,7 @@ def cases():
         yield Case(label, args, loop(*args), look=never_waits)
     crowded = torch.tensor([[9.0, 8.0, 0.0, 0.0]]).expand(5, 4) + small(5, 4, seed=3) / 10
     args = (small(5, 5), small(4, 6, 5, seed=1), crowded, 2)
-    yield Case("everybody wants the same two", args, loop(*args), look=never_waits)
+    yield Case("all tokens choose the same two experts", args, loop(*args), look=never_waits)
 
 
 PUZZLE = Puzzle(
@@ -51,8 +51,8 @@ PUZZLE = Puzzle(
     difficulty=3,
     importance=5,
     minutes=15,
-    hint="topk gives indices on the device; experts[chosen] gathers whole matrices (n, top, o, d) by them, "
-    "and one einsum multiplies them all.",
+    hint="topk gives indices on the device; experts[chosen] gathers whole matrices (n, top, o, d), and "
+    "one einsum multiplies them all.",
     solution=top_k_without_sync,
     cases=cases,
 )

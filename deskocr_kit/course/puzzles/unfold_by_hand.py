@@ -22,9 +22,9 @@ def cases():
         ("one channel", (1, 1, 4, 4), 2, 1, 0),
         ("two channels", (1, 2, 4, 4), 2, 2, 0),
         ("a batch", (2, 3, 5, 5), 3, 1, 0),
-        ("stride 2 leaves a row over", (1, 2, 6, 7), 3, 2, 0),
+        ("stride 2: the last row fills no window", (1, 2, 6, 7), 3, 2, 0),
         ("padding", (1, 2, 5, 5), 3, 2, 1),
-        ("a wide picture", (1, 1, 3, 8), 3, 1, 1),
+        ("a wide image", (1, 1, 3, 8), 3, 1, 1),
     ):
         x = small(*shape)
         expected = F.unfold(x, kernel_size=kernel, padding=padding, stride=stride)
@@ -39,9 +39,9 @@ PUZZLE = Puzzle(
     difficulty=3,
     importance=4,
     minutes=15,
-    hint="Tensor.unfold(dimension, size, step) cuts one dimension into windows; after two of them only the "
-    "order of the dimensions is left to mend. Or collect kernel * kernel shifted pictures.",
+    hint="Tensor.unfold(dimension, size, step) cuts one dimension into windows. After two such calls, only "
+    "the order of the dimensions is wrong. Or collect kernel * kernel shifted images.",
     solution=unfold_by_hand,
     cases=cases,
-    forbidden={"im2col": "that is F.unfold itself; by hand, please"},
+    forbidden={"im2col": "that is F.unfold itself; write it by hand"},
 )

@@ -9,10 +9,10 @@ from .puzzle import Case, Puzzle
 
 
 def windowed_relative_positions(q, table_h, table_w):
-    """The bias of an attention inside a window of s x s, as SAM's encoder has it.
+    """The position bias of attention inside a window of s x s, as in SAM's encoder.
 
     q (b, h, s*s, k); table_h, table_w (2s - 1, k): one vector per distance, -(s-1) first.
-    -> (b, h, s*s, s*s): q · table_h[row of q - row of key] + q · table_w[the columns].
+    -> (b, h, s*s, s*s): q @ table_h[row of q - row of key] + q @ table_w[same for columns].
     """
     side = (len(table_h) + 1) // 2
     at = torch.arange(side, device=q.device)
@@ -25,7 +25,7 @@ def windowed_relative_positions(q, table_h, table_w):
 
 
 def reference(q, table_h, table_w):
-    """As the definition reads, one pair of pixels after the other."""
+    """The definition, one pair of pixels after the other."""
     side = (len(table_h) + 1) // 2
     bias = q.new_zeros(*q.shape[:3], side * side)
     for one in range(side * side):
@@ -60,7 +60,7 @@ PUZZLE = Puzzle(
     importance=3,
     minutes=20,
     hint="One table of distances, at[:, None] - at[None, :] + side - 1, serves rows and columns. Multiply q "
-    "with the row vectors and the column vectors separately, then add the two by broadcasting.",
+    "by the row vectors and by the column vectors separately, then add the two by broadcasting.",
     solution=windowed_relative_positions,
     cases=cases,
 )

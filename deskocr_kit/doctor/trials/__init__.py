@@ -1,1 +1,1 @@
-"""What the doctor tries, each in a process of its own: probes.py starts these modules with `python -m`."""
+"""The programs of the probes: probes.py starts each in its own process with `python -m`."""

@@ -1,4 +1,4 @@
-"""Loads shared libraries one after the other, with a line before and after each: a crash has a name.
+"""Load shared libraries one after the other; a line before and after each names the cause of a crash.
 
     python -m deskocr_kit.doctor.trials.libraries libascendcl.so libhccl.so
 

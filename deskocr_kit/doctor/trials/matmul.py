@@ -33,7 +33,7 @@ def main(kind: str) -> None:
 
 
 def npu_defaults() -> dict:
-    """What torch_npu would do by default; then sets what the kit uses: no compiling, no private formats."""
+    """The defaults of torch_npu. Then sets those of this kit: no compilation, no private formats."""
     import torch
     import torch_npu
 

@@ -1,4 +1,4 @@
-"""Imports torch, multiplies on the CPU, and asks which devices there are. Prints one JSON object."""
+"""Import torch, multiply on the CPU, and list the available devices. Prints one JSON object."""
 
 from __future__ import annotations
 

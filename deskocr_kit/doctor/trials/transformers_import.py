@@ -1,4 +1,4 @@
-"""Imports transformers as the original's code does. Prints one JSON object."""
+"""Import transformers as in the original's code. Prints one JSON object."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deskocr_kit.ascend import dispatch, dispatch_generator
+from deskocr_kit.ascend import dispatch
+from deskocr_kit.simulator import dispatch_generator
 from deskocr_kit.simulator.dispatch_generator import KEYS, to_text, verdict
 
 
