@@ -88,7 +88,7 @@ MAKES = {
     "wide": drawn("WIDE"),  # beyond its domain: bold and slanted fonts, dirt
     "typeset": typeset,  # from another renderer
 }
-DAMAGED = {kind: damaged(kind) for kind in DAMAGE}  # outside of what it promises
+DAMAGED = {kind: damaged(kind) for kind in DAMAGE}  # outside its domain
 
 
 def samples() -> Iterator[Sample]:
