@@ -42,8 +42,12 @@ def attention(
     return to_npu(result.contiguous(), query.get_device())
 
 
-def register(library, name: str, body) -> None:
-    """Register `body` for the composite operator `name` on both keys."""
+def register(library, name: str, body, blockable: bool = False) -> None:
+    """Register `body` for the composite operator `name` on both keys.
+
+    blockable: `body` only decomposes the operator, so that a profile can replace it. Under any other profile
+    the operator is decomposed above the backend, as if it had no kernel.
+    """
     op = operator(name)
     kernels.register(library, name, body)
     if name == linear.NAME:  # its kernel on the autograd key exists already and uses the table
@@ -53,7 +57,7 @@ def register(library, name: str, body) -> None:
     table = kernels.table
 
     def above(*args, **kwargs):
-        if differentiated(args):
+        if differentiated(args) or (blockable and table[name] is body):
             return apart(*args, **kwargs)
         with below():
             # Through the dispatcher only with dispatch modes or FakeTensor, because it doubles the cost.

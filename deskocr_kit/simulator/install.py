@@ -186,7 +186,7 @@ def _make_blockable(name: str) -> None:
         return  # TorchScript's own, such as sort.int
     library = _libraries[0]
     if has_kernel(name, "CompositeImplicitAutograd"):
-        composite.register(library, name, op.decompose)
+        composite.register(library, name, op.decompose, blockable=True)
     elif has_kernel(name, "CompositeExplicitAutograd"):
         kernels.register(
             library, name, lambda *args, **kwargs: op.redispatch(kernels.CPU_KEYS, *args, **kwargs)
