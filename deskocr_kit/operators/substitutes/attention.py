@@ -16,7 +16,7 @@ def drop_mask(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor
     """
     if mask is not None and mask.dtype != torch.bool:
         raise Mismatch(
-            f"attention: expected a bool mask (True = visible), got {mask.dtype}; make it bool by a comparison"
+            f"attention: expected a bool mask (True = visible), got {mask.dtype}; get one by a comparison"
         )
     drop = None if mask is None else ~mask
     if causal:

@@ -7,8 +7,7 @@ the base of the view (a function that returns a new tensor does not). The mask b
 be longer than needed, and of any shape. dtypes must agree (`torch.where` would promote silently). The mask
 must be bool. A mask without any True is no error, nor is an empty source for such a mask.
 
-Signature of all: f(self, mask, source) -> self, written in place. `out_of_place(f)` returns the out-of-place
-form.
+Signature of all: f(self, mask, source) -> self, written in place. `out_of_place(f)` is the other form.
 """
 
 from __future__ import annotations
