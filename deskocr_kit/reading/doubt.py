@@ -6,9 +6,9 @@ reads, and the confidence below which a text is probably wrong:
     threshold   written by `python -m deskocr_kit.evaluation --confidence`, with the measurement behind it.
                 Without it there is no warning about the confidence of a page.
     prompt      the prompt that the threshold was measured with. It does not apply to other prompts.
-    domain      the pages that the checkpoint was made for: modes (names), reduction (how many times smaller the
-                page may become in its mode), enlargement (how many times larger), paper (darkest grey level of
-                white paper, of 255), angle (degrees). Without it, only a blank page is reported.
+    domain      the pages that the checkpoint was made for: modes (names), reduction (how many times smaller
+                the page may become in its mode), enlargement (how many times larger), paper (darkest grey
+                level of white paper, of 255), angle (degrees). Without it, only a blank page is reported.
 
 The official weights have no such file: they have no threshold until the same command has measured one.
 """
