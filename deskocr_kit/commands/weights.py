@@ -163,7 +163,7 @@ def unfinished(folder: Path) -> str:
     for pattern in PARTIAL:
         if any(folder.glob(pattern)):
             return "A download here is unfinished: run the same download command again to resume it."
-    return "model/README.md says which files belong here and how to get them."
+    return "model/README.md lists the files that belong here and how to get them."
 
 
 def sentence(rows: list[Row], facts: dict) -> str:

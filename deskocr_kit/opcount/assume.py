@@ -1,7 +1,7 @@
 """Assumptions of a dry run (meta or fake tensors) about results that depend on values.
 
 Examples are the experts that tokens are routed to, the number of masked places, and the next token: a real
-run reads them back from the device. A dry run gets these numbers as assumptions, runs the same lines of code, and
+run reads them back from the device. A dry run gets these numbers as assumptions, runs the same code, and
 lists the assumptions that it used.
 """
 
