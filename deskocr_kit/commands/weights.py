@@ -153,7 +153,7 @@ def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         return ("tokenizer", "FAIL", f"tokenizer.json is damaged ({error})", again)
     if added.get("<image>") != config.image_token_id:
-        seen = f"<image> is {added.get('<image>')}, but {config.image_token_id} in config.json"
+        seen = f"<image> is {added.get('<image>')}, but config.json has {config.image_token_id}"
         return ("tokenizer", "FAIL", seen, "It belongs to another checkpoint. " + again)
     return ("tokenizer", "OK", f"tokenizer.json, <image> is {config.image_token_id}", "")
 

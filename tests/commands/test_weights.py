@@ -133,7 +133,7 @@ FAULTS = {
         "git-lfs pointer",
     ),
     "tokenizer a list": (write("tokenizer.json", "[]"), "tokenizer", "damaged"),
-    "foreign tokenizer": (lambda p: tokenizer(p, 7), "tokenizer", "<image> is 7, config.json says 500"),
+    "foreign tokenizer": (lambda p: tokenizer(p, 7), "tokenizer", "<image> is 7, but config.json has 500"),
 }
 
 
