@@ -1,6 +1,4 @@
-"""`deskocr`: the command line. Commands import what they need when they run, so that this file starts without
-torch.
-"""
+"""`deskocr`: the command line. Commands import packages when they run, so it starts without torch."""
 
 from __future__ import annotations
 
@@ -49,12 +47,12 @@ app.add_typer(notebooks.app, name="notebooks")
 
 @app.callback()
 def deskocr() -> None:
-    """DeepSeek-OCR on Ascend NPUs: read pages, and the instruments to port and prove it."""
+    """DeepSeek-OCR on Ascend NPUs: read pages, and port, prove and measure the model."""
 
 
 def main() -> None:
     """Entry point. DESKOCR_DEBUG=1 shows tracebacks."""
-    atexit.register(gc.freeze)  # at exit Python would search all of torch for garbage, which takes 0.4 s
+    atexit.register(gc.freeze)  # else Python searches torch for garbage at exit, which takes 0.4 s
     try:
         app()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`deskocr batch PAGE… --out DIR`: many pages, that may be interrupted and started again."""
+"""`deskocr batch PAGE… --out DIR`: read many pages in a run that can be interrupted and continued."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .terminal import check_folder, files_of, note, note_reader
 @takes(ReadingOptions)
 def batch(
     pages: Annotated[list[Path], typer.Argument(metavar="PAGE…", help="Images, PDFs, or folders of them.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder per page, and summary.json.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="For a folder per page, and summary.json.")],
     options: ReadingOptions,
     batch_size: Annotated[int, typer.Option(min=1, help="Pages decoded together.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Read many pages; run it again to go on where it stopped.
+    """Read many pages; run the same command again to continue an interrupted run.
 
-    Exit status: 0 all read, 1 some could not be, 2 bad call, 130 interrupted.
+    Exit status: 0 all pages read, 1 some pages failed, 2 usage error, 130 interrupted.
     """
     from ..display.progress import bar
     from ..reading.batch import read_batch
@@ -35,7 +35,7 @@ def batch(
     files = files_of(pages)
     reader = Reader.load(options)
     note_reader(reader)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C, under nohup too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
     with bar(total=count_pages(files), unit="page") as progress:
         summary = read_batch(files, reader, out, batch_size=batch_size, progress=progress, options=options)
     print(json.dumps(summary.record(), ensure_ascii=False, indent=1) if as_json else summary)

@@ -1,4 +1,4 @@
-"""`deskocr bench`: the command. The work is in `deskocr_kit/benchmark/`, in a child process."""
+"""`deskocr bench`: the command. `deskocr_kit/benchmark/` does the work, in a child process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ def bench(
     options: BenchSpec,
     pages: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PAGE…]", help="With the truth of page.png in page.txt. Default: drawn."),
+        typer.Argument(
+            metavar="[PAGE…]", help="Pages; page.txt is the true text of page.png. Default: generated."
+        ),
     ] = None,
     compare: Annotated[
         list[str] | None, typer.Option(help=f"An earlier bench.json, {UNLIMITED}, or {ORIGINAL}; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: reports/DEVICE-MODEL.")] = None,
 ) -> None:
-    """Measure reading: time by phase, launches, memory, accuracy. Ctrl-C keeps what is done."""
+    """Measure reading: time by phase, launches, memory, accuracy. Ctrl-C keeps finished results."""
     from ..benchmark import report
     from ..benchmark.child import INTERRUPTED, BenchFailed, bench
     from ..benchmark.compare import load_benchmark
@@ -37,11 +39,11 @@ def bench(
     spec = replace(options, pages=tuple(map(str, pages or ())), peer=UNLIMITED in compare)
     out = out or Path("reports") / folder_for(label(spec.device), spec.model)
     if (out / FILE).exists():
-        print(f"{out / FILE} will be replaced at the end; --out DIR keeps it", file=sys.stderr)
+        print(f"{out / FILE} will be replaced at the end; use --out DIR to keep it", file=sys.stderr)
     try:
         result = bench(spec, out)
     except KeyboardInterrupt:
-        print(f"kept: {out / PARTIAL}; `deskocr report` takes it too", file=sys.stderr)
+        print(f"kept: {out / PARTIAL}; `deskocr report` accepts it too", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     except BenchFailed:
         raise typer.Exit(2) from None
@@ -54,7 +56,7 @@ def bench(
 
 
 def label(device: str) -> str:
-    """What a report's folder is called after: the simulated NPU by its profile, a real device by its kind."""
+    """The device in a report's folder name: the profile of the simulated NPU, the kind of a real device."""
     from ..device import describe_device, pick_device
 
     where = pick_device(device, quiet=True)

@@ -1,4 +1,4 @@
-"""`deskocr census`: which operators the model runs, and what an NPU does with each. Needs no NPU."""
+"""`deskocr census`: the operators of the model, and how an NPU runs each of them. Needs no NPU."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from .options import GRID_HELP, MODE_HELP, takes, two_numbers
 def census(
     options: LoadOptions,
     model: Annotated[
-        str, typer.Option(help="«official»: its size without weights; or nano, deepseek-ocr, a folder.")
+        str, typer.Option(help="official (the official size, without weights), nano, deepseek-ocr, a folder.")
     ] = "official",
     mode: Annotated[str, typer.Option(help=MODE_HELP)] = "gundam",
     grid: Annotated[str, typer.Option(help=GRID_HELP)] = "2x3",
-    page: Annotated[Path | None, typer.Option(help="Count this page (needs weights).")] = None,
-    torch_npu: Annotated[str | None, typer.Option(help="Judge by this version, such as 2.6.0.post5.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Count for this page (needs weights).")] = None,
+    torch_npu: Annotated[
+        str | None, typer.Option(help="Version for the verdicts, such as 2.6.0.post5.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write table, JSON and picture here.")
+        Path | None, typer.Option(metavar="DIR", help="Write table, JSON and figure here.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     lines: Annotated[
-        bool, typer.Option("--lines", help="Every module and source line of what needs care.")
+        bool, typer.Option("--lines", help="Also list module and source line of operators with problems.")
     ] = False,
 ) -> None:
-    """Count the operators of one page: vision, prefill, one decode step; with the verdict for an NPU."""
+    """Count the operators of one page (vision, prefill, one decode step), with a verdict for an NPU."""
     across, down = two_numbers(grid)
     if model == "official" and page is not None:
         raise typer.BadParameter("--page needs weights: --model nano, for example")

@@ -1,4 +1,4 @@
-"""`deskocr demo`: read the sample pages that ship with nano, beside the truth."""
+"""`deskocr demo`: read the sample pages that ship with nano and compare with the true text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .terminal import check_folder, note
 @takes(ReadingOptions, without=("prompt", "target"), model="nano")
 def demo(
     options: ReadingOptions,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where text, boxes and pictures go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for text, boxes and pictures.")] = Path(
         "out"
     ),
 ) -> None:
-    """Read the sample pages; print the text beside the truth with its character error rate."""
+    """Read the sample pages; print text, true text and character error rate."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -78,4 +78,6 @@ def demo(
         f"boxes drawn on the page: {first}/result_with_boxes.jpg"
     )
     if reader.name == "nano":
-        note("nano is for testing and teaching only; model/README.md says how to get the official weights.")
+        note(
+            "nano is for testing and teaching only; model/README.md explains how to get the official weights."
+        )

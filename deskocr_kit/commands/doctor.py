@@ -1,4 +1,4 @@
-"""`deskocr doctor`: the command. The work is in `deskocr_kit/doctor/`."""
+"""`deskocr doctor`: the command. `deskocr_kit/doctor/` does the work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def doctor(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            "--bundle", metavar="FILE", help="Also write what was looked at into a zip, without secrets."
+            "--bundle", metavar="FILE", help="Also write the examined data to a zip file, without secrets."
         ),
     ] = None,
     model: Annotated[
@@ -27,9 +27,9 @@ def doctor(
         typer.Option("--model", metavar="DIR", help="nano, deepseek-ocr, or a folder to check."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the probes that import torch.")] = False,
-    patience: Annotated[float, typer.Option("--patience", help="Multiplies every time limit.")] = 1.0,
+    patience: Annotated[float, typer.Option("--patience", help="Factor for every time limit.")] = 1.0,
 ) -> None:
-    """Say what is wrong with this machine and what mends it. Exit status: 0 usable, 1 not, 2 bad call."""
+    """Check this machine; report problems and remedies. Exit status: 0 usable, 1 not, 2 usage error."""
     from ..doctor.main import run
 
     raise typer.Exit(run(as_json, source, bundle, model, quick, patience))

@@ -1,4 +1,4 @@
-"""`deskocr notebooks`: run and store them, run a copy on a device, write the solutions."""
+"""`deskocr notebooks`: run and store notebooks, run copies on a device, write the solutions."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def run(
     device: Annotated[str, typer.Option(help="cpu, npu, npu-sim, cuda; needs --out.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write executed copies and HTML here.")] = None,
     checkpoint: Annotated[
-        str, typer.Option(help="nano, deepseek-ocr, or a folder, where a notebook has it; needs --out.")
+        str, typer.Option(help="nano, deepseek-ocr, or a folder, if a notebook uses it; needs --out.")
     ] = "",
     pages: Annotated[
         Path | None,
-        typer.Option(help="A folder of NAME.png beside NAME.txt, where a notebook has it; needs --out."),
+        typer.Option(help="Folder of NAME.png with NAME.txt, if a notebook uses it; needs --out."),
     ] = None,
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="More parameters.")
     ] = None,
 ) -> None:
-    """Run each in a fresh kernel, top to bottom, and store it without what changes from run to run.
+    """Run each notebook in a new kernel, and store it without the parts that change between runs.
 
-    With --out the stored notebooks stay as they are; an executed copy and an HTML page of each are written.
+    With --out the stored notebooks do not change; an executed copy and an HTML page of each are written.
     """
     from ..course.notebooks import execute, find
     from ..display.progress import bar
 
     if out is None and (device or checkpoint or pages or parameter):
         raise ValueError(
-            "--device, --checkpoint, --pages and --parameter need --out FOLDER: stored notebooks are made on "
+            "--device, --checkpoint, --pages and --parameter need --out FOLDER: stored notebooks are run on "
             "the CPU with nano"
         )
     if wrong := [each for each in parameter or [] if "=" not in each]:
-        raise ValueError(f"-p {wrong[0]}: write NAME=VALUE")
+        raise ValueError(f"-p {wrong[0]}: expected NAME=VALUE")
     given = dict(each.split("=", 1) for each in parameter or [])
     offered = {"checkpoint": _from_here(checkpoint), "pages": str(pages.resolve()) if pages else ""}
     chosen = list(find(paths))
@@ -66,12 +66,12 @@ def run(
 
 
 def _from_here(checkpoint: str) -> str:
-    """A folder as an absolute path, since a notebook runs in its own folder; a name as it is."""
+    """A folder as an absolute path, since a notebook runs in its own folder; a name unchanged."""
     return str(Path(checkpoint).resolve()) if checkpoint and Path(checkpoint).is_dir() else checkpoint
 
 
 def _copy(path: Path, out: Path, parameters: dict[str, str], offered: dict[str, str]) -> str:
-    """Run a copy; what went wrong in a cell, "" if nothing did. `offered`: for notebooks that have it."""
+    """Run a copy; return the error of a cell, or "". `offered`: parameters for notebooks that have them."""
     from papermill.exceptions import PapermillExecutionError
 
     from ..course.notebooks import execute_copy, parameters_of
@@ -87,7 +87,7 @@ def _copy(path: Path, out: Path, parameters: dict[str, str], offered: dict[str, 
 
 @app.command()
 def solutions(paths: Paths = None) -> None:
-    """Write notebooks/solutions/: every exercise filled in, executed."""
+    """Write notebooks/solutions/: every exercise solved and executed."""
     from ..course.notebooks import execute, find
     from ..course.puzzles.notebook import write
 

@@ -19,13 +19,13 @@ def ocr(
     options: ReadingOptions,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write text, boxes, crops here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
-    stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print text as it is generated.")] = False,
 ) -> None:
-    """Read pages. Exit status: 0 all read, 1 some could not be, 2 bad call."""
+    """Read pages. Exit status: 0 all pages read, 1 some pages failed, 2 usage error."""
     from ..reading.page_record import output_folder, page_record
 
     if as_json and stream:
-        raise typer.BadParameter("--json and --stream exclude each other")
+        raise typer.BadParameter("--json and --stream cannot be combined")
     from model.results import write_results
 
     from ..display.progress import bar

@@ -1,4 +1,4 @@
-"""The options that commands share, as parameters for typer; reading/options.py defines them."""
+"""The options that commands share, as parameters for typer. They are defined in reading/options.py."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GRID_HELP = f"Tiles across x down, for {', '.join(name for name, mode in MODES.i
 def takes(
     kind: type[Options], *, only: Collection[str] = (), without: Collection[str] = (), **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of `kind` as options, in place of its one parameter `options`.
+    """Give a command the fields of `kind` as options, instead of its single parameter `options`.
 
         @takes(ReadingOptions, without=["prompt"], model="nano")
         def demo(options: ReadingOptions, out: Path = Path("out")) -> None: ...
 
     only, without: names of fields that become options; the rest keep their default. defaults: other defaults
-    for this command. A value that `kind` refuses is a bad call (exit status 2).
+    for this command. A value that `kind` refuses is a usage error (exit status 2).
     """
     chosen = [each for each in fields(kind) if (not only or each.name in only) and each.name not in without]
     shared = parameters_of(kind, chosen, defaults)
@@ -59,7 +59,7 @@ def takes(
 def parameters_of(
     kind: type[Options], chosen: list[Field], defaults: dict[str, Any]
 ) -> list[inspect.Parameter]:
-    """One keyword parameter for each of the chosen fields, with what typer needs to know about it."""
+    """One keyword parameter for each of the chosen fields, annotated for typer."""
     types = get_type_hints(kind)
     return [
         inspect.Parameter(
@@ -73,7 +73,7 @@ def parameters_of(
 
 
 def as_typer(each: Field, default: Any) -> Any:
-    """A field as typer's option: its name with dashes, its help and its smallest value."""
+    """A field as an option of typer: its name with dashes, its help and its smallest value."""
     name, about = "--" + each.name.replace("_", "-"), each.metadata
     unset = f" Default: {about['unset']}." if default is None and about["unset"] else ""
     return typer.Option(name, help=about["help"] + unset, min=about["minimum"])
@@ -84,7 +84,7 @@ def two_numbers(grid: str) -> tuple[int, int]:
     try:
         across, down = (int(n) for n in grid.lower().split("x"))
     except ValueError:
-        raise typer.BadParameter(f"--grid {grid}: two numbers, such as 2x3") from None
+        raise typer.BadParameter(f"--grid {grid}: expected two numbers, such as 2x3") from None
     if across < 1 or down < 1:
-        raise typer.BadParameter(f"--grid {grid}: at least one tile each way")
+        raise typer.BadParameter(f"--grid {grid}: expected at least one tile in each direction")
     return across, down

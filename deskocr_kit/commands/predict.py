@@ -1,4 +1,4 @@
-"""`deskocr predict`: what a page could cost on a chip that is not here. A prediction, and named so."""
+"""`deskocr predict`: the predicted time of a page on another chip, marked as a prediction."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .options import GRID_HELP, MODE_HELP, two_numbers
 def predict(
     chip: Annotated[str, typer.Option(help="910B1 … 910B4, A100, H100, H200; cpu: measured here.")] = "910B2",
     model: Annotated[
-        str, typer.Option(help="«official»: its size without weights; or nano, deepseek-ocr, a folder.")
+        str, typer.Option(help="official (the official size, without weights), nano, deepseek-ocr, a folder.")
     ] = "official",
     mode: Annotated[str, typer.Option(help=MODE_HELP)] = "gundam",
     grid: Annotated[str, typer.Option(help=GRID_HELP)] = "2x3",
-    tokens: Annotated[int, typer.Option(min=1, help="How many tokens are read from the page.")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="Number of tokens generated for the page.")] = 256,
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "fp16",
     launch_us: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="Your own launch cost, in microseconds.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a figure to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Predict a page's time on a chip that is not here.
+    """Predict the time of a page on another chip.
 
     Time to the first token (TTFT) and per further token (TPOT), from counted work and a table of chips:
-    a lower bound, and an estimate that is bound by launches.
+    a lower bound, and an estimate limited by launches.
     """
     across, down = two_numbers(grid)
     from model import DeepseekOCRConfig
@@ -54,7 +54,9 @@ def predict(
             low, _, high = launch_us.partition("..")
             found = found.with_launch(float(low), float(high or low))
         except ValueError as error:
-            raise typer.BadParameter(f"--launch-us {launch_us}: two figures, such as 5..20") from error
+            raise typer.BadParameter(
+                f"--launch-us {launch_us}: expected two numbers, such as 5..20"
+            ) from error
     made = make(found, config, mode, (across, down), tokens, dtype, subject)
     print(json.dumps(made.to_json(), indent=1, ensure_ascii=False) if as_json else repr(made))
     if out is not None:

@@ -1,4 +1,4 @@
-"""`deskocr prove`: the command. The work is in `deskocr_kit/operators/prove/`."""
+"""`deskocr prove`: the command. `deskocr_kit/operators/prove/` does the work."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ def prove(
     device: Annotated[
         str, typer.Option(help=f"auto, {', '.join(KINDS)}, npu:1, {SIMULATED}[:profile].")
     ] = "auto",
-    dtype: Annotated[str, typer.Option(help=f"Of {', '.join(DTYPES)}; several with commas.")] = ",".join(
-        DTYPES
-    ),
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}, separated by commas.")] = ",".join(DTYPES),
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", "--model", help="nano, official-sizes, deepseek-ocr, or a folder.")
     ] = "nano",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = Path("reports"),
-    slots: Annotated[str | None, typer.Option(help="Only these slots, with commas. Writes no plan.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for reports.")] = Path("reports"),
+    slots: Annotated[str | None, typer.Option(help="Comma-separated slots. Writes no plan.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed samples per candidate.")] = 7,
 ) -> None:
-    """Prove every substitute on this device, write plan.json. Exit status: 1 if one that runs is wrong."""
+    """Prove every substitute on this device and write plan.json. Exit status: 1 if one runs but is wrong."""
     from ..operators.prove.proof import folder_name
     from ..operators.prove.proof import prove as run
 
@@ -37,7 +35,7 @@ def prove(
     wanted = slots.split(",") if slots else None
     report = run(device, dtype.split(","), checkpoint, wanted, repeats, tell=tell)
     print(report)
-    if wanted is None:  # a plan of some slots would take the place of one of all
+    if wanted is None:  # a plan of some slots would replace the plan of all
         folder = report.save(out / folder_name(device_label(device, report), Path(checkpoint).name))
         print(report.plan)
         print(f"written to {folder}", file=sys.stderr)
@@ -45,7 +43,7 @@ def prove(
 
 
 def device_label(asked: str, report) -> str:
-    """What the folder is called after: the simulated NPU by its profile, a real one by its kind."""
+    """The device part of the folder name: the profile of the simulated NPU, the kind of a real device."""
     if report.simulated:
         return f"npu-sim-{report.device['profile']}"
     return str(report.device["device"]).partition(":")[0]

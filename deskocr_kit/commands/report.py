@@ -1,4 +1,4 @@
-"""`deskocr report`: one bench.json -> report.md and report.html."""
+"""`deskocr report`: write report.md and report.html for one bench.json."""
 
 from __future__ import annotations
 

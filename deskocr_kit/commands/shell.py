@@ -40,7 +40,7 @@ class Shell(cmd.Cmd):
         self.sample(*sample_pages()[0])
 
     def do_all(self, _):
-        """all: read every sample page, and show how far each is from the truth."""
+        """all: read every sample page, and show the character error rate of each."""
         for path, truth in sample_pages():
             self.sample(path, truth)
 
@@ -55,7 +55,7 @@ class Shell(cmd.Cmd):
     do_mode.__doc__ = f"mode [NAME]: show or set the mode: {', '.join(MODES)}."
 
     def do_prompt(self, words):
-        """prompt [NAME or text]: show or set the prompt; `prompt locate WHAT` for boxes of something."""
+        """prompt [NAME or text]: show or set the prompt; `prompt locate WHAT` finds WHAT on the page."""
         name, _, rest = words.partition(" ")
         try:
             if name == "locate":
@@ -78,10 +78,10 @@ class Shell(cmd.Cmd):
         return True
 
     def emptyline(self):
-        """Nothing typed, nothing done."""
+        """Do nothing for an empty line."""
 
     def default(self, line):
-        """Everything else is the path of a page."""
+        """Take any other line as the path of a page."""
         try:
             path = " ".join(shlex.split(line))
         except ValueError:
@@ -95,7 +95,7 @@ class Shell(cmd.Cmd):
             self.say(f"truth:\n{truth.strip()}\nCER {cer(text, truth):.3f}")
 
     def read(self, path) -> str | None:
-        """Stream the text of each page of a file; the last page's text, or None after an error."""
+        """Stream the text of each page of a file; return the last page's text, or None after an error."""
         from ..reading.doubt import one_line
         from ..reading.pages import iter_pages
 

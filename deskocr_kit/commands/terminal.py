@@ -1,4 +1,4 @@
-"""What the commands that read pages check before they load anything, and what they print."""
+"""Checks and messages of the commands that read pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def files_of(pages: list[Path]) -> list[Path]:
 
     if not (files := expand_inputs(pages)):
         raise ValueError(
-            f"{', '.join(map(str, pages))}: no image or PDF in it (folders inside are not opened)"
+            f"{', '.join(map(str, pages))}: contains no image or PDF (subfolders are not searched)"
         )
     return files
 
@@ -24,19 +24,19 @@ def check_folder(out: Path | None) -> None:
 
 
 def show(record: dict, alone: bool) -> str:
-    """The text, under a heading where there is more than one page."""
+    """The text of a page, with a heading if there is more than one page."""
     head = "" if alone and record["page"] == 1 else f"── {record['file']} page {record['page']} ──\n"
     tail = "\n(cut off at the token limit)" if record["truncated"] else ""
     return f"{head}{record['text']}{tail}"
 
 
 def note(text: str) -> None:
-    """To stderr: stdout is for results."""
+    """Print to stderr: stdout is for results."""
     print(text, file=sys.stderr)
 
 
 def note_reader(reader) -> None:
-    """Which weights are used, where, and in which dtype."""
+    """Print which weights are used, on which device, and in which dtype."""
     from ..device.dtypes import dtype_name
 
     kind = reader.options.weights

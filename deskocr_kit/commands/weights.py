@@ -1,8 +1,8 @@
-"""`deskocr weights check`: is a folder of weights whole, and which network is it? No weight is loaded.
+"""`deskocr weights check`: check the files of a folder of weights, without loading the weights.
 
-A safetensors file states at its start every tensor's name, shape, dtype and place, and so how long it must
-be. That finds wrong and half-downloaded files in a second; a changed byte inside only a checksum finds
-(`--hash`).
+The header of a safetensors file holds the name, shape, dtype and place of every tensor, so the length of the
+file is known. This check finds wrong and incomplete files in a second. Only a checksum finds a changed byte
+in the data (`--hash`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import typer
 from ..doctor.report import Row
 from ..reading.checkpoints import VARIABLE, find_checkpoint
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The folders of weights.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check folders of weights.")
 
-# Where the hubs' own clients keep what they have of an unfinished download: huggingface_hub
+# Where the hubs' own clients store the parts of an unfinished download: huggingface_hub
 # (_local_folder.py) and modelscope (hub/constants.py).
 PARTIAL = (".cache/huggingface/download/*.incomplete", "._____temp/**/*.*", "*.part", "*.incomplete")
 PIECE = 1 << 24  # bytes
@@ -29,7 +29,7 @@ GROUP = "weights"
 
 @app.callback()
 def weights() -> None:
-    """The folders of weights."""
+    """Check folders of weights."""
 
 
 @app.command()
@@ -47,7 +47,7 @@ def check(
         bool, typer.Option("--hash", help="Also print the SHA-256 of every file, as the hubs show it.")
     ] = False,
 ) -> None:
-    """Is this folder of weights complete? Exit status: 0 usable, 1 not."""
+    """Check whether a folder of weights is complete. Exit status: 0 usable, 1 not usable."""
     place = find_checkpoint(folder)
     rows, facts = examine(place)
     if hashes and place.is_dir():
@@ -66,8 +66,8 @@ def check(
 
 
 def examine(folder: Path) -> tuple[list[Row], dict]:
-    """Rows (config, files, tensors, dtype, network, tokenizer) and facts. Stops where nothing more can be
-    known.
+    """Rows (config, files, tensors, dtype, network, tokenizer) and facts. Stops at a fault that
+    prevents further checks.
     """
     from model import DeepseekOCRConfig, loading
     from model.safetensors_io import CheckpointError
@@ -98,7 +98,7 @@ def examine(folder: Path) -> tuple[list[Row], dict]:
     except CheckpointError as error:
         return fault("tensors", error)
     facts["tensors"], facts["bytes"] = len(entries), sum(entry.size for entry in entries.values())
-    add("tensors", "OK", f"all {len(entries)} names and shapes fit config.json; {facts['bytes']:,} bytes")
+    add("tensors", "OK", f"all {len(entries)} names and shapes match config.json; {facts['bytes']:,} bytes")
     facts["dtypes"] = sorted({str(entry.dtype).removeprefix("torch.") for entry in entries.values()})
     add(*dtype_row(facts["dtypes"]))
     facts["official"] = sizes(config) == sizes(DeepseekOCRConfig())
@@ -114,7 +114,7 @@ def sizes(config) -> tuple:
 def describe(config) -> str:
     c = config.decoder
     return (
-        f"{c.layers} layers of width {c.width}, {c.experts} experts of which {c.experts_per_token} act, "
+        f"{c.layers} layers of width {c.width}, {c.experts} experts, {c.experts_per_token} active, "
         f"vocabulary {c.vocab}; SAM {config.sam.layers} x {config.sam.width}, "
         f"CLIP {config.clip.layers} x {config.clip.width}"
     )
@@ -122,24 +122,24 @@ def describe(config) -> str:
 
 def dtype_row(dtypes: list[str]) -> tuple[str, str, str, str]:
     if any(not name.startswith(("float", "bfloat")) for name in dtypes):
-        return ("dtype", "FAIL", ", ".join(dtypes), "Quantised copies are not read here; get the original.")
+        return ("dtype", "FAIL", ", ".join(dtypes), "Quantised copies are not supported; get the original.")
     if len(dtypes) > 1:
-        return ("dtype", "WARN", ", ".join(dtypes), "Loading takes that of the first tensor; give --dtype.")
+        return ("dtype", "WARN", ", ".join(dtypes), "Loading uses that of the first tensor; give --dtype.")
     return ("dtype", "OK", dtypes[0], "")
 
 
 def network(facts: dict) -> str:
     if not facts["official"]:
-        return "the same architecture in another size than the official one"
+        return "the same architecture, not in the official size"
     from model.official import DEEPSEEK_OCR as official
 
     if facts["bytes"] == official.bytes:
         return f"DeepSeek-OCR at its official size: {official.tensors} tensors, {official.bytes:,} bytes"
-    return f"DeepSeek-OCR, stored in another dtype than the official file's {official.bytes:,} bytes"
+    return f"DeepSeek-OCR, stored in another dtype: the official file has {official.bytes:,} bytes"
 
 
 def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:
-    """tokenizer.json must be JSON and give <image> the id that config.json says."""
+    """Check that tokenizer.json is JSON and gives <image> the id in config.json."""
     path, again = folder / "tokenizer.json", "Download tokenizer.json and tokenizer_config.json too."
     try:
         text = path.read_text(encoding="utf-8")
@@ -153,17 +153,17 @@ def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         return ("tokenizer", "FAIL", f"tokenizer.json is damaged ({error})", again)
     if added.get("<image>") != config.image_token_id:
-        seen = f"<image> is {added.get('<image>')}, config.json says {config.image_token_id}"
+        seen = f"<image> is {added.get('<image>')}, but config.json has {config.image_token_id}"
         return ("tokenizer", "FAIL", seen, "It belongs to another checkpoint. " + again)
     return ("tokenizer", "OK", f"tokenizer.json, <image> is {config.image_token_id}", "")
 
 
 def unfinished(folder: Path) -> str:
-    """What to do, if a hub's client left part of a download here."""
+    """The remedy for an incomplete folder: resume a download, if a hub's client left one."""
     for pattern in PARTIAL:
         if any(folder.glob(pattern)):
-            return "A download stands unfinished here: run the same download command again, it resumes."
-    return "model/README.md says which files belong here and how to get them."
+            return "A download here is unfinished: run the same download command again to resume it."
+    return "model/README.md lists the files that belong here and how to get them."
 
 
 def sentence(rows: list[Row], facts: dict) -> str:
@@ -171,11 +171,11 @@ def sentence(rows: list[Row], facts: dict) -> str:
         return f"NOT usable: {', '.join(bad)}"
     what = "complete, the official network" if facts["official"] else "complete"
     warned = [row.name for row in rows if row.status == "WARN"]
-    return what + (f"; look at: {', '.join(warned)}" if warned else "")
+    return what + (f"; warnings: {', '.join(warned)}" if warned else "")
 
 
 def sha256(path: Path) -> str:
-    """Read in pieces: the file is larger than many memories."""
+    """The SHA-256 of a file, read in pieces, since the file may be larger than the memory."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
     from ..display.progress import bar
 

@@ -1,1 +1,1 @@
-"""What an operator asks of a device: the one definition of launch, copy and wait, and a recorder."""
+"""The work of operators on a device: the definition of launch, copy and wait, and a recorder."""

@@ -1,8 +1,8 @@
-"""What a dry run (meta or fake tensors) has to assume, because it depends on values.
+"""Assumptions of a dry run (meta or fake tensors) about results that depend on values.
 
-A loop over the experts that tokens chose, the number of masked places, the token that was picked: a real run
-reads them back from the device. A dry run is told how many there would be, goes through the same lines, and
-lists what it was told.
+Examples are the experts that tokens are routed to, the number of masked places, and the next token: a real
+run reads them back from the device. A dry run gets these numbers as assumptions, runs the same code, and
+lists the assumptions that it used.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 
 
 class DryRunError(RuntimeError):
-    """A value is needed that a dry run does not have; the text names the operator and what to do."""
+    """A dry run needs a value that it does not have; the message names the operator and the remedy."""
 
 
 @dataclass
 class Assume:
-    """distinct: of a `unique`; rows: of a `nonzero` or a bool-mask index; scalar: of an `item()`; sizes: the
-    sum of a vector of integers read back, spread evenly (how many rows each expert gets).
+    """The assumed results. Each is a number, or a function of the operator's tensor that returns one.
 
-    Each is a number, or a function of the tensor that is asked.
+    distinct: of a `unique`; rows: of a `nonzero` or a bool-mask index; scalar: of an `item()`; sizes: the sum
+    of a vector of integers that is read back, spread evenly (the number of rows of each expert).
     """
 
     distinct: object = None
@@ -35,7 +35,7 @@ class Assume:
 
     @staticmethod
     def answer(assume: Assume | None, name: str, args: tuple, kwargs: dict) -> tuple[bool, object]:
-        """(answered, output) for an operator on meta or fake tensors; (False, None) where it can just run."""
+        """(answered, output) for an operator on meta or fake tensors; (False, None) if it can run."""
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if name == "aten::_local_scalar_dense":
             value = _need(assume, "scalar", name, first)
@@ -56,7 +56,7 @@ class Assume:
                 rows, *first.shape[args[1][0].dim() :], dtype=first.dtype, device=first.device
             )
         if name == "aten::_to_copy" and first.is_meta and str(kwargs.get("device")) == "cpu":
-            # The values are made up; distinct ones must be distinct, and a picked token must be finite.
+            # The values are placeholders; distinct ones must differ, and a selected token must be finite.
             known = assume is not None and any(first is made for made in assume._distinct)
             dtype = kwargs.get("dtype") or first.dtype
             counts = first.dim() == 1 and not first.dtype.is_floating_point and not known
@@ -87,7 +87,7 @@ def _need(assume: Assume | None, what: str, name: str, tensor: Tensor):
 
 @contextlib.contextmanager
 def patched_for_meta():
-    """`torch.autocast("meta", enabled=False)` raises; models that switch autocast off by device need it."""
+    """`torch.autocast("meta", enabled=False)` raises; models need it to switch autocast off."""
     original = torch.autocast
 
     def autocast(device_type, *args, **kwargs):

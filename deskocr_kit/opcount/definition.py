@@ -1,16 +1,16 @@
-"""The one definition of a launch, a copy and a wait. Everything in the kit that counts uses it.
+"""The definition of a launch, a copy and a wait, used by all parts of the kit that count them.
 
-The device meant is an NPU with torch_npu: a device with kernels of its own. The definition does not depend
+The device is an NPU with torch_npu: a device with kernels of its own. The definition does not depend
 on where the code runs. A composite operator for which both published wheels have a kernel counts once, also
-where PyTorch takes it apart (on a CPU, on "meta"). A composite without a kernel counts as its parts, also
-where PyTorch shows it whole.
+if PyTorch decomposes it (on a CPU, on "meta"). A composite without a kernel counts as its parts, also if
+PyTorch does not decompose it.
 
 launch  one operator that gives the device something to do. CANN may start several kernels for one. Views,
-        allocations and changes of shape or storage are no launches; nor are copies to and from the host.
+        allocations and changes of shape or storage are not launches; nor are copies to and from the host.
 copy    bytes between host memory and the device ("h2d", "d2h"), by `_to_copy`, `copy_`, an index tensor on
-        the host, or a scalar that is read. The bytes are those of the source.
-wait    the host stops until the device has answered: a copy to the host (unless it is asynchronous, into
-        pinned memory), a scalar that is read, a result whose size only the device knows.
+        the host, or reading a scalar. The bytes are those of the source.
+wait    the host stops until the device has finished: a copy to the host (unless it is asynchronous, into
+        pinned memory), reading a scalar, a result whose size only the device knows.
 
 On a CPU the numbers of one program may still differ from those on another device, for two reasons. The
 device's memory is the host's: nothing is copied, `.tolist()` does not wait, and work that an accelerator
@@ -33,18 +33,18 @@ from ..ascend.operator_facts import INDEXING, METADATA, NO_LAUNCH, WAITS
 
 READS = frozenset({"aten::_local_scalar_dense", "aten::item"})
 COPIES = frozenset({"aten::_to_copy", "aten::copy_"})
-#: An index of one of these dtypes is a mask: the number of its rows is known to the device only.
+#: An index of one of these dtypes is a mask: only the device knows the number of its rows.
 MASKS = (torch.bool, torch.uint8)
 
 
 def operator_name(function) -> str:
-    """ "aten::add.Tensor" of an OpOverload; without an overload where it is the default one."""
+    """ "aten::add.Tensor" for an OpOverload; the default overload has no suffix."""
     overload = function._overloadname
     return function._schema.name + (f".{overload}" if overload != "default" else "")
 
 
 def effect(name: str, schema) -> str:
-    """What the operator does wherever its tensors are: "launch", "view", "alloc" or "read"."""
+    """The effect of the operator on any device: "launch", "view", "alloc" or "read"."""
     if name in READS:
         return "read"
     if name in NO_LAUNCH:
@@ -57,20 +57,20 @@ def effect(name: str, schema) -> str:
 
 @functools.cache
 def effect_of(function) -> str:
-    """`effect` of an OpOverload, worked out once."""
+    """`effect` of an OpOverload, cached."""
     return effect(operator_name(function), function._schema)
 
 
 def kind(
     name: str, schema, inputs: Sequence[Tensor], outputs: Sequence[Tensor], device: str | None = None
 ) -> str:
-    """One of "launch", "view", "alloc", "h2d", "d2h", "read" (a scalar), "host" (not the device's work).
+    """One of "launch", "view", "alloc", "h2d", "d2h", "read" (a scalar), "host" (no work for the device).
 
     device: the type of the device that is counted, such as "npu". None or "cpu": host memory is the device's.
     """
     places = {t.device.type for t in (*inputs, *outputs)}
     if not places or name.startswith("prim::"):
-        return "host"  # promote_types and the like: no tensor, or only a question about one
+        return "host"  # such as promote_types: no tensor, or only a query about one
     if device not in (None, "cpu") and places == {"cpu"}:
         return "host"
     if name in COPIES and len(places) == 2 and "cpu" in places:
@@ -86,7 +86,7 @@ def waits(name: str, kind: str, args: tuple = (), kwargs: dict | None = None, ou
         return not _asynchronous(name, args, kwargs or {}, output)
     if kind != "launch":
         return False
-    if name == "aten::one_hot":  # without a number of classes the largest index has to be known
+    if name == "aten::one_hot":  # without a number of classes it needs the largest index
         return (args[1] if len(args) > 1 else (kwargs or {}).get("num_classes", -1)) < 0
     return name in WAITS or any(t.dtype in MASKS for t in _indices(name, args))
 
@@ -109,8 +109,9 @@ def _indices(name: str, args: tuple) -> Iterator[Tensor]:
 
 
 def _asynchronous(name: str, args: tuple, kwargs: dict, output) -> bool:
-    """A copy to the host that nobody waits for: into pinned memory, which `.to("cpu", non_blocking=True)`
-    makes."""
+    """Whether a copy to the host is asynchronous: into pinned memory, which `.to("cpu", non_blocking=True)`
+    allocates.
+    """
     if name == "aten::_to_copy":
         return bool(kwargs.get("non_blocking"))
     asked = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)

@@ -1,9 +1,9 @@
-"""A dispatch mode that sees the operators of the definition: what a device with its own kernels is asked for.
+"""A dispatch mode that sees the operators that a device with its own kernels would run.
 
-PyTorch hides some of them. Above the backend it takes composite operators apart (`matmul` into views and a
-product, attention into five): those that both published torch_npu wheels do in one kernel are kept whole
-here. And it shows some whole that no wheel has a kernel for (`new_full`, `masked_scatter`): those are taken
-apart here. The same holds on a CPU, on "meta", under FakeTensor and on an NPU.
+A plain dispatch mode sees other operators. PyTorch decomposes composite operators above the backend (`matmul`
+into views and a product, attention into five): this mode keeps those whole for which both published torch_npu
+wheels have a kernel. It decomposes operators for which no wheel has a kernel (`new_full`, `masked_scatter`).
+The result is the same on a CPU, on "meta", under FakeTensor and on an NPU.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class OperatorMode(TorchDispatchMode):
     def answer(self, name: str, function, args: tuple, kwargs: dict):
         """The output of one operator.
 
-        A fused attention's result is contiguous, (batch, heads, tokens, width). The CPU's has tokens before
-        heads in memory; whether a reshape that follows copies must not depend on that.
+        A fused attention's result is contiguous, (batch, heads, tokens, width). On the CPU tokens come
+        before heads in memory. Whether a later reshape copies must not depend on this.
         """
         if name != _SDPA:
             return function(*args, **kwargs)
         if type(args[0]) in (Tensor, torch.nn.Parameter) and args[0].is_meta:
-            return args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])  # PyTorch's way there is slow
+            return args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])  # PyTorch's own path is slow
         return function(*args, **kwargs).contiguous()
 
     def __enter__(self):
@@ -67,7 +67,7 @@ class OperatorMode(TorchDispatchMode):
         kwargs = kwargs or {}
         parts = _parts(function, _place(args, kwargs))
         if parts is not None:
-            with self:  # they arrive here in its place
+            with self:  # the parts arrive here instead
                 return parts(*args, **kwargs)
         name = operator_name(function)
         output = self.answer(name, function, args, kwargs)
@@ -75,16 +75,16 @@ class OperatorMode(TorchDispatchMode):
         return output
 
 
-# ---------------------------------------------------------------------- taken apart
+# ---------------------------------------------------------------------- decomposed
 @functools.cache
 def _without_kernel() -> frozenset[str]:
-    """Composite operators that a published wheel leaves to PyTorch, which takes them apart."""
+    """Composite operators without a kernel in a published wheel, which PyTorch decomposes."""
     return frozenset().union(*(composites(version) for version in wheel_versions()))
 
 
 @functools.cache
 def _parts(function, place: str) -> Callable | None:
-    """What runs a composite operator by its parts; None for an operator that counts as one."""
+    """A function that runs a composite operator by its parts; None for an operator that counts as one."""
     name = operator_name(function)
     if not name.startswith("aten::") or name in ONE_KERNEL or effect_of(function) == "read":
         return None
@@ -93,7 +93,7 @@ def _parts(function, place: str) -> Callable | None:
         return None
     if _has_kernel(name, "CompositeImplicitAutograd"):  # arrives whole in inference mode only
         return functools.partial(function._op_dk, _IMPLICIT)
-    # Views and allocations start nothing, whole or apart.
+    # Views and allocations start nothing, decomposed or not.
     apart = name in _without_kernel() and effect_of(function) == "launch"
     if apart and _has_kernel(name, "CompositeExplicitAutograd"):
         return functools.partial(function._op_dk, _EXPLICIT)
@@ -101,7 +101,7 @@ def _parts(function, place: str) -> Callable | None:
 
 
 def _place(args, kwargs: dict) -> str:
-    """The type of the device that an operator runs on: that of its first tensor, or the one it names."""
+    """The type of the device that an operator runs on: that of its first tensor, or its argument `device`."""
     first = next(tensors(args), None)
     if first is None:
         first = next(tensors(kwargs), None)
@@ -120,8 +120,8 @@ _library = None
 def kept_whole() -> Iterator[None]:
     """Inside, dispatch modes see the composites of ONE_KERNEL as one operator. Contexts may be nested.
 
-    A kernel on the autograd key stands in the place where PyTorch would take them apart. Where a gradient is
-    wanted they still are. An NPU has such kernels already.
+    A kernel on the autograd key replaces PyTorch's decomposition. If a gradient is required, they are still
+    decomposed. An NPU already has such kernels.
     """
     global _open, _library
     if not _open:
@@ -159,7 +159,7 @@ def _above(name: str) -> Callable:
 
 
 def differentiated(args) -> bool:
-    """Whether a gradient of these arguments is wanted: backwards, or inside a level of forward mode."""
+    """Whether a gradient of these arguments is required: backward, or inside a level of forward mode."""
     if forward_ad._current_level >= 0:
         return True
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors(args))

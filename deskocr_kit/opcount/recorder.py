@@ -1,11 +1,11 @@
-"""Records every operator of a forward: what, on which shapes and dtypes, in which module, from which line.
+"""Record every operator of a forward pass: shapes, dtypes, module and source line.
 
     with Recorder(model) as recorder:
         model(pixels)
-    recorder.counts            # {Call: how often}
+    recorder.counts            # {Call: number of calls}
 
-Works on real tensors of any device, on "meta" and under FakeTensor. definition.py defines what a call asks of
-the device; operator_mode.py delivers the operators that a device with its own kernels would be given.
+Works on real tensors of any device, on "meta" and under FakeTensor. definition.py defines the work that a
+call gives to the device; operator_mode.py delivers the operators that a device with its own kernels runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .operator_mode import OperatorMode, tensors
 
 TORCH = os.path.dirname(torch.__file__) + os.sep
 KIT = os.path.dirname(os.path.dirname(__file__)) + os.sep
-# The instruments, which are not the subject.
+# The instruments, which are not recorded.
 HERE = tuple(
     KIT + folder.replace("/", os.sep) + os.sep
     for folder in ("opcount", "operator_census", "compare", "operators/prove", "simulator")
@@ -37,9 +37,9 @@ SDPA = "aten::scaled_dot_product_attention"
 
 @dataclass(frozen=True)
 class Call:
-    """One kind of operator call; calls that agree in all of this are counted together.
+    """One kind of operator call; calls with equal fields are counted together.
 
-    kind: "launch" (the device has something to do), "view", "alloc", "h2d", "d2h", "read" (a scalar), "host";
+    kind: "launch" (work for the device), "view", "alloc", "h2d", "d2h", "read" (a scalar), "host";
     see definition.py.
     """
 
@@ -47,12 +47,12 @@ class Call:
     operator: str  # "aten::convolution", overload appended unless it is the default one
     inputs: tuple[str, ...]  # "float16[1, 3, 1024, 1024]", tensors only
     outputs: tuple[str, ...]
-    options: str  # the arguments that are no tensors
+    options: str  # the arguments that are not tensors
     module: str  # path from the root, "" for the root's own code
     site: str  # "model/vision.py:77 forward"
     kind: str
-    waits: bool  # the host stops until the device has answered
-    flops: int  # multiply and add counted as two, as PyTorch's counter does; 0 where it knows none
+    waits: bool  # the host stops until the device has finished
+    flops: int  # multiply and add counted as two, as PyTorch's counter does; 0 if it has no formula
     moved: int  # bytes of inputs and outputs
     h2d_bytes: int = 0
     d2h_bytes: int = 0
@@ -61,13 +61,13 @@ class Call:
 class Recorder(OperatorMode):
     """Enter it around a forward of `root` (or of anything). Read `counts` and `examples` afterwards.
 
-    assume: answers for what cannot be known without values (see assume.py); None raises DryRunError there.
+    assume: results that depend on values, for dry runs (see assume.py). With None, these raise DryRunError.
     """
 
     def __init__(self, root=None, assume: Assume | None = None):
         super().__init__()
         self.counts: collections.Counter[Call] = collections.Counter()
-        self.examples: dict[Call, tuple] = {}  # hollow arguments, to ask rules that look at them
+        self.examples: dict[Call, tuple] = {}  # arguments without data, for rules that inspect them
         self.phase: str | None = ""  # None: nothing is counted
         self.assume = assume
         self._names = {id(m): name for name, m in root.named_modules()} if root is not None else {}
@@ -142,7 +142,7 @@ def describe(t: Tensor) -> str:
 
 
 def _hollow(value):
-    """Shape and dtype; the tensor itself would be memory."""
+    """Keep shape and dtype only; the tensor itself would occupy memory."""
     if isinstance(value, Tensor):
         return torch.empty(value.shape, dtype=value.dtype, device="meta")
     return [_hollow(v) for v in value] if isinstance(value, (list, tuple)) else value
@@ -168,7 +168,7 @@ def _flops(name: str, function, args, kwargs, output) -> int:
 
 @functools.cache
 def passed_over(file: str) -> bool:
-    """Whether a source file is torch's or an instrument's, not the subject's."""
+    """Whether a source file belongs to torch or to an instrument."""
     return file.startswith((TORCH, *HERE, "<"))
 
 
@@ -179,7 +179,7 @@ def call_site() -> str:
         file = frame.f_code.co_filename
         if not passed_over(file):
             short = "/".join(file.replace("\\", "/").split("/")[-2:])
-            if short.startswith("ipykernel_"):  # its numbers are a process's and a hash: other ones each time
+            if short.startswith("ipykernel_"):  # its process number and hash change between runs
                 return f"a cell of this notebook, line {frame.f_lineno}"
             return f"{short}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back

@@ -1,12 +1,13 @@
-"""plan.json: which implementation stands in which slot, why, and for which machine that holds.
+"""plan.json: which implementation is used in which slot, why, and for which machine.
 
     model = DeepseekOCRForCausalLM.from_pretrained(folder, plan="auto")
 
-takes the plan that `deskocr prove` wrote for this device, this torch, torch_npu and CANN, and a network of
-these sizes. Where none fits it says so and takes the defaults (model/fast).
+uses the plan that `deskocr prove` wrote for this device, these versions of torch, torch_npu and CANN, and a
+network of these sizes. If no plan fits, it prints the reason and uses the defaults (model/fast).
 Importing this file also registers "auto".
 
-Looked for: the file in DESKOCR_PLAN, else reports/*/plan.json below the working folder, then beside the kit.
+The plan is searched in this order: the file in DESKOCR_PLAN; else reports/*/plan.json in the working folder,
+then beside the kit.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ FORMAT = 1
 
 
 class PlanError(ValueError):
-    """A plan file that cannot be read, or names what does not exist."""
+    """A plan file that cannot be read, or that names an unknown slot or implementation."""
 
 
 def fingerprint(device, config) -> dict[str, str]:
-    """Everything on which the choice of an implementation hangs; plain text, so that two can be compared.
+    """Everything that the choice of an implementation depends on, as text that can be compared.
 
-    config: of our network, or a line that describes another.
+    config: the configuration of our network, or a line that describes another.
     """
     told = describe_device(device)
     names = ("name", "simulated", "profile", "torch", "torch_npu", "cann", "machine")
@@ -60,7 +61,7 @@ def fingerprint(device, config) -> dict[str, str]:
 
 
 def network(config) -> str:
-    """The sizes that the operators of a network see, as one line."""
+    """The sizes that the operators of a network depend on, as one line."""
     sam, clip, lm = config.sam, config.clip, config.decoder
     return (
         f"sam {sam.width}x{sam.heads}/{sam.window}, clip {clip.width}x{clip.heads}, "
@@ -69,7 +70,7 @@ def network(config) -> str:
 
 
 def code_digest() -> str:
-    """12 hex digits that change with the code of the substitutes and the references, and with nothing else.
+    """A digest, 12 hex digits, of the code of the substitutes and the references, and of nothing else.
 
     The syntax tree is hashed, so comments, docstrings, line breaks and moved files change nothing.
     """
@@ -79,9 +80,9 @@ def code_digest() -> str:
 
 
 def source_digest(sources: Iterable[str]) -> str:
-    """12 hex digits of Python sources, in their order: of their syntax trees without docstrings.
+    """A digest, 12 hex digits, of Python sources in order: of their syntax trees without docstrings.
 
-    An import counts with the names that it brings, not with the module that they come from.
+    An import counts with the imported names, not with the module that they come from.
     """
     digest = hashlib.sha256()
     for source in sources:
@@ -99,7 +100,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def plain(node) -> str:
-    """A syntax tree as text, the same on every version of Python: `ast.dump` and field sets differ."""
+    """A syntax tree as text, the same on every version of Python: `ast.dump` and the fields differ."""
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
         return f"{type(node).__name__}({','.join(f'{name}={plain(value)}' for name, value in fields)})"
@@ -112,12 +113,12 @@ class Plan:
 
     fingerprint: dict[str, str]
     choices: dict[str, dict[str, dict[str, dict]]]
-    about: dict  # command, device, checkpoint: for people
+    about: dict  # command, device, checkpoint: for readers
     path: Path | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
-        """Raises PlanError, naming the file."""
+        """Load a plan. Raises PlanError, which names the file."""
         path = Path(path)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -130,7 +131,7 @@ class Plan:
             chosen = [cases for dtype in plan.choices for cases in plan.names(dtype).values()]
             names = [name for cases in chosen for name in cases.values()]
             if not all(isinstance(each, str) for each in (*names, *plan.fingerprint.values())):
-                raise ValueError("a name is no text")
+                raise ValueError("a name is not a string")
             return plan
         except OSError as error:
             raise PlanError(f"{path}: {error.strerror or error}") from error
@@ -140,7 +141,7 @@ class Plan:
             raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
 
     def save(self, path: str | Path) -> Path:
-        """Atomic: a reader finds the old plan or the new one."""
+        """Write the plan. Atomic: a reader finds the old plan or the new one."""
         stored = {
             "format": FORMAT,
             "about": self.about,
@@ -150,7 +151,7 @@ class Plan:
         return write_json(Path(path), stored)
 
     def differences(self, other: dict[str, str]) -> list[str]:
-        """What keeps this plan from holding elsewhere: "torch 2.6.0 here, 2.13.0 in the plan", …"""
+        """The reasons why this plan is not for that machine: "torch 2.6.0 here, 2.13.0 in the plan", …"""
         keys = sorted(self.fingerprint.keys() | other.keys())
         return [
             f"{key}: {other.get(key)} here, {self.fingerprint.get(key)} in the plan"
@@ -159,7 +160,7 @@ class Plan:
         ]
 
     def names(self, dtype: torch.dtype | str) -> dict[str, dict[str, str]]:
-        """{slot: {kind of call: candidate}} for a dtype; empty where the plan does not speak of it."""
+        """{slot: {kind of call: candidate}} for a dtype; empty if the plan does not have the dtype."""
         chosen = self.choices.get(dtype_name(dtype), {})
         return {slot: {case: each["use"] for case, each in cases.items()} for slot, cases in chosen.items()}
 
@@ -191,7 +192,7 @@ class Plan:
 
 
 def find() -> list[Path]:
-    """Where a plan may be, best place first."""
+    """The files that may hold a plan, best first."""
     named = os.environ.get(VARIABLE)
     if named:
         return [Path(named)]
@@ -200,10 +201,10 @@ def find() -> list[Path]:
 
 
 def auto(model: DeepseekOCRForCausalLM, path: Path | None = None) -> dict[str, Callable]:
-    """{slot: function} for a loaded model: the plan at `path`, or the first that fits. Says what it does.
+    """{slot: function} for a loaded model: the plan at `path`, or the first that fits. Reports on stderr.
 
-    Only the model's own slots are given. A plan that does not fit is never used; {} then. A file that
-    cannot be read is passed over and named; the one at `path` raises PlanError.
+    Returns only slots of the model. A plan that does not fit is never used; the result is {} then. A file
+    that cannot be read is ignored with a note; for the file at `path` PlanError is raised.
     """
     here = fingerprint(model.device, model.config)
     dtype = dtype_name(model.dtype)
@@ -221,7 +222,7 @@ def auto(model: DeepseekOCRForCausalLM, path: Path | None = None) -> dict[str, C
         except PlanError as error:
             if path:
                 raise
-            _say(f"plan: passed over: {error}")
+            _say(f"plan: ignored: {error}")
             continue
         refused.append((len(different), place, different))
     if refused:
@@ -241,7 +242,7 @@ def _remedy(model) -> str:
 
 
 def _named(model) -> str:
-    """What `deskocr prove` calls these weights: a plan is of one network, nano's unless told otherwise."""
+    """The name of these weights for `deskocr prove`, which makes a plan for one network (default: nano's)."""
     known = {"nano": loading.read_config(named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
     mine = network(model.config)
     return next((name for name, config in known.items() if network(config) == mine), "FOLDER")

@@ -1,1 +1,1 @@
-"""Files in, text out: checkpoints, pages, the Reader, many pages, one record per page."""
+"""Read files: checkpoints, pages, the Reader, batches of pages, one record per page."""

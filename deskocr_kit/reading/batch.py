@@ -1,7 +1,7 @@
-"""Many pages: what is finished stays, what is broken is told, what is done already is not done again.
+"""Read many pages: finished pages are kept, failures are reported, and nothing is read twice.
 
-A page's folder is whole or not there (`write_results` writes result.json last), so a run may be cut off at
-any moment and started again with the same words. A page is taken as done if its result.json was
+The folder of a page is complete or does not count (`write_results` writes result.json last), so a run may be
+interrupted at any time and started again with the same command. A page counts as done if its result.json was
 made from a file of the same content with the same settings.
 """
 
@@ -28,14 +28,14 @@ from .pages import Page, iter_pages
 
 SUMMARY = "summary.json"
 PIECE = 1 << 20  # bytes read at a time
-SAMPLE = 1 << 16  # bytes of each of SAMPLES places of a weight file
+SAMPLE = 1 << 16  # bytes read at each of SAMPLES places of a weight file
 SAMPLES = 16
-MEASURED = ("evaluation.json", CONFIDENCE_FILE)  # about the weights; they do not change what is read
+MEASURED = ("evaluation.json", CONFIDENCE_FILE)  # measurements of the weights; they do not change the text
 
 
 @dataclass
 class Summary:
-    """What became of every page. read, skipped, …: folders under `out`; failed: {file, page, error}."""
+    """The outcome of every page. read, skipped, …: folders under `out`; failed: {file, page, error}."""
 
     settings: dict
     read: list[str] = field(default_factory=list)
@@ -67,7 +67,9 @@ class Summary:
         lines += [
             f"{what}: {name}" for what in ("truncated", "loops", "warned") for name in getattr(self, what)
         ]
-        return "\n".join([*lines, *["interrupted: run it again to go on"][: self.interrupted]])
+        return "\n".join(
+            [*lines, *["interrupted: run the same command again to continue"][: self.interrupted]]
+        )
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
@@ -88,11 +90,11 @@ def read_batch(
 ) -> Summary:
     """Read every page of `files` into folders under `out`; batch_size pages are decoded together.
 
-    A page that cannot be read or written is told in the summary and disturbs no other. KeyboardInterrupt ends
-    the run with what is done. The summary is also written to `out`/summary.json. progress: see progress.py.
-    options: replace prompt, target, mode and max_tokens.
+    A page that cannot be read or written is reported in the summary and does not affect other pages.
+    KeyboardInterrupt ends the run and keeps the finished pages. The summary is also written to
+    `out`/summary.json. progress: see progress.py. options: replace prompt, target, mode and max_tokens.
 
-    Raises OSError if `out` cannot be made, ValueError for names.
+    Raises OSError if `out` cannot be created, ValueError for unknown names.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +136,7 @@ def read_batch(
                 progress.write(one_line(page.file, page.number, extra["warnings"]))
 
     def finish(group: list[tuple[Page, str]]) -> None:
-        """Read a group together; if that fails, each alone, so that one page cannot take others with it."""
+        """Read a group together; if that fails, read each page alone, so that one cannot spoil the others."""
         try:
             readings = reader.read_batch([page.image for page, _ in group], options=options)
         except Exception as error:
@@ -172,13 +174,13 @@ def read_batch(
 
 
 class OutputFolders:
-    """The folders under `out`: which page each holds, and whether it still fits."""
+    """The folders under `out`: which page each holds, and whether it is up to date."""
 
     def __init__(self, out: Path, settings: dict):
         self.out, self.settings = out, settings
         self.taken = {SUMMARY}
         self.held: dict[tuple[str, int], tuple[Path, dict]] = {}  # page -> its folder and result.json
-        self.places: dict[tuple[str, int], Path] = {}  # page -> folder given in this run
+        self.places: dict[tuple[str, int], Path] = {}  # page -> folder chosen in this run
         for path in sorted(out.iterdir()):
             self.taken.add(path.name.lower())
             if path.is_dir() and (stored := stored_in(path)) is not None:
@@ -189,7 +191,7 @@ class OutputFolders:
         return str(Path(file).absolute()), number
 
     def folder(self, page: Page) -> Path:
-        """Where the page belongs: the folder that holds it already, else one of its own."""
+        """The folder of a page: the one that already holds it, else a new one."""
         key = self.key(page.file, page.number)
         if key in self.held:
             return self.held[key][0]
@@ -198,11 +200,11 @@ class OutputFolders:
         return self.places[key]
 
     def wanted(self, files: Iterable[Path], summary: Summary, tell) -> Iterator[tuple[Page, str]]:
-        """Each page that is to be read, with the digest of its file; those done go to the summary."""
+        """Each page that must be read, with the digest of its file; finished pages go to the summary."""
         seen = set()
         for file in map(str, files):
             source = self.key(file, 1)[0]
-            if source in seen:  # given twice, as itself and in its folder: one page, one folder
+            if source in seen:  # named twice, as a file and in a folder: read once
                 tell()
                 continue
             seen.add(source)
@@ -222,7 +224,7 @@ class OutputFolders:
 
 
 def stored_in(folder: Path) -> dict | None:
-    """What a folder's result.json holds; None if it is not one of a batch."""
+    """The content of a folder's result.json; None if it was not written by a batch."""
     try:
         stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         kinds = {"source": str, "page": int, "settings": dict, "files": list}
@@ -232,9 +234,9 @@ def stored_in(folder: Path) -> dict | None:
 
 
 def settings_of(reader, options: PageOptions) -> dict:
-    """Everything that decides what is read from a page, as plain data. Batch size is not among it.
+    """All settings that affect the text of a page, as plain data. The batch size does not.
 
-    Options without a line here come from their fingerprint, so a new one cannot be forgotten.
+    Options that are not listed here come from their fingerprint, so a new option cannot be forgotten.
     """
     own = dict(reader.settings)
     return {
@@ -252,8 +254,9 @@ def settings_of(reader, options: PageOptions) -> dict:
 
 
 def weights_digest(folder: Path) -> str:
-    """Tells one checkpoint from another without reading gigabytes: all small files whole, of each weight file
-    its size and SAMPLES pieces spread over it.
+    """A digest of a checkpoint that does not need to read gigabytes.
+
+    It covers all small files completely, and of each weight file its size and SAMPLES pieces spread over it.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
@@ -270,7 +273,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def sha256(file: str) -> str:
-    """Of the content; "" for a file that cannot be opened (reading its pages says why)."""
+    """The digest of the content; "" for a file that cannot be opened (reading its pages reports why)."""
     digest = hashlib.sha256()
     try:
         with open(file, "rb") as stream:
@@ -282,8 +285,10 @@ def sha256(file: str) -> str:
 
 
 def loops(ids: list[int], longest: int = 64, times: int = 4, least: int = 24) -> bool:
-    """Whether the end of a reading goes round: one piece of 1 to `longest` tokens, `times` times and more,
-    over at least `least` tokens. The end token does not count. A page may repeat itself a little.
+    """Whether a reading ends in a loop.
+
+    A loop is one piece of 1 to `longest` tokens, at least `times` times in a row, over at least `least`
+    tokens. The end token does not count. Shorter repetitions are allowed: a page may contain them.
     """
     ids = ids[:-1]
     for period in range(1, longest + 1):

@@ -1,4 +1,4 @@
-"""Which folder of weights is meant. No torch here: doctor asks too."""
+"""Find the folder of a checkpoint. This file does not import torch, because doctor uses it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def model_folder() -> Path:
 
 
 def named() -> dict[str, Path]:
-    """The checkpoints that have a name: the embedded one, and where the official one belongs."""
+    """The checkpoints that have a name: the embedded one, and the folder for the official one."""
     return {"nano": model_folder() / "nano", "deepseek-ocr": model_folder() / "deepseek-ocr"}
 
 
 def find_checkpoint(name: str | Path | None = None) -> Path:
-    """The folder for a name, a path, or nothing.
+    """The folder for a name, a path, or None.
 
-    Order for nothing: the variable DESKOCR_MODEL, then model/deepseek-ocr if it has a config.json, then nano.
+    Order for None: the variable DESKOCR_MODEL, then model/deepseek-ocr if it has a config.json, then nano.
     """
     name = name or os.environ.get(VARIABLE)
     if name:

@@ -1,16 +1,16 @@
-"""What speaks against trusting a reading, in one line each, with what to do.
+"""Reasons not to trust a reading, one line each, with a remedy.
 
-A checkpoint may state in `confidence.json`, beside its weights, what it reads and below which confidence its
-text is probably wrong:
+A checkpoint may have a file `confidence.json` beside its weights. It describes the pages that the checkpoint
+reads, and the confidence below which a text is probably wrong:
 
     threshold   written by `python -m deskocr_kit.evaluation --confidence`, with the measurement behind it.
-                Without it nothing is said about the confidence of a page.
-    prompt      the prompt that the threshold was measured with. For others nothing is said.
-    domain      what the checkpoint was made for: modes (names), reduction (how many times smaller the page
-                may become in its mode), enlargement (how many times larger), paper (darkest grey level of
-                white paper, of 255), angle (degrees). Without it, only a blank page is reported.
+                Without it there is no warning about the confidence of a page.
+    prompt      the prompt that the threshold was measured with. It does not apply to other prompts.
+    domain      the pages that the checkpoint was made for: modes (names), reduction (how many times smaller
+                the page may become in its mode), enlargement (how many times larger), paper (darkest grey
+                level of white paper, of 255), angle (degrees). Without it, only a blank page is reported.
 
-The official weights have no such file: no threshold holds for them until the same command has measured one.
+The official weights have no such file: they have no threshold until the same command has measured one.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ def doubts(
     prompt: str,
     name: str = "the checkpoint",
 ) -> list[str]:
-    """The warnings for one page; [] if nothing speaks against its text.
+    """The warnings for one page; [] if there is no reason to doubt its text.
 
     Args:
         image: the RGB page.
-        limits: what the checkpoint says of itself, see `limits_of`.
-        mode: the one that was used.
-        prompt: as it was given, a name in PROMPTS or free text.
-        name: of the checkpoint, for the text.
+        limits: the content of confidence.json, see `limits_of`.
+        mode: the mode of the reading.
+        prompt: the prompt of the reading, a name in PROMPTS or free text.
+        name: the name of the checkpoint, for the messages.
     """
     mode = get_mode(mode)
     warnings = list(_page_doubts(image, limits.get("domain") or {}, mode, name))
     threshold, value = limits.get("threshold"), reading.confidence
     if threshold is not None and value is not None and limits.get("prompt") == prompt and value < threshold:
         warnings.append(
-            f"confidence {value:.2f} is below {threshold:.2f}: check the text against the page, or give a "
+            f"confidence {value:.2f} is below {threshold:.2f}: compare the text with the page, or use a "
             "sharper, straighter or larger picture of it"
         )
     return warnings
@@ -78,13 +78,13 @@ def _page_doubts(image: Image.Image, domain: dict, mode: Mode, name: str) -> Ite
         yield "the page is blank: check the file"
         return
     if (modes := domain.get("modes")) and mode.name not in modes:
-        yield f"{name} does not read mode {mode.name}: use --mode {modes[0]}"
+        yield f"{name} does not support mode {mode.name}: use --mode {modes[0]}"
     if "reduction" in domain:
         yield from _size_doubts(max(image.size), domain, mode)
     if seen.paper < domain.get("paper", 0):
         yield f"the page is dark (its paper is at {seen.paper} of 255): brighten it"
     if abs(seen.angle) > domain.get("angle", 90):
-        yield f"its lines are turned by about {abs(seen.angle)} degrees: straighten the page"
+        yield f"its lines are rotated by about {abs(seen.angle)} degrees: straighten the page"
 
 
 def _size_doubts(side: int, domain: dict, mode: Mode) -> Iterable[str]:
@@ -96,4 +96,4 @@ def _size_doubts(side: int, domain: dict, mode: Mode) -> Iterable[str]:
             f"cut it into parts of at most {limit} pixels"
         )
     if side * domain["enlargement"] < seen:
-        yield f"the page is only {side} pixels long: give a larger picture"
+        yield f"the page is only {side} pixels long: use a larger picture"

@@ -1,12 +1,12 @@
-"""How pages are read: the options of the command line, of `Reader` and of a batch's memory, defined once.
+"""The options of the command line, of `Reader` and of stored batches, defined once.
 
     options = ReadingOptions(model="nano", weights="int8", prompt="ocr")
     reader = Reader.load(options)
     reader.read(image, options=options)
 
-A new option is a new field of LoadOptions or PageOptions, with its help text. The commands take it
-(commands/options.py), `Reader.load` and `Reader.read` receive it, and `read_batch` reads a page again where
-it differs. No torch here: the help of a command works where torch is broken.
+A new option is a new field of LoadOptions or PageOptions, with its help text. The commands accept it
+(commands/options.py), `Reader.load` and `Reader.read` receive it, and `read_batch` reads a page again if
+it differs. This file does not import torch, so the help of a command works if torch is broken.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .checkpoints import named
 #: {kind of weights: bits per weight; None leaves the weights as they are}
 WEIGHTS = {"plain": None, "int8": 8, "int4": 4}
 
-#: For the `key` of an option: a batch stores what the Reader made of it (`batch.settings_of`), such as the
-#: dtype that "auto" became. Any other option that changes what is read keeps the default key.
+#: A value for the `key` of an option: a batch stores the Reader's value (`batch.settings_of`), such as the
+#: dtype chosen for "auto". Any other option that changes the text keeps the default key.
 BY_THE_READER = None
 
 Kind = TypeVar("Kind", bound="Options")
@@ -42,11 +42,11 @@ def option(
     unset: str = "",
     key: str | None = "",
 ) -> Any:
-    """A field of Options: its default, its help text, and what it may be.
+    """A field of Options: its default, its help text, and its allowed values.
 
-    choices: names, compared without regard to case; empty allows everything. unset: what None stands for.
-    key: the name under which `fingerprint` holds the value; empty, the default, is the name of the field.
-    BY_THE_READER keeps the field out.
+    choices: names, compared case-insensitively; empty allows every value. unset: the meaning of None.
+    key: the name of the value in `fingerprint`; empty, the default, is the name of the field.
+    BY_THE_READER leaves the field out.
     """
     about = {"help": help, "choices": tuple(choices), "minimum": minimum, "unset": unset, "key": key}
     return field(default=default, metadata=about)
@@ -70,25 +70,25 @@ class Options:
                 if word not in choices:
                     name = each.name.replace("_", " ")
                     raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
-                if each.name != "device":  # its index or profile would be lost
+                if each.name != "device":  # the name in choices lacks its index or profile
                     object.__setattr__(self, each.name, word)
             if minimum is not None and value is not None and value < minimum:
-                raise ValueError(f"{each.name} is {value}; the smallest is {minimum}")
+                raise ValueError(f"{each.name} is {value}; expected at least {minimum}")
 
     @staticmethod
     def _word(name: str, value: str) -> str:
-        """What is compared with the choices: npu:1 is one of npu."""
+        """The part of a value that is compared with the choices: npu of npu:1."""
         return (value.partition(":")[0] if name == "device" else value).strip().lower()
 
     def only(self, kind: type[Kind]) -> Kind:
-        """The part of these options that `kind` has, as a `kind`."""
+        """The options that `kind` has, as a `kind`."""
         return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
 
     def fingerprint(self) -> dict[str, Any]:
-        """{key: value} of the options that change what is read and differ from their default.
+        """{key: value} of the options that change the text and differ from their default.
 
-        A default is left out, so that results stored before an option existed still fit. Options that a
-        loaded Reader states more exactly (the dtype that "auto" became) have no key: `batch.settings_of`
+        Defaults are left out, so that results stored before an option existed stay valid. Options for which a
+        loaded Reader has a more exact value (the dtype chosen for "auto") have no key: `batch.settings_of`
         takes them from the Reader.
         """
         return {
@@ -98,18 +98,18 @@ class Options:
         }
 
     def to_json(self) -> str:
-        """One line of JSON; `from_json` makes the same options of it."""
+        """The options as one line of JSON, which `from_json` reads."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls: type[Kind], text: str) -> Kind:
-        """Raises ValueError for text that is no JSON, TypeError for an unknown field."""
+        """Read options from JSON. Raises ValueError for invalid JSON, TypeError for an unknown field."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class LoadOptions(Options):
-    """What is decided once, when a checkpoint is loaded."""
+    """The options for loading a checkpoint."""
 
     model: str | None = option(
         None,
@@ -126,11 +126,11 @@ class LoadOptions(Options):
     dtype: str = option(
         "auto", f"auto, {', '.join(DTYPES)}.", choices=("auto", *DTYPE_NAMES), key=BY_THE_READER
     )
-    # No key: a plan exchanges operators that were proved equal but for rounding, as a batch size does.
+    # No key: a plan uses operators that were proved equal up to rounding; a batch size also changes rounding.
     plan: str | None = option(
         None, '"auto": what `deskocr prove` chose here; or a plan.json.', unset="none", key=BY_THE_READER
     )
-    # The key "weights" is taken: there a batch stores which checkpoint was read.
+    # The key "weights" is taken: a batch stores the digest of its checkpoint there.
     weights: str = option(
         "plain", f"{', '.join(WEIGHTS)}: see deskocr quantise.", choices=WEIGHTS, key="weights_kind"
     )
@@ -138,7 +138,7 @@ class LoadOptions(Options):
 
 @dataclass(frozen=True)
 class PageOptions(Options):
-    """What may differ from page to page."""
+    """The options that may differ from page to page."""
 
     prompt: str = option("free", f"{', '.join(PROMPTS)}, or your own text.", key=BY_THE_READER)
     mode: str | None = option(
@@ -146,14 +146,14 @@ class PageOptions(Options):
     )
     target: str | None = option(None, 'What the prompt "locate" looks for.', key=BY_THE_READER)
     max_tokens: int | None = option(
-        None, "At most so many new tokens per page.", minimum=1, key=BY_THE_READER
+        None, "Maximum number of new tokens per page.", minimum=1, key=BY_THE_READER
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        resolve_prompt(self.prompt, self.target)  # raises ValueError for a prompt that cannot be meant
+        resolve_prompt(self.prompt, self.target)  # raises ValueError for an invalid prompt
 
 
 @dataclass(frozen=True)
 class ReadingOptions(PageOptions, LoadOptions):
-    """Everything that the commands `ocr`, `batch` and `shell` take."""
+    """All options of the commands `ocr`, `batch` and `shell`."""

@@ -1,4 +1,4 @@
-"""What a page looks like, without reading it: brightness and the angle of its lines."""
+"""Measure a page without reading it: brightness and the angle of its lines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from PIL import Image
 
 SIDE = 192  # pixels: the page is reduced to this for the angle
 STEP, STEEPEST = 3, 45  # degrees
-CLEARER = 1.5  # times: how much sharper the lines must be at another angle before the page counts as turned
+CLEARER = 1.5  # times: how much sharper the lines must be at another angle for the page to count as rotated
 
 
 @dataclass(frozen=True)
 class Look:
-    """paper, ink: grey levels 0..255 that 5 % of the page exceed, and that 0.1 % of it do not reach.
+    """paper, ink: grey levels 0..255; 5 % of the page are above paper, 0.1 % of it are below ink.
 
-    angle: degrees by which the lines are turned, 0 if they are level or if nothing says so. 90: the lines run
-    from top to bottom (it cannot be told from -90). Upside down cannot be told from upright.
+    angle: rotation of the lines in degrees; 0 if they are level or if it is unclear. 90: the lines run from
+    top to bottom (90 and -90 look the same). Upside down and upright look the same.
     """
 
     paper: int
@@ -26,7 +26,7 @@ class Look:
 
     @property
     def blank(self) -> bool:
-        """Whether there is nothing to see: all of the page lies within BLANK grey levels."""
+        """Whether the page is blank: all of it is within BLANK grey levels."""
         return self.paper - self.ink < BLANK
 
 
@@ -34,7 +34,7 @@ BLANK = 10
 
 
 def look(image: Image.Image) -> Look:
-    """Look at an RGB page."""
+    """Measure an RGB page."""
     grey = image.convert("L")
     grey.thumbnail((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
     levels = np.asarray(grey)

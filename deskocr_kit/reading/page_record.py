@@ -1,4 +1,4 @@
-"""One page read -> one plain record: what `deskocr ocr --json` prints and result.json holds."""
+"""The record of a page as plain data: `deskocr ocr --json` prints it, result.json stores it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
     """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error.
 
     Confidences: of the page, its lines and tokens, each box (its text, its place) and each table cell, see
-    model/confidence.py. warnings: what speaks against trusting the text, see doubt.py.
+    model/confidence.py. warnings: reasons not to trust the text, see doubt.py.
     """
     record = {"file": page.file, "page": page.number}
     if reading is None:
@@ -59,10 +59,10 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
 def output_folder(out: Path, page, taken: set[str]) -> Path:
     """A folder under `out` named after the file (and page, from the second on), never one in `taken`.
 
-    `taken` holds names in lower case: some disks do not tell A from a.
+    `taken` holds names in lower case, because some file systems do not distinguish A from a.
     """
     stem = Path(page.file).stem
-    stem = stem if stem.strip(". ") else "page"  # ".." would lead out of the folder
+    stem = stem if stem.strip(". ") else "page"  # ".." would be outside the folder
     name = stem if page.number == 1 else f"{stem}-p{page.number}"
     base, i = name, 1
     while name.lower() in taken:

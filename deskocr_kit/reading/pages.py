@@ -1,7 +1,7 @@
-"""Files -> pages: images, PDFs, multi-frame TIFF and GIF, one page at a time.
+"""Read pages from images, PDFs, multi-frame TIFF and GIF files, one page at a time.
 
-A PDF page is rendered at 144 dpi, as the original's PDF script does. Pages are made when they are asked for,
-so a file of a thousand pages needs the memory of one.
+A PDF page is rendered at 144 dpi, as in the PDF script of the official model. Pages are generated one by one,
+so a file of a thousand pages needs the memory of one page.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..display.images import png
 
 DPI = 144
 _IMAGES = re.compile(r"\.(png|jpe?g|jfif|webp|bmp|tiff?|gif|p[pgbn]m|jp2|avif)", re.IGNORECASE)
-_PAGED = ("TIFF", "GIF")  # their frames are pages; elsewhere (MPO, APNG, icons) only the first one counts
-_PDFIUM = threading.Lock()  # PDFium must not be entered by two threads at once
+_PAGED = ("TIFF", "GIF")  # their frames are pages; of other formats (MPO, APNG, icons) only the first is read
+_PDFIUM = threading.Lock()  # only one thread at a time may call PDFium
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page. image: upright RGB PIL image; or None, and `error` says why (see collect_errors)."""
+    """One page. image: upright RGB PIL image; or None, and `error` is the reason (see collect_errors)."""
 
     file: str
     number: int  # 1 = first
@@ -42,7 +42,7 @@ class Page:
 
     @property
     def notes(self) -> list[str]:
-        """What the reader should know about how the page was read."""
+        """Notes for the user about how the page was loaded."""
         return self.image.info.get("notes", []) if self.image is not None else []
 
 
@@ -56,10 +56,10 @@ def iter_pages(
 ) -> Iterator[Page]:
     """Every page of one file: (file, number, image).
 
-    source: path of an image or a PDF (told apart by content, not by name). dpi: of PDF pages.
+    source: path of an image or a PDF (the content decides, not the name). dpi: resolution of PDF pages.
     A page that cannot be read raises `model.images.ImageError` (a ValueError).
-    skip: numbers of pages that are not wanted; they are not rendered.
-    With collect_errors it is yielded as a Page with `error` instead, and the next page follows.
+    skip: numbers of pages to leave out; they are not rendered.
+    With collect_errors a page that cannot be read is yielded with `error` set, and the next page follows.
     """
     file = str(source)
     reader = _pdf_pages(file, dpi, password, skip) if is_pdf(source) else _image_pages(file, skip)
@@ -73,28 +73,30 @@ def iter_pages(
                 yield Page(file, number, error=page)
             else:
                 raise page
-    except ImageError as error:  # raised by a reader: the file as a whole
+    except ImageError as error:  # the file as a whole cannot be read
         if not collect_errors:
             raise
         yield Page(file, 1, error=error)
 
 
 def is_pdf(path) -> bool:
-    """True if the file's first kilobyte holds the PDF mark (viewers accept some junk before it)."""
+    """Whether the first kilobyte holds the PDF mark (viewers accept some other bytes before it)."""
     try:
         with open(path, "rb") as file:
             return b"%PDF-" in file.read(1024)
     except (OSError, ValueError):
-        return False  # the image reader says what is wrong with the path
+        return False  # the image reader reports what is wrong with the path
 
 
 def count_pages(files: Iterable[str | os.PathLike]) -> int:
-    """How many pages the files will give, as far as that is cheap to know: a PDF is asked, all else counts
-    as one (frames of a TIFF or GIF are found when it is read), and so does what cannot be opened.
+    """The expected number of pages, as far as it is cheap to know.
+
+    PDFs are opened. Any other file counts as one (frames of a TIFF or GIF are found when it is read), and so
+    does a file that cannot be opened.
     """
     total, seen = 0, set()
     for file in map(str, files):
-        pages, again = 1, os.path.abspath(file) in seen  # given twice: read once
+        pages, again = 1, os.path.abspath(file) in seen  # named twice: read once
         seen.add(os.path.abspath(file))
         if is_pdf(file) and not again:
             try:
@@ -103,13 +105,13 @@ def count_pages(files: Iterable[str | os.PathLike]) -> int:
                 with _PDFIUM, _open_pdf(pypdfium2, file, None) as pdf:
                     pages = max(1, len(pdf))
             except (ImportError, ImageError, OSError):
-                pass  # reading it says why
+                pass  # reading it reports why
         total += pages
     return total
 
 
 def expand_inputs(inputs: Iterable[str | os.PathLike]) -> list[Path]:
-    """Files as given; each folder replaced by its pages (known suffixes, none hidden), p2 before p10."""
+    """The files, with each folder replaced by its pages (known suffixes, none hidden), p2 before p10."""
     files: list[Path] = []
     for given in map(Path, inputs):
         if given.is_dir():
@@ -130,8 +132,8 @@ def _natural(path: Path) -> list:
 
 
 def _image_pages(file: str, skip: Collection[int] = ()):
-    """Pages of an image file, None for one to skip; a frame that fails comes as an ImageError, so that the
-    next are still read.
+    """Pages of an image file, None for one to skip; an ImageError for a frame that fails, so that
+    the next ones are still read.
     """
     broken = None
     with open_image(file) as image:
@@ -149,7 +151,7 @@ def _image_pages(file: str, skip: Collection[int] = ()):
         except ImageError as error:
             yield error
             continue
-        if frames > 1:  # each frame is a page here, so "frame 2 of 3 was read" tells nothing
+        if frames > 1:  # each frame is a page here, so the note "frame 2 of 3 was read" is useless
             page.info["notes"] = [note for note in page.info["notes"] if not note.startswith("frame ")]
         yield page
     if broken is not None:
@@ -168,13 +170,13 @@ def _is_full_page(image, frame: int) -> bool:
 
 
 def _pdf_pages(file: str, dpi: float, password: str | None, skip: Collection[int] = ()):
-    """Pages of a PDF, rendered one by one, None for one to skip; one that fails comes as an ImageError."""
+    """Pages of a PDF, rendered one by one, None for one to skip, an ImageError for one that fails."""
     try:
         import pypdfium2
     except ImportError as error:
         raise ImageError(f"{file}: PDFs need the package pypdfium2; run: pip install pypdfium2") from error
     if not 10 <= dpi <= 1200:
-        raise ValueError(f"dpi={dpi}: must lie between 10 and 1200 (usual: {DPI})")
+        raise ValueError(f"dpi={dpi}: must be between 10 and 1200 (default: {DPI})")
     with _PDFIUM:
         pdf = _open_pdf(pypdfium2, file, password)
     try:
@@ -205,39 +207,41 @@ def _open_pdf(pypdfium2, file: str, password: str | None):
     try:
         pdf = pypdfium2.PdfDocument(file, password=password)
     except (pypdfium2.PdfiumError, OSError, ValueError) as error:
-        # PDFium's reason may be that of an earlier failure (it sets none if there are no pages): look inside.
+        # PDFium's reason may be from an earlier failure (it sets none without pages): check the content.
         reason, content = str(error).lower(), Path(file).read_bytes()
         if re.search(rb"/Count\s+0\b", content) and not re.search(rb"/Type\s*/Page\b", content):
             raise ImageError(f"{file}: the PDF has 0 pages; export it again") from error
         if "password" in reason and b"/Encrypt" in content:
-            what = "the password does not fit" if password else "the PDF is encrypted"
+            what = "the password is wrong" if password else "the PDF is encrypted"
             raise ImageError(f"{file}: {what}; give its password, or save it without one") from error
         if "security" in reason and b"/Encrypt" in content:
-            raise ImageError(f"{file}: the PDF's encryption is not supported; save it without") from error
+            raise ImageError(
+                f"{file}: the PDF's encryption is not supported; save it without encryption"
+            ) from error
         raise ImageError(f"{file}: broken PDF; download or export it again") from error
     try:
-        pdf.init_forms()  # without it, what was filled into form fields is not drawn
+        pdf.init_forms()  # without it, the content of form fields is not drawn
     except pypdfium2.PdfiumError:
-        return pdf  # a damaged form costs its fields, not the pages
+        return pdf  # with a damaged form only its fields are lost, not the pages
     return pdf
 
 
 def _render(pdf, index: int, dpi: float):
-    """(PIL image, notes) of one page; a poster is rendered smaller rather than in gigabytes."""
+    """(PIL image, notes) of one page; a poster is rendered at a lower resolution to save memory."""
     from PIL import Image
 
     page = pdf[index]
     try:
         width, height = page.get_size()  # points, 72 to the inch
         if width <= 0 or height <= 0:
-            raise ValueError("it has no area")
+            raise ValueError("the page has no area")
         scale, notes = dpi / 72, []
         pixels = Image.MAX_IMAGE_PIXELS or float("inf")
         fits = min((pixels / (width * height)) ** 0.5, MAX_SIDE / max(width, height))
         if fits < scale:
             scale = fits * 0.99  # both sides are rounded up
             size = f"{width / 72:.0f}x{height / 72:.0f} inch"
-            notes = [f"a page of {size}: rendered at {scale * 72:.0f} dpi"]
+            notes = [f"the page is {size}: rendered at {scale * 72:.0f} dpi"]
         return page.render(scale=scale).to_pil(), notes
     finally:
         page.close()

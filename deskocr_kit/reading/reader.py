@@ -1,6 +1,4 @@
-"""A loaded checkpoint that reads pages: model, tokenizer, device and the checkpoint's own settings in one
-place.
-"""
+"""A loaded checkpoint that reads pages: model, tokenizer, device and settings in one place."""
 
 from __future__ import annotations
 
@@ -54,11 +52,11 @@ class Reader:
         """Load a checkpoint (see checkpoints.find_checkpoint) onto a device.
 
         name: the checkpoint, or options, which then replace the arguments after it.
-        device: a name (see device.pick_device), or a torch.device that was picked already, which also
+        device: a name (see device.pick_device), or a torch.device, which also
         replaces the device of options. plan: as in from_pretrained. weights: one of WEIGHTS; int8 and int4
-        are rounded while they are on the device, see quantise.
+        are quantised on the device, see quantise.
 
-        Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for names.
+        Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for unknown names.
         """
         start = time.perf_counter()
         if isinstance(name, LoadOptions):
@@ -72,7 +70,7 @@ class Reader:
         model = DeepseekOCRForCausalLM.from_pretrained(folder, dtype_there, where, options.plan)
         tokenizer = load_tokenizer(folder)
         if bits := WEIGHTS[options.weights]:
-            from ..quantise.apply import quantise  # an instrument above this package, only for who asks
+            from ..quantise.apply import quantise  # a package above this one, imported only if needed
 
             quantise(model, bits)
         synchronize(where)
@@ -113,7 +111,7 @@ class Reader:
         *,
         options: PageOptions | None = None,
     ) -> list[Reading]:
-        """Read several images, decoded together; else as `read`."""
+        """Read several images, decoded together; the arguments are those of `read`."""
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
 
@@ -143,7 +141,7 @@ class Reader:
         *,
         options: PageOptions | None = None,
     ) -> dict[str, Any]:
-        """The arguments of `model.forward` and `model.generate` for one image; else as `read`."""
+        """The arguments of `model.forward` and `model.generate` for one image, called as `read`."""
         mode, text, _ = self._how(prompt, mode, target, None, options)
         config = self.model.config
         return build_inputs(
@@ -163,7 +161,7 @@ class Reader:
         max_new_tokens: int | None,
         options: PageOptions | None,
     ):
-        """(mode, prompt text, arguments of the decoding): what is asked for, else the checkpoint's own."""
+        """(mode, prompt text, arguments of the decoding): the requested ones, else the checkpoint's."""
         if options is not None:
             prompt, mode, target = options.prompt, options.mode, options.target
             max_new_tokens = options.max_tokens
@@ -174,7 +172,7 @@ class Reader:
         return mode or own, resolve_prompt(prompt, target), settings
 
     def read_file(self, path: str | Path, **how) -> Iterator[tuple[Page, Reading | None]]:
-        """Every page of an image or PDF with its reading, None where `page.error` says why there is none."""
+        """Every page of an image or PDF with its reading, or with None if `page.error` is set."""
         for page in iter_pages(path, collect_errors=True):
             yield page, None if page.error is not None else self.read(page.image, **how)
 
@@ -182,7 +180,7 @@ class Reader:
 def load_tokenizer(folder: Path):
     """The checkpoint's tokenizer through AutoTokenizer, from local files only.
 
-    Raises CheckpointError if the folder has none that loads.
+    Raises CheckpointError if the folder has no tokenizer that can be loaded.
     """
     path = folder / "tokenizer.json"
     if not path.exists():
@@ -194,4 +192,6 @@ def load_tokenizer(folder: Path):
 
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
-        raise CheckpointError(f"{folder}: the tokenizer does not load ({error}). Copy it again.") from error
+        raise CheckpointError(
+            f"{folder}: the tokenizer cannot be loaded ({error}). Copy it again."
+        ) from error

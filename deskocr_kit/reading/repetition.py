@@ -1,15 +1,15 @@
-"""Does a text repeat itself? The most quoted fault of this model, so it has a rate of its own."""
+"""Detect texts that repeat themselves: the fault of this model that is reported most, so it is counted."""
 
 from __future__ import annotations
 
 import numpy as np
 
 LONGEST_UNIT = 200  # characters
-TIMES, SPAN = 3, 40  # a loop: a unit at least so many times in a row, over at least so many characters
+TIMES, SPAN = 3, 40  # a loop: at least TIMES units in a row, over at least SPAN characters
 
 
 def longest_run(text: str) -> int:
-    """Characters of the longest stretch that is one unit TIMES or more in a row; 0 if there is none."""
+    """The length in characters of the longest run of one unit, TIMES or more in a row; 0 if there is none."""
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     best = 0
     for unit in range(1, min(LONGEST_UNIT, len(codes) // TIMES) + 1):
@@ -23,6 +23,6 @@ def longest_run(text: str) -> int:
 
 
 def loops(text: str, truth: str | None = None) -> bool:
-    """Whether the text repeats a unit over SPAN characters, and twice as far as the truth does, if known."""
+    """Whether a unit repeats over SPAN characters, and over twice the longest run of the truth, if given."""
     run = longest_run(text)
     return run >= SPAN and run >= 2 * longest_run(truth or "")

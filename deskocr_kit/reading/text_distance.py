@@ -1,4 +1,4 @@
-"""How far a text is from the truth."""
+"""Distances between a text and the true text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NORMALISATION = "NFC; blanks at line ends and empty lines at either end are left
 
 
 def normalise(text: str) -> str:
-    """What is compared: NFC, without blanks at line ends and empty lines at either end; all else counts."""
+    """The text that is compared: NFC, without blanks at line ends and empty lines at either end."""
     lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).replace("\r\n", "\n").split("\n")]
     return "\n".join(lines).strip("\n")
 

@@ -118,7 +118,7 @@ def test_token_limit_is_said():
         (["ocr", LETTER, "--model", "nano", "--prompt", "locate"], "locate"),
         (["ocr", LETTER, "--model", "nano", "--dtype", "int3"], "int3"),
         (["ocr", LETTER, "--model", "nano", "--device", "abacus"], "abacus"),
-        (["ocr", LETTER, "--model", "nano", "--json", "--stream"], "exclude"),
+        (["ocr", LETTER, "--model", "nano", "--json", "--stream"], "cannot be combined"),
     ],
 )
 def test_bad_calls_say_what_is_wrong_in_one_line(words, told):

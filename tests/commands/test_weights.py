@@ -133,7 +133,7 @@ FAULTS = {
         "git-lfs pointer",
     ),
     "tokenizer a list": (write("tokenizer.json", "[]"), "tokenizer", "damaged"),
-    "foreign tokenizer": (lambda p: tokenizer(p, 7), "tokenizer", "<image> is 7, config.json says 500"),
+    "foreign tokenizer": (lambda p: tokenizer(p, 7), "tokenizer", "<image> is 7, but config.json has 500"),
 }
 
 
@@ -160,7 +160,7 @@ def test_integer_weights_are_refused(folder):
 def test_without_a_tokenizer_it_warns(folder):
     (folder / "tokenizer.json").unlink()
     code, told = answer(folder)
-    assert (code, told["verdict"]) == (0, "complete; look at: tokenizer")
+    assert (code, told["verdict"]) == (0, "complete; warnings: tokenizer")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_an_unfinished_download_of_a_hub_is_seen(folder, partial):
     (folder / partial).parent.mkdir(parents=True)
     (folder / partial).write_bytes(b"half")
     code, told = answer(folder)
-    assert code == 1 and "again, it resumes" in row(told, "files")["remedy"]
+    assert code == 1 and "again to resume it" in row(told, "files")["remedy"]
 
 
 def test_no_folder(tmp_path):

@@ -97,7 +97,7 @@ def test_what_cannot_be_exchanged_is_left_and_named():
     plain = lambda x, weight, bias, stride, padding: torch.conv2d(x, weight, bias, stride, padding)  # noqa: E731
     with adapt(model, {"conv2d": plain}) as adapted:
         assert adapted.left == {
-            "0": "Own has a forward of its own", "1": "groups=3 is more than this implementation takes",
+            "0": "Own defines its own forward", "1": "groups=3 is not supported by this implementation",
         }  # fmt: skip
         assert list(adapted.exchanged) == ["2"]
         model(torch.randn(1, 3, 8, 8))

@@ -81,9 +81,9 @@ def test_arguments_that_do_not_fit_are_named(name):
         function(x, weight.bfloat16(), None, 1, 1)
     with pytest.raises(RuntimeError, match="x float16, weight float16, bias float32"):
         function(x.half(), weight.half(), torch.zeros(4), 1, 1)
-    with pytest.raises(ValueError, match="wants 3 channels"):
+    with pytest.raises(ValueError, match="expects 3 channels"):
         function(x[:, :2], weight, None, 1, 1)
-    with pytest.raises(Mismatch, match="3x3 does not fit a picture of 2x2"):
+    with pytest.raises(Mismatch, match="3x3 does not fit an image of 2x2"):
         function(x[..., :2, :2], weight, None, 1, 0)
 
 

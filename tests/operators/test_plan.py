@@ -181,7 +181,7 @@ def test_a_broken_plan_is_named_and_never_stops_auto(plan, tmp_path, monkeypatch
         monkeypatch.setattr("deskocr_kit.operators.plan.find", lambda bad=bad: [bad, good])
         assert "place_images" in auto(golden_model), what
         said = capsys.readouterr().err
-        assert f"passed over: {bad}" in said and f"plan: {good}" in said, (what, said)
+        assert f"plan: ignored: {bad}" in said and f"plan: {good}" in said, (what, said)
         with pytest.raises(PlanError, match=r"bad/plan\.json"):
             auto(golden_model, bad)
     monkeypatch.setattr("deskocr_kit.operators.plan.find", lambda: [bad])

@@ -46,7 +46,7 @@ def test_every_slot_of_the_model_has_candidates():
         assert candidates(slot)["reference"] is getattr(slots, slot)
     with pytest.raises(ValueError, match="no slot named 'conv3d'"):
         candidates("conv3d")
-    with pytest.raises(ValueError, match="there are reference, unfold_einsum"):
+    with pytest.raises(ValueError, match="choose one of reference, unfold_einsum"):
         candidate("conv2d", "magic")
 
 

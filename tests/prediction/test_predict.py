@@ -150,7 +150,7 @@ def test_the_command_names_it_a_prediction(tmp_path):
     told = json.loads(run.stdout)
     assert told["kind"] == NAMED and told["plans"]["fused"]["tpot"]["launch"] is None and told["assumed"]
     run = CliRunner().invoke(app, [*how, "--launch-us", "9..2"])
-    assert run.exit_code == 2 and "two figures" in run.output
+    assert run.exit_code == 2 and "expected two numbers" in run.output
 
 
 def test_shown_in_a_notebook_and_drawn():

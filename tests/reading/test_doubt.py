@@ -67,8 +67,8 @@ OUTSIDE = {
     "blank": (lambda page: Image.new("RGB", page.size, (250, 250, 250)), "blank"),
     "black": (lambda page: Image.new("RGB", page.size), "blank"),
     "dark": (lambda page: Image.fromarray((np.asarray(page) * 0.3).astype(np.uint8)), "dark"),
-    "turned": (lambda page: page.rotate(9, fillcolor=(255,) * 3), "turned by about 9 degrees"),
-    "on its side": (lambda page: page.transpose(Image.Transpose.ROTATE_90), "turned by about 90"),
+    "turned": (lambda page: page.rotate(9, fillcolor=(255,) * 3), "rotated by about 9 degrees"),
+    "on its side": (lambda page: page.transpose(Image.Transpose.ROTATE_90), "rotated by about 90"),
     "a scan": (lambda page: page.resize((2480, 2480)), "at most 1024 pixels"),
     "a stamp": (lambda page: page.resize((64, 64)), "larger picture"),
 }
@@ -83,7 +83,7 @@ def test_a_page_far_outside_is_named_with_a_remedy(what):
 
 def test_a_mode_that_nano_does_not_read_is_named():
     (found,) = page_doubts(clean(), "base")
-    assert "does not read mode base" in found and "--mode tiny" in found
+    assert "does not support mode base" in found and "--mode tiny" in found
 
 
 def test_the_angle_is_signed_and_small_ones_are_none():

@@ -130,7 +130,7 @@ def test_a_new_field_reaches_every_command_the_reader_and_the_memory_of_a_batch(
         ({"weights": "int3"}, "unknown weights 'int3'; choose one of plain, int8, int4"),
         ({"dtype": "fp8"}, "unknown dtype 'fp8'; choose one of auto, fp32, bf16, fp16"),
         ({"device": "abacus"}, "unknown device 'abacus'; choose one of auto, npu, cuda, mps, cpu, npu-sim"),
-        ({"max_tokens": 0}, "max_tokens is 0; the smallest is 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; expected at least 1"),
         ({"prompt": "documnet"}, "did you mean 'document'"),
         ({"prompt": "locate"}, "needs a target"),
         ({"target": "a cat"}, "takes a target"),

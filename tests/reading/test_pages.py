@@ -99,7 +99,7 @@ def test_pdf_content_arrives_upright_and_in_colour(tmp_path):
 def test_encrypted_pdf(tmp_path):
     path = make_encrypted_pdf(tmp_path / "secret.pdf", "open sesame")
     assert "the PDF is encrypted; give its password" in pdf_says(path)
-    assert "the password does not fit" in pdf_says(path, password="wrong")
+    assert "the password is wrong" in pdf_says(path, password="wrong")
     assert [p.image.size for p in iter_pages(path, password="open sesame")] == [(400, 200)]
     no_password_needed = make_encrypted_pdf(tmp_path / "open.pdf", "")
     assert len(list(iter_pages(no_password_needed))) == 1
@@ -126,7 +126,7 @@ def test_poster_is_rendered_smaller_and_said(tmp_path, monkeypatch):
     (page,) = iter_pages(make_pdf(tmp_path / "poster.pdf", [(14400, 7200)]), dpi=300)
     assert page.image.width * page.image.height <= Image.MAX_IMAGE_PIXELS
     assert page.image.width == pytest.approx(2 * page.image.height, abs=2)
-    assert page.notes == [f"a page of 200x100 inch: rendered at {page.image.width / 200:.0f} dpi"]
+    assert page.notes == [f"the page is 200x100 inch: rendered at {page.image.width / 200:.0f} dpi"]
 
 
 def test_a_bad_file_can_be_collected_instead_of_raised(tmp_path):

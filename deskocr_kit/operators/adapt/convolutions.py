@@ -1,7 +1,7 @@
-"""The convolutions of a model that is not ours, each run by a candidate of the slot conv2d.
+"""Run the convolutions of any model by a candidate of the slot conv2d.
 
-Weights, names, hooks and settings stay with the layer: only the function that it calls is replaced, so
-half(), train() and gradients work as before. A copy of a patched layer (deepcopy, pickle) stays patched.
+Weights, names, hooks and settings of a layer stay: only the function that it calls is replaced, so half(),
+train() and gradients work as before. A copy of a patched layer (deepcopy, pickle) stays patched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRANSPOSED = {
 
 
 def patch_convolutions(module: nn.Module, function: Callable, name: str):
-    """({path: what it does now}, {path: why it was left alone}, patches to undo)."""
+    """Patch a module's convolutions: ({path: new function}, {path: why not patched}, patches to undo)."""
     takes = inspect.signature(function).parameters
     general = {"dilation", "groups"} <= takes.keys() or any(p.kind is p.VAR_KEYWORD for p in takes.values())
     patched, left, patches = {}, {}, []
@@ -49,15 +49,15 @@ def _why_not(layer: nn.Module, kind: type, general: bool) -> str:
     if kind is nn.ConvTranspose3d:
         return "a transposed convolution of volumes is not supported; torch's own kernel is kept"
     if special and not general:
-        return f"{' and '.join(special)} is more than this implementation takes"
+        return f"{' and '.join(special)} is not supported by this implementation"
     for name in ("forward", "_conv_forward"):
         if getattr(type(layer), name) is not getattr(kind, name):
-            return f"{type(layer).__name__} has a {name} of its own"
+            return f"{type(layer).__name__} defines its own {name}"
     return ""
 
 
 class Plain:
-    """Stands for a layer's `_conv_forward`. A class, so that the layer can be pickled."""
+    """Replaces a layer's `_conv_forward`. It is a class, so that the layer can be pickled."""
 
     def __init__(self, layer: nn.Module, function: Callable):
         self.layer, self.function = layer, function
@@ -71,12 +71,12 @@ class Plain:
             padding = (0,) * len(layer.kernel_size)
         run = next(run for kind, run in PLAIN.items() if isinstance(layer, kind))
         out = run(self.function, x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
-        # A convolution of a contiguous picture is contiguous, and foreign code may call .view on it.
+        # A convolution of a contiguous picture is contiguous, and the model's code may call .view on it.
         return out.contiguous() if given.is_contiguous() else out
 
 
 class Transposed:
-    """Stands for the `forward` of a transposed layer."""
+    """Replaces the `forward` of a transposed layer."""
 
     def __init__(self, layer: nn.Module, function: Callable):
         self.layer, self.function = layer, function

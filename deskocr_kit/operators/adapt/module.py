@@ -1,15 +1,15 @@
-"""A plan for a model that is not ours: exchanged convolutions, a patched masked_scatter_, no hard-coded CUDA.
+"""Use a plan in any model: replaced convolutions, a patched masked_scatter_, no hard-coded CUDA.
 
     with adapt(model, plan) as adapted:      # a Plan, a plan.json, or {slot: function or name}
         model.generate(...)
-    print(adapted)                           # what was exchanged, and what was left alone, with the reason
+    print(adapted)                           # what was replaced, and what was left alone, with the reason
 
-Everything is undone when the block ends (or by `adapted.undo()`): the module and torch are as before, bit by
-bit, also where several blocks are open and end in another order. Weights and their names are never touched.
+Everything is undone when the block ends (or by `adapted.undo()`): the module and torch are exactly as before,
+also if several blocks are open and end in any order. Weights and their names are never changed.
 
-    nn.Conv1d, 2d, 3d, ConvTranspose1d, 2d: each instance runs by the plan's conv2d (state_dict, class stay)
+    nn.Conv1d, 2d, 3d, ConvTranspose1d, 2d: each instance uses the plan's conv2d (state_dict, class stay)
     masked_scatter_  and masked_scatter: while the block is open, for tensors on the module's device only
-    .cuda(…)         of tensors and modules, and .to("cuda…"): go to the module's device, unless it is CUDA
+    .cuda(…)         of tensors and modules, and .to("cuda…"): use the module's device, unless it is CUDA
 
 The last two are changes to torch itself: they hold for every thread of the process while a block is open.
 """
@@ -37,14 +37,14 @@ SLOTS = ("conv2d", "masked_scatter_")
 
 @dataclass
 class Adapted:
-    """What `adapt` did; a context manager that undoes it."""
+    """The changes that `adapt` made; a context manager that undoes them."""
 
     module: nn.Module
     device: torch.device
-    exchanged: dict[str, str] = field(default_factory=dict)  # module path -> what it does now
-    left: dict[str, str] = field(default_factory=dict)  # module path -> why it was left alone
+    exchanged: dict[str, str] = field(default_factory=dict)  # module path -> new implementation
+    left: dict[str, str] = field(default_factory=dict)  # module path -> reason
     patched: list[str] = field(default_factory=list)  # functions of torch
-    redirected: int = 0  # calls of .cuda and .to("cuda") that went to `device`
+    redirected: int = 0  # calls of .cuda and .to("cuda") that used `device` instead
     _undo: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def __enter__(self) -> Adapted:
@@ -54,7 +54,7 @@ class Adapted:
         self.undo()
 
     def undo(self) -> None:
-        """Put everything back; a second call does nothing."""
+        """Restore everything; a second call does nothing."""
         with lock:
             while self._undo:
                 self._undo.pop()()
@@ -72,16 +72,16 @@ def adapt(
     plan: Plan | str | Path | Mapping[str, Callable | str],
     device: torch.device | str | None = None,
 ) -> Adapted:
-    """Run `module` by `plan`. Undo by leaving the `with` block, or by `.undo()`.
+    """Apply `plan` to `module` until the `with` block ends or `.undo()` is called.
 
     Args:
         module: any nn.Module, already on its device.
-        plan: a Plan or the path of one (its choices for the module's dtype are taken), or {slot: function or
+        plan: a Plan or the path of one (the choices for the module's dtype are used), or {slot: function or
             name of a candidate} for the slots "conv2d" and "masked_scatter_". Other slots are ignored: they
-            are places of our own network. A slot that is not named stays as it is.
-        device: where .cuda() shall go; the device of the module's first parameter if None.
+            exist only in our own network. A slot that is not named does not change.
+        device: the device that .cuda() uses; None is the device of the module's first parameter.
 
-    Raises ValueError for an unknown name, PlanError for a bad file.
+    Raises ValueError for an unknown name, PlanError for a file that is not a valid plan.
     """
     first = next(module.parameters(), torch.empty(0))
     adapted = Adapted(module, torch.device(device) if device is not None else first.device)
@@ -104,20 +104,20 @@ def adapt(
 
 
 def _functions(plan, dtype: torch.dtype) -> tuple[dict[str, Callable], dict[str, str]]:
-    """{slot: function} and {slot: what to call it} of whatever a plan may be given as."""
+    """{slot: function} and {slot: name to show} of a plan in any of its forms."""
     if isinstance(plan, (str, Path)):
         plan = Plan.load(plan)
     given = plan.functions(dtype) if isinstance(plan, Plan) else dict(plan)
     found = {slot: given[slot] for slot in SLOTS if slot in given}
     if "masked_scatter_" not in found and isinstance(given.get("place_images"), str):
-        found["masked_scatter_"] = given["place_images"]  # the same method under the model's own name
+        found["masked_scatter_"] = given["place_images"]  # the same method under the name of the model's slot
     names = {slot: _called(f) for slot, f in found.items()}
     functions = {slot: candidate(slot, f) if isinstance(f, str) else f for slot, f in found.items()}
     return functions, names
 
 
 def _called(function: Callable | str) -> str:
-    """One that looks at each call names all that it may hand it to, not what kind of call gets which."""
+    """The name to show; a ByCase function has the names of all its implementations."""
     if isinstance(function, ByCase):
         return " or ".join(dict.fromkeys(function.names.values()))
     return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
@@ -125,13 +125,13 @@ def _called(function: Callable | str) -> str:
 
 # ---------------------------------------------------------------------- functions of torch
 def _patch(adapted: Adapted, owner, name: str, make: Callable[[Callable], Callable]) -> None:
-    """Replace owner.name by make(what was there)."""
+    """Replace owner.name by make(owner.name)."""
     adapted._undo.append(Patch(owner, name, make).undo)
     adapted.patched.append(f"{owner.__name__}.{name}")
 
 
 def _patch_scatter(adapted: Adapted, in_place: Callable) -> None:
-    inside = threading.local()  # the substitute may itself end in torch's operator, on the host
+    inside = threading.local()  # the substitute may itself call torch's operator, on the host
 
     def guarded(substitute: Callable) -> Callable[[Callable], Callable]:
         def make(original: Callable) -> Callable:

@@ -1,4 +1,4 @@
-"""Patches of attributes that can be undone in any order, also where several replace the same attribute."""
+"""Patches of attributes that can be undone in any order, also if several replace the same attribute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _open: dict[tuple[int, str], list[Patch]] = {}
 
 
 class Patch:
-    """Sets `owner.name` to `make(below)` until `undo()`; `below` calls the function that was there before."""
+    """Sets `owner.name` to `make(below)` until `undo()`; `below` calls the function that it replaced."""
 
     def __init__(self, owner, name: str, make: Callable[[Callable], Callable]):
         with lock:

@@ -1,10 +1,11 @@
-"""From what was measured to a plan: per slot and kind of call, the best candidate that never failed.
+"""Make a plan from measurements: for each slot and kind of call, the best candidate that never failed.
 
-On a real device the fastest wins, if it is so by more than the noise seen: otherwise what the network runs by
-default stays, or the reference where that does not pass. Nor may it be slower than the reference, by more
-than the noise, in any one call of the kind.
-Times on the simulated NPU say nothing about an NPU, so there the counts decide: no operator on the host, no
-wait, no AI-CPU kernel, fewest launches, least memory; in this order. The default stays where all are equal.
+On a real device the fastest candidate is chosen if its gain exceeds the measured noise. Otherwise the default
+of the network stays, or the reference if the default does not pass. The chosen candidate must not be slower
+than the reference, by more than the noise, in any single call of the kind.
+Times on the simulated NPU do not predict times on an NPU, so there the counts decide: no operator on the
+host, no wait, no AI-CPU kernel, fewest launches, least memory; in this order. The default stays if all are
+equal.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ COSTS = {
 def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, dict]]:
     """{slot: {kind of call: {"use": candidate, "because": …, figures}}}; "*" is for any other kind.
 
-    A candidate that failed one probe of its slot in this dtype, real or hard, is out. A slot in which none is
-    left is not listed.
+    A candidate that failed one probe of its slot in this dtype, real or hard, is excluded. A slot without a
+    remaining candidate is not listed.
     """
     plan: dict[str, dict[str, dict]] = {}
     for slot in dict.fromkeys(row.slot for row in rows):
@@ -42,7 +43,7 @@ def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, 
                 real[row.case][row.candidate].append(row)
                 if row.case != ANY:
                     real[ANY][row.candidate].append(row)
-        mixed = len(real) > 1  # then "*" is a guess at calls that nobody measured: the sum of all kinds
+        mixed = len(real) > 1  # then "*" is for calls that were not measured; the sum of all kinds decides
         plan[slot] = {
             case: _best(_complete(found), simulated, default(slot), not (mixed and case == ANY))
             for case, found in sorted(real.items())
@@ -53,15 +54,16 @@ def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, 
 
 
 def _best(found: dict[str, list[Row]], simulated: bool, base: str, each_call: bool = True) -> dict:
-    """base: what stays unless another is better. each_call: nothing that is slower than the reference in one
-    of the calls.
+    """The choice and its figures. base: the candidate that stays unless another is better.
+
+    each_call: exclude candidates that are slower than the reference in one of the calls.
     """
     if each_call and not simulated and "reference" in found:
         found = {name: rows for name, rows in found.items() if not _slower(rows, found["reference"])}
     base = base if base in found else "reference"
     names = sorted(found, key=lambda each: (_cost(found[each], simulated), each != base))
     name = names[0]
-    if base in found:  # the cheapest whose gain is more than noise
+    if base in found:  # the cheapest candidate whose gain exceeds the noise
         gains = _spares if simulated else _gains
         name = next(each for each in names if each == base or gains(found[each], found[base]))
     rows = found[name]
@@ -93,7 +95,7 @@ def _gains(ours: list[Row], base: list[Row]) -> bool:
 
 
 def _spares(ours: list[Row], base: list[Row]) -> bool:
-    """Fewer of what costs, as `_cost` orders it; a few bytes less are nothing."""
+    """Whether the costs are lower, in the order of `_cost`; a few bytes less do not count."""
     *counts, held = _cost(ours, True)
     *others, base_held = _cost(base, True)
     return counts < others or (counts == others and held < base_held * (1 - NOISE))
@@ -113,7 +115,7 @@ def _quickest(found: dict[str, list[Row]], name: str, base: str) -> str:
 
 
 def _decided_by(found: dict[str, list[Row]], name: str) -> str:
-    """What tells the choice from the next best: "fewer waits than grouped_mm (1, not 2)"."""
+    """The difference from the next best: "fewer waits than grouped_mm (1, not 2)"."""
     others = [each for each in found if each != name]
     if not others:
         return "the only one that passes"
@@ -128,7 +130,7 @@ def _decided_by(found: dict[str, list[Row]], name: str) -> str:
 
 
 def _complete(found: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """Those that were measured on every probe of the case: a sum over fewer would win unfairly."""
+    """Candidates measured on every probe of the case: a sum over fewer probes would be too small."""
     most = max(map(len, found.values()))
     return {name: rows for name, rows in found.items() if len(rows) == most}
 

@@ -1,7 +1,7 @@
-"""Probes of a model that is not ours: the calls that it makes itself, with their own activations.
+"""Probes of any other model: the calls that it makes, with their own activations.
 
-Only what `adapt` can exchange is asked: convolutions, as the pictures that it makes of them, and
-masked_scatter in its three spellings.
+Only calls that `adapt` can replace are probed: convolutions, in the 2d form that `adapt` gives them, and
+masked_scatter in its three forms.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class _Scatters(TorchFunctionMode):
 @torch.no_grad()
 def probes_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Probe]:
     """One real probe per kind of convolution and per line with a masked_scatter, and the hard cases of the
-    slots that occur. Raises ValueError if neither occurs."""
+    slots that occur. Raises ValueError if neither occurs.
+    """
     seen: dict[tuple, tuple[str, tuple]] = {}
     path = [""]
 
@@ -80,7 +81,7 @@ def probes_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Pro
     ]
     if not found:
         raise ValueError(
-            f"{type(module).__name__} has no convolution and no masked_scatter that fits: nothing to exchange"
+            f"{type(module).__name__} makes no convolution or masked_scatter call that can be replaced"
         )
     return found + [probe for probe in _hard() if probe.slot in {each.slot for each in found}]
 

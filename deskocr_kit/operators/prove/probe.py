@@ -1,8 +1,8 @@
-"""What is asked of every substitute: the model's own calls, and calls that break careless code.
+"""The tests of every substitute: the model's own calls, and calls that break careless code.
 
-A probe is a recipe: a seeded generator in, fp32 arguments on the CPU out. `real` probes have the shapes of
-the checkpoint and are timed; the others are small and only have to be right. Heads are independent of each
-other, so the attention over a whole map is probed with two of them.
+A probe makes fp32 arguments on the CPU from a seeded generator. `real` probes have the shapes of the
+checkpoint and are timed; the others are small, and only their results are checked. Heads are independent of
+each other, so the attention over a whole map is probed with two of them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Probe:
     make: Make
     real: bool = False
     kwargs: dict = field(default_factory=dict)
-    raises: bool = False  # the call has to raise
+    raises: bool = False  # the call must raise
     call: Callable | None = None
     wide: torch.dtype = torch.float64
     host: tuple[int, ...] = ()  # arguments that stay on the host
-    writes: bool = False  # the call writes into its arguments: everyone gets copies
+    writes: bool = False  # the call writes into its arguments: each candidate gets copies
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Sizes:
     config: object
     view: int
     prompt: int  # tokens of a prompt with its page
-    vision: int  # of which are vectors of the page
+    vision: int  # the part of `prompt` that is vectors of the page
 
     @classmethod
     def of(cls, config) -> Sizes:
-        """The official sizes read a page as one 1024 view and 2 x 3 tiles, small ones in the tiny mode."""
+        """For official sizes: a page as one 1024 view and 2 x 3 tiles; for small ones: the tiny mode."""
         if config.decoder.width >= 1024:
             view, prompt, grid = "gundam", 913, (2, 3)
         else:

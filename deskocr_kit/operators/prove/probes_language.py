@@ -14,7 +14,7 @@ def attention(s: Sizes) -> list[Probe]:
     def scene(b, heads, nq, nk, width, causal=False, mask=None, slack=0):
         def make(g):
             q = rand(g, b, nq, heads, width).transpose(1, 2)
-            kv = rand(g, 2, b, heads, nk + slack, width)[..., :nk, :]  # as cut from the cache
+            kv = rand(g, 2, b, heads, nk + slack, width)[..., :nk, :]  # a slice, like those of the cache
             return q, *kv, mask(g, b, nq, nk) if mask else None, causal
 
         return make
@@ -81,7 +81,7 @@ def moe(s: Sizes) -> list[Probe]:
 
 
 def _fp32_weights(function, x, gate_up, down, ids, weights):
-    """The router's weights are fp32 whatever the dtype."""
+    """The router's weights are fp32 for every dtype."""
     return function(x, gate_up, down, ids, weights.float())
 
 

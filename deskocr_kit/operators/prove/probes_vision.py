@@ -1,4 +1,4 @@
-"""Probes of the vision towers, and of putting a page into its prompt."""
+"""Probes of the vision towers, and of the step that puts a page into its prompt."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def place_images(s: Sizes) -> list[Probe]:
 
 
 def _allowing(function, embeds, mask, source, allow_extra=True):
-    """The model's own function does not know the keyword; what it means is a shorter source."""
+    """The model's own function does not have the keyword; a shorter source has the same effect."""
     if function is slots.place_images:
         return function(embeds, mask, source[: int(mask.sum())])
     return function(embeds, mask, source, allow_extra=allow_extra)
@@ -129,7 +129,7 @@ def masked_scatter(s: Sizes) -> list[Probe]:
 
 
 def _into_row(function, base, mask, source):
-    """Write through a view, look at the base."""
+    """Write through a view; return the base."""
     function(base[0], mask, source)
     return base
 

@@ -42,22 +42,22 @@ def prove(
     config=None,
     tell: Callable[[str], object] = lambda text: None,
 ):
-    """Probe the candidates of every slot (or of `slots`) and choose; returns a Report.
+    """Probe the candidates of every slot (or of `slots`), choose among them, and return a Report.
 
     Args:
-        device: as for device.pick_device. On the simulated NPU its profile decides what can run.
-        dtypes: of "fp32", "bf16", "fp16"; the plan has a choice for each.
-        checkpoint: whose sizes; "official-sizes" are those of the 3.3 B network.
+        device: as for device.pick_device. On the simulated NPU its profile determines which operators run.
+        dtypes: some of "fp32", "bf16", "fp16"; the plan has choices for each of them.
+        checkpoint: the checkpoint whose sizes are probed; "official-sizes" are those of the 3.3 B network.
         repeats: timed samples per candidate; the median counts.
-        config: a configuration in place of the checkpoint's.
-        tell: called with what is about to run, for a progress bar.
+        config: a configuration instead of the checkpoint's.
+        tell: called with the name of the next probe, for a progress bar.
 
-    Raises ValueError for unknown names, DeviceError without the device.
+    Raises ValueError for unknown names, DeviceError if the device is not available.
     """
     wanted = list(slots or SLOTS)
     for name in wanted:
         if name not in SLOTS:
-            raise ValueError(f"no slot named {name!r}; there are {', '.join(SLOTS)}")
+            raise ValueError(f"no slot named {name!r}; choose one of {', '.join(SLOTS)}")
     config = config or config_of(checkpoint)
     dtypes = checked(dtypes)
     at = pick_device(device, quiet=True)
@@ -78,14 +78,14 @@ def prove_module(
     tell: Callable[[str], object] = lambda text: None,
 ):
     """The same for any model: the convolutions and masked_scatter calls that `run(module)` makes, with their
-    own activations, and the hard cases of those slots. The report's plan is one for `adapt`.
+    own activations, and the hard cases of those slots. The report's plan is for `adapt`.
 
     Args:
-        module: on the CPU, where it runs as its author meant it.
+        module: any nn.Module on the CPU, where it runs as its author intended.
         run: calls the module once.
         device: a name, see device.pick_device, or a torch.device that was picked already.
 
-    Raises ValueError if the model makes no such call: then there is nothing to exchange.
+    Raises ValueError if the model makes no such call.
     """
     dtypes = checked(dtypes)
     at = pick_device(device, quiet=True) if isinstance(device, str) else device
@@ -96,7 +96,7 @@ def prove_module(
 
 
 def checked(dtypes: Iterable[str]) -> list[str]:
-    """The names as a list. Raises ValueError for one that is none of DTYPES."""
+    """The names as a list. Raises ValueError for a name that is not in DTYPES."""
     dtypes = list(dtypes)
     for name in dtypes:
         if name not in DTYPES:

@@ -1,4 +1,4 @@
-"""Run every probe through every candidate: is it right, how fast, what does it cost?"""
+"""Run every probe with every candidate; measure error, time, launches, waits and memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..substitutes.registry import candidates
 from ..substitutes.self_check import NeedsTorchNpu
 from .probes import Probe
 
-ROOT = f"{Path(__file__).parents[3]}/"  # of this machine: no business of a report
+ROOT = f"{Path(__file__).parents[3]}/"  # a path of this machine, which reports leave out
 BUDGETS = Path(__file__).with_name("budgets.json")
-SAMPLE_SECONDS = 2e-3  # one timed sample is at least this long, so that the clock's grain does not matter
+SAMPLE_SECONDS = 2e-3  # one timed sample is at least this long, so the clock's resolution does not matter
 SLOW = 1.0  # a call beyond this is timed once
 
 NEEDS_NPU = "an operator of torch_npu; needs an NPU"
@@ -32,7 +32,7 @@ PASS, OVER, WRONG, SILENT, CANNOT = "pass", "over budget", "wrong", "no error ra
 
 @dataclass
 class Row:
-    """One candidate on one probe in one dtype. `seconds` and `ratio` only for real probes that passed."""
+    """One candidate on one probe in one dtype. Only real probes that passed have `seconds` and `ratio`."""
 
     slot: str
     candidate: str
@@ -74,7 +74,7 @@ def run_probe(
 ) -> list[Row]:
     """One row per candidate."""
     name = dtype_name(dtype)
-    # The seed hangs on the probe's name, so that adding a probe changes no other's numbers.
+    # The seed depends on the probe's name, so that a new probe does not change the numbers of others.
     generator = torch.Generator().manual_seed(seed + zlib.crc32(f"{probe.slot} {probe.name}".encode()))
     host_args = tuple(cast(each, dtype) for each in probe.make(generator))
     found = candidates(probe.slot)
@@ -89,7 +89,7 @@ def run_probe(
         for candidate, function in found.items():
             supports = getattr(function, "supports", None)
             if probe.real and supports is not None and not supports(*args):
-                continue  # it would delegate to another candidate: nothing of its own to measure
+                continue  # it would call another candidate: there is nothing of its own to measure
             row = Row(probe.slot, candidate, probe.name, case, name, probe.real)
             row.budget = budgets()[probe.slot][name]
             if skip_npu and candidate.startswith("npu_"):
@@ -106,14 +106,14 @@ def run_probe(
 
 
 def cast(value, dtype: torch.dtype | None):
-    """Floating tensors to the dtype under test (an fp64 one stays: it is there to disagree)."""
+    """Cast float tensors to the dtype under test; fp64 ones stay, since they test mixed dtypes."""
     if dtype is None or not torch.is_tensor(value) or not value.is_floating_point():
         return value
     return value if value.dtype == torch.float64 else _cast_like(value, dtype)
 
 
 def _cast_like(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The values in another dtype with the strides they had, slices with holes included."""
+    """The values in another dtype with unchanged strides, also for slices with gaps."""
     if value.dtype == dtype:
         return value
     base = value._base if value._base is not None else value
@@ -140,7 +140,7 @@ def _expected(reference: Callable, probe: Probe, args: tuple) -> torch.Tensor:
 
 
 def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.device) -> float:
-    """Fill in verdict, error and counts; the seconds of the first call."""
+    """Fill in verdict, error and counts; return the seconds of the first call."""
     start = time.perf_counter()
     try:
         ours = call()
@@ -158,10 +158,10 @@ def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.devic
         return 0.0
     seconds = time.perf_counter() - start
     if probe.raises:
-        row.verdict, row.why = SILENT, "a call that cannot be right gave a result"
+        row.verdict, row.why = SILENT, "an invalid call returned a result"
         return seconds
     if ours.shape != expected.shape:
-        row.verdict, row.why = WRONG, f"shape {tuple(ours.shape)} in place of {tuple(expected.shape)}"
+        row.verdict, row.why = WRONG, f"shape {tuple(ours.shape)} instead of {tuple(expected.shape)}"
         return seconds
     row.error = relative_error(ours, expected)
     if not row.error <= row.budget:
@@ -181,7 +181,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _time(timed: dict[str, tuple[Row, Callable, float]], device: torch.device, repeats: int) -> None:
-    """Medians, all candidates in turn, so that what else the machine does falls on all alike."""
+    """Fill in medians. The candidates run in turn, so that other load on the machine affects all equally."""
     samples: dict[str, list[float]] = {name: [] for name in timed}
     loops = {}
     for name, (_, call, first) in timed.items():

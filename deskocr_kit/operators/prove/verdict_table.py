@@ -1,4 +1,4 @@
-"""What `deskocr prove` found, as a table for people, as data, as a picture."""
+"""The results of `deskocr prove` as a table, as data and as a figure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .runner import CANNOT, NEEDS_NPU, PASS, Row
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WRAP = {"call": "overflow-wrap:anywhere"}  # in a narrow pane: numbers never break at their hyphen
+_WRAP = {"call": "overflow-wrap:anywhere"}  # for narrow panes; numbers must not break at their hyphen
 
 
 @dataclass
 class Report:
-    """All rows of one run. `device` is device.describe_device(), `command` repeats it."""
+    """All rows of one run. `device` is device.describe_device(), `command` repeats the run."""
 
     device: dict
     checkpoint: str
@@ -32,7 +32,7 @@ class Report:
 
     # ------------------------------------------------------------------ what holds
     def verdicts(self) -> dict[tuple[str, str, str], tuple[str, str]]:
-        """{(slot, candidate, dtype): (verdict, why)}: the worst of its probes, and what it was."""
+        """{(slot, candidate, dtype): (verdict, why)}: of its worst probe."""
         found: dict[tuple[str, str, str], tuple[str, str]] = {}
         for row in self.rows:
             key = (row.slot, row.candidate, row.dtype)
@@ -41,7 +41,7 @@ class Report:
         return found
 
     def faults(self) -> list[str]:
-        """Every candidate that ran and was wrong. What cannot run here is no fault."""
+        """Every candidate that ran and was wrong. Candidates that cannot run here are not faults."""
         return [
             f"{slot} / {name} in {dtype}: {verdict}: {why}"
             for (slot, name, dtype), (verdict, why) in self.verdicts().items()
@@ -49,7 +49,7 @@ class Report:
         ]
 
     def table(self) -> list[dict]:
-        """One line per candidate, dtype and kind of call: what people want to see."""
+        """One line per candidate, dtype and real probe, for display."""
         used = {
             (dtype, slot, case): name
             for dtype in self.plan.choices
@@ -76,7 +76,7 @@ class Report:
         return bool(self.device["simulated"])
 
     def heading(self) -> str:
-        name, kind = self.device["name"], "simulated, no time is an NPU's" if self.simulated else ""
+        name, kind = self.device["name"], "simulated, times are not those of an NPU" if self.simulated else ""
         software = ", ".join(
             f"{k} {self.device[k]}" for k in ("torch", "torch_npu", "cann") if self.device[k]
         )
@@ -84,7 +84,7 @@ class Report:
         return f"{name} ({what}), {software}; {self.checkpoint}"
 
     def columns(self) -> list[str]:
-        """No time of the simulated NPU is shown: it would be read as one."""
+        """The columns shown. Times of the simulated NPU are left out: they could be mistaken for an NPU's."""
         names = ["slot", "call", "candidate", "dtype", "verdict", "in the plan", "error", "budget"]
         times = [] if self.simulated else ["ms", "ratio"]
         return [*names, *times, "extra MiB", "launches", "syncs"]
@@ -135,7 +135,7 @@ class Report:
         ])  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
-        """operators.json, operators.md, operators.png, plan.json into the folder; returns it."""
+        """Write operators.json, operators.md, operators.png and plan.json into the folder; return it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
@@ -149,9 +149,9 @@ class Report:
         return folder
 
     def figure(self) -> Figure:
-        """A bar per candidate and timed call: its time over the reference's; launches on the simulated NPU.
+        """A bar per candidate and timed call: time relative to the reference; launches on the simulated NPU.
 
-        Of the last dtype. Filled: what the plan takes; the number at the bar is the value.
+        It shows the last dtype. Filled bars are in the plan; the number at a bar is its value.
         """
         from matplotlib.figure import Figure
 
@@ -165,7 +165,7 @@ class Report:
                 bars.append((f"{row.slot}: {row.probe}: {row.candidate}", value, chosen))
         figure = Figure(figsize=(10, 0.19 * len(bars) + 1.2), layout="constrained")
         axes = figure.subplots()
-        floor = 0 if self.simulated else 0.02  # a table that is looked up takes a ten-thousandth
+        floor = 0 if self.simulated else 0.02  # a cached table takes a ten-thousandth of the time
         for y, (_, value, chosen) in enumerate(bars):
             start = 0 if self.simulated else 1
             width = max(value, floor) - start

@@ -1,4 +1,4 @@
-"""Attention from plain operators, for devices whose fused one is missing, wrong or slow."""
+"""Attention from plain operators, for devices whose fused attention is missing, wrong or slow."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from .mismatch import Mismatch, same_dtype
 
 
 def drop_mask(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
-    """What must *not* be looked at, bool, or None. NPU operators want it so; torch's masks say the opposite.
+    """A bool mask of the keys to ignore, or None. NPU operators need it; masks in torch mean the opposite.
 
-    Causal as torch has it: query i sees keys 0..i, also where there are more keys than queries. Raises
-    Mismatch for a mask that is not bool.
+    Causal has the same meaning as in torch: query i sees keys 0..i, also if there are more keys than queries.
+    Raises Mismatch for a mask that is not bool.
     """
     if mask is not None and mask.dtype != torch.bool:
-        raise Mismatch(f"attention: a bool mask is wanted, True = may look, got {mask.dtype}; compare first")
+        raise Mismatch(
+            f"attention: expected a bool mask (True = visible), got {mask.dtype}; get one by a comparison"
+        )
     drop = None if mask is None else ~mask
     if causal:
         future = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
@@ -24,15 +26,15 @@ def drop_mask(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-    """Two products and a softmax in fp32: q, k, v (b, h, n, k), mask bool, True = may look.
+    """Two products and a softmax in fp32: q, k, v (b, h, n, k), mask bool, True = visible.
 
-    A query that may look nowhere gets zeros, as in torch. Scores are made in the dtype of q: in fp16 they end
-    at 65504, where a fused operator may go on.
+    A query without a visible key gets zeros, as in torch. Scores are computed in the dtype of q: in fp16 they
+    overflow above 65504, where a fused operator may not.
     """
     same_dtype("attention (eager)", q=q, k=k, v=v)
     if q.dim() < 2 or k.shape[-2] != v.shape[-2] or (mask is not None and mask.dim() < 2):
         raise Mismatch(
-            "attention (eager): q, k, v (b, h, n, k) and a mask of (queries, keys) are wanted, got "
+            "attention (eager): expected q, k, v (b, h, n, k) and a mask (queries, keys), got "
             + ", ".join(str(tuple(t.shape)) for t in (q, k, v, mask) if t is not None)
         )
     scores = torch.matmul(q * max(q.shape[-1], 1) ** -0.5, k.transpose(-1, -2))

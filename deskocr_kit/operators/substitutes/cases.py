@@ -1,6 +1,7 @@
-"""One slot, several kinds of call: the best implementation for a 1x1 convolution is not that for a 16x16 one.
+"""Kinds of call within a slot: a 1x1 and a 16x16 convolution need different implementations.
 
-`case_of(slot, args)` names the kind of a call; a plan chooses per kind; `ByCase` is the function that looks.
+`case_of(slot, args)` returns the kind of a call. A plan chooses an implementation for each kind; `ByCase`
+dispatches each call to the chosen one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> 
 
 
 def _said(number) -> str:
-    """2, (2,), [2, 2] are all "2": one kind of call, however it is written."""
+    """2, (2,), [2, 2] are all "2": they are the same kind of call."""
     if not isinstance(number, (tuple, list)):
         return str(number)
     return "x".join(map(str, number)) if len(set(number)) > 1 else str(number[0])
@@ -46,22 +47,22 @@ _CASES = {
 
 
 def case_of(slot: str, args: tuple, kwargs: dict | None = None) -> str:
-    """The kind of a call, "*" for slots whose calls are all alike."""
+    """The kind of a call; "*" for slots that have only one kind."""
     return _CASES[slot](*args, **(kwargs or {})) if slot in _CASES else ANY
 
 
 class ByCase:
-    """A slot's function that hands each call to the implementation chosen for its kind.
+    """A slot's function that passes each call to the implementation chosen for its kind.
 
-    `names` {case: name} is what a plan says, `functions` {case: function} the same, ready to call; the case
-    "*" takes what is not listed.
+    `names` {case: name} is the content of a plan, `functions` {case: function} the functions of these names.
+    The case "*" stands for all cases that are not listed. Raises ValueError if it is missing.
     """
 
     def __init__(self, slot: str, names: dict[str, str], functions: dict[str, Callable]):
         if ANY not in functions:
-            raise ValueError(f"{slot}: a choice for any other case ({ANY!r}) is needed")
+            raise ValueError(f"{slot}: the choice for any other case ({ANY!r}) is missing")
         self.slot, self.names, self.functions = slot, names, functions
-        if slot == "moe":  # decoding uses what is prepared for one token, see model.slots.Operator
+        if slot == "moe":  # decoding uses the weights prepared for one token, see model.slots.Operator
             self.prepare = getattr(functions.get("one token", functions[ANY]), "prepare", None)
 
     def __call__(self, *args, **kwargs):

@@ -1,21 +1,23 @@
 """Convolution as a matrix product, four ways.
 
-A convolution multiplies every window of the picture with the same matrix. What the four differ in is how the
-windows are laid out in memory before that one product:
+A convolution multiplies every window of the picture with the same matrix. The four functions differ in how
+they arrange the windows in memory before this one product:
 
-    unfold_einsum  columns (c*kh*kw, windows) by F.unfold, then einsum: the method that the mission names
-    patchify       kernel == stride: the windows do not overlap, so a reshape is all it takes
+    unfold_einsum  columns (c*kh*kw, windows) by F.unfold, then einsum: the original project's method,
+                   see docs/background.md
+    patchify       kernel == stride: the windows do not overlap, so a reshape is enough
     pointwise      1x1: every pixel is a window already, the layer is a linear layer over the channels
-    im2row         rows (windows, kh*kw*c), channels innermost: whole pixels are copied, never single numbers
+    im2row         rows (windows, kh*kw*c), channels innermost: whole pixels are copied, not single numbers
 
-Rows first matters: on the CPU a product in fp16 with the windows on the right side (`weight @ columns`) is
-tens of times slower than one with the windows as rows (`rows @ weight.T`); `deskocr prove` shows by how
-much here. patchify and pointwise hand over to im2row where they do not fit, so that each works everywhere.
+The order matters: on the CPU a product in fp16 with the windows on the right side (`weight @ columns`) is
+tens of times slower than one with the windows as rows (`rows @ weight.T`); `deskocr prove` measures by how
+much on this machine. patchify and pointwise call im2row for arguments that they do not support, so each of
+them works for every call.
 
-All: x (b, c, H, W) or (c, H, W), weight (o, c / groups, kh, kw), bias (o) or None -> (b, o, H', W').
-Numbers may be int or (vertical, horizontal), the padding also "same" or "valid"; what is refused, and how, is
-in conv_call.py. The zeros of the padding are multiplied like all else: an infinite weight makes NaN at the
-border, as it does wherever torch's own convolution is a matrix product.
+Shapes: x (b, c, H, W) or (c, H, W), weight (o, c / groups, kh, kw), bias (o) or None -> (b, o, H', W').
+Numbers may be int or (vertical, horizontal), the padding also "same" or "valid"; conv_call.py defines which
+arguments are refused, and with which error. The zeros of the padding are multiplied like all other numbers:
+an infinite weight gives NaN at the border, as it does where torch's own convolution is a matrix product.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from .mismatch import Mismatch
 def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """Columns by F.unfold, one einsum, a view.
 
-    The trap: F.unfold is (x, kernel_size, dilation, padding, stride). `F.unfold(x, k, padding, stride)` gives
-    the padding as dilation: it raises for padding 0, is silently right for 3x3 with padding 1 and stride 1,
-    and gives the wrong number of windows for stride 2. Hence keywords, always.
+    The signature is F.unfold(x, kernel_size, dilation, padding, stride). `F.unfold(x, k, padding, stride)`
+    passes the padding as dilation: it raises for padding 0, is silently right for 3x3 with padding 1 and
+    stride 1, and gives the wrong number of windows for stride 2. Therefore keywords are used.
     """
     x, call = normalize_conv_args(
         "conv2d (unfold_einsum)", x, weight, bias, stride, padding, dilation, groups
@@ -44,7 +46,7 @@ def unfold_einsum(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
         return call.nothing(x, weight, bias)
     if not (x.is_floating_point() or x.is_complex()):
         raise Mismatch(
-            f"conv2d (unfold_einsum): F.unfold takes no {x.dtype}; use im2row, or cast to a float dtype"
+            f"conv2d (unfold_einsum): F.unfold does not support {x.dtype}; use im2row, or cast to float"
         )
     columns = F.unfold(
         x, kernel_size=weight.shape[-2:], dilation=call.dilation, padding=call.padding, stride=call.stride
@@ -72,21 +74,21 @@ def single_pixels(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
 
 @operator(supports=no_overlap)
 def patchify(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
-    """Kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
+    """For kernel == stride, no padding: cut the picture into patches by a reshape, then one linear layer."""
     if not no_overlap(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
     x, call = normalize_conv_args("conv2d (patchify)", x, weight, bias, stride, padding, dilation, groups)
     if x.numel() == 0:
         return call.nothing(x, weight, bias)
     b, c, (high, wide), (kh, kw) = x.shape[0], x.shape[1], call.size, weight.shape[-2:]
-    whole = x[:, :, : high * kh, : wide * kw]  # a convolution ignores what does not fill a window
+    whole = x[:, :, : high * kh, : wide * kw]  # a convolution ignores pixels that do not fill a window
     rows = whole.reshape(b, c, high, kh, wide, kw).permute(0, 2, 4, 1, 3, 5).reshape(-1, c * kh * kw)
     return call.result(_from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide))
 
 
 @operator(supports=single_pixels)
 def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
-    """Kernel 1x1: a linear layer over each pixel's channels. No copy where the channels lie innermost."""
+    """For kernel 1x1: a linear layer over each pixel's channels. No copy if the channels are innermost."""
     if not single_pixels(x, weight, bias, stride, padding, dilation, groups):
         return im2row(x, weight, bias, stride, padding, dilation, groups)
     x, call = normalize_conv_args("conv2d (pointwise)", x, weight, bias, stride, padding, dilation, groups)
@@ -98,8 +100,8 @@ def pointwise(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -
     b, c, high, wide = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(-1, c)
     if rows.is_cpu and rows.dtype == torch.float16:
-        # Of one contiguous picture these rows are a transposed view: columns in disguise, a hundred times
-        # slower in the CPU's fp16 product than the copy is.
+        # For one contiguous picture these rows are a transposed view, in memory still columns: the CPU's fp16
+        # product on them is a hundred times slower than the copy.
         rows = rows.contiguous()
     return call.result(_from_rows(F.linear(rows, weight.flatten(1), bias), b, high, wide))
 

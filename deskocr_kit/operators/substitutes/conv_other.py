@@ -1,12 +1,13 @@
-"""Convolutions in one and three dimensions, and transposed ones, by any convolution of pictures.
+"""Convolutions in one and three dimensions, and transposed ones, by any 2d convolution.
 
     in one dimension     a picture of height 1
-    in three dimensions  the moments of a window lie side by side as channels (Qwen2-VL's patches: one window)
-    transposed           zeros between the pixels, the kernel turned round; where the windows do not overlap
+    in three dimensions  the frames of a window become channels (Qwen2-VL's patches: one window)
+    transposed           zeros between the pixels and the kernel flipped; if the windows do not overlap
                          (SAM's upscaling) every pixel gives its own square: a 1x1 convolution
 
-All: function(x, weight, bias, stride, padding[, dilation, groups]), a candidate of the slot conv2d; x with or
-without a batch; numbers as the layers of torch.nn hold them, one per dimension.
+In all of them `function` is a candidate of the slot conv2d, called as function(x, weight, bias, stride,
+padding[, dilation, groups]). x may have a batch dimension or not. Numbers have the form that the layers of
+torch.nn store: one per dimension.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .mismatch import Mismatch
 
 
 def conv2d(function: Callable, x, weight, bias, stride, padding, dilation=(1, 1), groups=1) -> Tensor:
-    """`function`, told of dilation and groups only where there are some: not all take them."""
+    """Call `function`, with dilation and groups only if they are not 1: not every function takes them."""
     special = groups != 1 or tuple(dilation) != (1, 1)
     return function(
         x, weight, bias, stride, padding, **({"dilation": dilation, "groups": groups} if special else {})
@@ -44,7 +45,7 @@ def conv3d(function: Callable, x, weight, bias, stride, padding, dilation=(1, 1,
         x = F.pad(x, (0, 0, 0, 0, margin, margin))
     span = gap * (moments - 1) + 1
     if x.shape[2] < span:
-        raise Mismatch(f"conv3d: a window of {span} moments does not fit {x.shape[2]}; pad, or leave it out")
+        raise Mismatch(f"conv3d: a window of {span} frames does not fit {x.shape[2]}; pad, or leave it out")
     windows = x.unfold(2, span, step)[..., ::gap]  # b c T' H W kt
     b, c, t, high, wide, _ = windows.shape
     pictures = windows.permute(0, 2, 1, 5, 3, 4).reshape(b * t, c * moments, high, wide)

@@ -1,13 +1,13 @@
-"""`Tensor.masked_scatter_` without the operator: same meaning, views included.
+"""`Tensor.masked_scatter_` without the operator: the same results, also for views.
 
-    self.masked_scatter_(mask, source): the places where mask is True take the numbers of source, in order.
+    self.masked_scatter_(mask, source): where mask is True, self gets the numbers of source, in order.
 
-What a replacement has to get right, and usually does not: it writes *in place*, so that a row view it was
-called on changes its base (a function that returns a new tensor never does); the mask broadcasts to self;
-source may be longer, and of any shape; dtypes must agree (`torch.where` would promote silently); a mask must
-be bool; no True at all, or an empty source, is no error as long as nothing is asked of it.
+Replacements often get these points wrong. The operator writes *in place*, so calling it on a row view changes
+the base of the view (a function that returns a new tensor does not). The mask broadcasts to self. source may
+be longer than needed, and of any shape. dtypes must agree (`torch.where` would promote silently). The mask
+must be bool. A mask without any True is no error, nor is an empty source for such a mask.
 
-Signature of all: f(self, mask, source) -> self, written in place. `out_of_place(f)` makes the other form.
+Signature of all: f(self, mask, source) -> self, written in place. `out_of_place(f)` is the other form.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def reference(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def cpu_fallback(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """The method that the mission names: copy to the host, scatter there, write the result back.
+    """The original project's method (docs/background.md): copy to the host, scatter there, write back.
 
-    Right at the price of two copies up and down and a stop of the device. `self.copy_` is what makes it
-    right: returning the host's tensor would leave the view's base as it was.
+    It is correct, but costs copies in both directions and a wait for the device. `self.copy_` is necessary:
+    returning the host's tensor would leave the base of the view unchanged.
     """
     _check("cpu_fallback", self, mask, source)
     mask, source = mask.cpu(), source.cpu()
-    _enough(int(_expand(mask, self).sum()), source.numel())  # torch's own raises when half is written already
+    _enough(int(_expand(mask, self).sum()), source.numel())  # torch's own raises only after it wrote a part
     if self.device.type == "cpu":
         return self.masked_scatter_(mask, source)
     return self.copy_(self.detach().cpu().masked_scatter_(mask, source.detach()))
 
 
 def cumsum_where(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """On the device, without waiting for it: the n-th True takes number n-1 of source, by a running count.
+    """On the device, without a wait: the n-th True gets element n-1 of source, by a cumulative sum.
 
-    Whole rows at once where the mask is the same along the last dimension, as DeepSeek-OCR's (n, 1) mask.
-    A source that is too short raises where the mask lies on the host. On a device nobody can know without
-    waiting: there the places that got nothing become NaN, so that the mistake cannot pass for a result.
+    Copies whole rows if the mask is constant along the last dimension, such as DeepSeek-OCR's (n, 1) mask.
+    A source that is too short raises Mismatch if the mask is on the host. On a device this cannot be checked
+    without a wait: there the places without a source element become NaN, so that the error is visible.
     """
     _check("cumsum_where", self, mask, source)
     wide = _expand(mask, self)
@@ -64,11 +64,11 @@ def cumsum_where(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     wide = wide.to(self.device)
     if torch.is_grad_enabled() and (self.requires_grad or source.requires_grad):
         return self.copy_(torch.where(wide, picked, self))
-    return torch.where(wide, picked, self, out=self)  # each number is read before it is written over
+    return torch.where(wide, picked, self, out=self)  # each number is read before it is overwritten
 
 
 def out_of_place(in_place: InPlace) -> InPlace:
-    """`Tensor.masked_scatter` from `Tensor.masked_scatter_`: broadcasts both, changes neither."""
+    """`Tensor.masked_scatter` from `Tensor.masked_scatter_`: broadcasts self and mask, changes neither."""
 
     def masked_scatter(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(self.shape, mask.shape)
@@ -78,12 +78,12 @@ def out_of_place(in_place: InPlace) -> InPlace:
 
 
 def take_in_order(mask: Tensor, pieces: Tensor, device: torch.device) -> Tensor:
-    """For every place of mask (flattened, row-major) the piece that belongs there if it is True.
+    """For every place of mask (flattened, row-major) the piece of `pieces` that it gets if it is True.
 
-    pieces (m, …) on `device` -> (places, …); places that are False get any piece. Counts in int32: int64
-    sums run on an NPU's AI CPU, and 2**31 places is more than any page has. Never waits for the device.
+    pieces (m, …) on `device` -> (places, …); places that are False get an arbitrary piece. Counts in int32:
+    int64 sums run on an NPU's AI CPU, and no page has 2**31 places. Never waits for the device.
     """
-    known = countable(mask)  # then counting is free, and an error can be raised
+    known = countable(mask)  # then counting needs no wait, and an error can be raised
     flat = mask.reshape(-1).to(device)
     if known:
         _enough(int(mask.sum()), len(pieces))
@@ -101,7 +101,7 @@ def take_in_order(mask: Tensor, pieces: Tensor, device: torch.device) -> Tensor:
 
 
 def countable(mask: Tensor) -> bool:
-    """Whether the places can be counted without a wait: the mask lies on the host, and has numbers at all."""
+    """Whether the places can be counted without a wait: the mask is on the host, and has values."""
     return mask.device.type == "cpu" and not isinstance(mask, FakeTensor)
 
 

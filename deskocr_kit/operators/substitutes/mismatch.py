@@ -1,4 +1,4 @@
-"""Arguments that do not fit each other: one class, one wording."""
+"""The error for arguments that do not fit each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from torch import Tensor
 
 
 class Mismatch(ValueError, RuntimeError):
-    """Arguments do not fit each other. A RuntimeError because torch's own operators raise one here, a
-    ValueError because that is what it is: whichever a caller catches, it is caught."""
+    """Arguments do not fit each other.
+
+    It is a RuntimeError, because torch's own operators raise that, and a ValueError, because the values are
+    wrong: callers may catch either.
+    """
 
 
 def same_dtype(who: str, **tensors: Tensor | None) -> None:
-    """Raise Mismatch unless all tensors share one dtype; autocast is left to sort it out by itself."""
+    """Raise Mismatch unless all tensors share one dtype. Under autocast, which casts by itself, all pass."""
     given = {name: each for name, each in tensors.items() if each is not None}
     if len({each.dtype for each in given.values()}) <= 1:
         return
@@ -23,7 +26,7 @@ def same_dtype(who: str, **tensors: Tensor | None) -> None:
 
 
 def same_device(who: str, **tensors: Tensor | None) -> None:
-    """Raise Mismatch unless all tensors lie on one device."""
+    """Raise Mismatch unless all tensors are on one device."""
     given = {name: each for name, each in tensors.items() if each is not None}
     if len({each.device for each in given.values()}) > 1:
         listed = ", ".join(f"{name} on {each.device}" for name, each in given.items())

@@ -1,8 +1,8 @@
 """Fused operators of torch_npu behind the signatures of the slots.
 
-Every call here fits the published schemas (tests/operators/test_npu_substitutes.py binds them) and is watched
-on its first use (self_check.py). Written after the documents of op-plugin; the traps that its users reported
-are in the comments. Nothing here runs without torch_npu: then NeedsTorchNpu says so.
+Every call here fits the published schemas (tests/operators/test_npu_substitutes.py binds them) and is checked
+on its first use (self_check.py). Source: the documentation of op-plugin; the comments state the problems that
+its users reported. Without torch_npu every function here raises NeedsTorchNpu.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from model.fast.rel_pos_attention import bias_parts, fold
 from .attention import drop_mask
 from .self_check import NeedsTorchNpu, self_checked
 
-EVERYTHING = 2147483647  # next_tokens of npu_prompt_flash_attention is 0 by default: that would be causal
+EVERYTHING = 2147483647  # next_tokens of npu_prompt_flash_attention is 0 by default: that means causal
 
 
 def operator(name: str) -> Callable:
-    """torch_npu's operator of that name. Raises NeedsTorchNpu."""
+    """torch_npu's operator of that name. Raises NeedsTorchNpu if it is not available."""
     try:
         import torch_npu
-    except Exception as error:  # absent, or there without CANN: any class of error, see device.explain
+    except Exception as error:  # missing, or installed without CANN: any class of error, see device.explain
         raise NeedsTorchNpu(
             f"{name} is an operator of torch_npu, which cannot be imported here ({type(error).__name__}); "
-            "`deskocr doctor` says what is missing"
+            "`deskocr doctor` shows what is missing"
         ) from error
     if not hasattr(torch_npu, name):
         raise NeedsTorchNpu(f"torch_npu {getattr(torch_npu, '__version__', '?')} has no {name}")
@@ -38,7 +38,7 @@ def operator(name: str) -> Callable:
 
 
 def npu_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """One kernel for seven."""
+    """RMS norm in one kernel instead of seven."""
     return operator("npu_rms_norm")(x, weight, eps)[0]
 
 
@@ -53,14 +53,14 @@ def npu_swiglu(x: Tensor) -> Tensor:
 
 
 def npu_gelu(x: Tensor) -> Tensor:
-    """The exact gelu. `F.gelu` on an NPU takes the tanh formula whatever it is asked for."""
+    """The exact gelu. `F.gelu` on an NPU uses the tanh formula, whatever its arguments are."""
     return operator("npu_gelu")(x, approximate="none")
 
 
 def npu_fusion_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
 ) -> Tensor:
-    """Flash attention. Its mask says what to *drop*, and (b, 1, 1, n) is refused: expanded to all queries."""
+    """Flash attention. Its mask marks keys to *drop*; (b, 1, 1, n) is refused, so it is expanded."""
     drop = drop_mask(q, k, mask, causal)
     if drop is not None and drop.dim() == 4:
         drop = drop.expand(-1, -1, q.shape[-2], -1).contiguous()
@@ -75,8 +75,8 @@ def npu_fused_infer_attention_score(
 ) -> Tensor:
     """The decoding kernel, for one query without a mask; everything else goes to npu_fusion_attention.
 
-    A (1, 1, 1, keys) mask is silently ignored past 512 keys by this operator, so it never gets one. Keys and
-    values of a cache are handed over as they were allocated, with the length that counts: nothing is copied.
+    This operator silently ignores a (1, 1, 1, keys) mask past 512 keys, so it never gets one. Keys and values
+    of a cache are passed as they were allocated, with the length in use: nothing is copied.
     """
     if q.shape[-2] != 1 or mask is not None or (causal and k.shape[-2] > 1):
         return npu_fusion_attention(q, k, v, mask, causal)
@@ -110,7 +110,7 @@ def npu_prompt_flash_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, r
 
 
 def npu_folded_fusion_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """The bias as more columns of queries and keys: no (n, n) tensor exists. Width a multiple of 16."""
+    """The bias as extra columns of queries and keys, so no (n, n) tensor exists. Width: a multiple of 16."""
     d = q.shape[-1]
     wide_q, wide_k = fold(q, k, rel_h, rel_w, multiple=16)
     wide_v = F.pad(v, (0, wide_q.shape[-1] - d))
@@ -119,7 +119,7 @@ def npu_folded_fusion_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, 
 
 
 def npu_grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-    """Two grouped products for all experts (fp16, bf16), one fused swiglu between them; never waits."""
+    """Two grouped products for all experts (fp16, bf16), a fused swiglu between them; never waits."""
     order, sizes = sort_by_expert(ids, gate_up.shape[0])
     ends = sizes.cumsum(0, dtype=torch.int32).long()  # summed as int32: an int64 cumsum runs on the AI CPU
 
@@ -137,11 +137,11 @@ def npu_grouped_matmul(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, we
 )
 def npu_gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """`gathered` with the fused swiglu between its two products: the fewest launches for one token."""
-    operator("npu_swiglu")  # where there is none it says so, also for many tokens
+    operator("npu_swiglu")  # raises where it is missing, also for many tokens
     return gathered(x, gate_up, down, ids, weights, npu_swiglu)
 
 
-#: {slot: functions}: an implementation has the name of its function in plans and reports.
+#: {slot: functions}: plans and reports name an implementation by its function.
 _FUNCTIONS = {
     "rms_norm": (npu_rms_norm,),
     "rotary": (npu_rotary_mul,),

@@ -1,4 +1,4 @@
-"""Norm, rotation and activations in other words: fewer operators, or the same formula spelled out."""
+"""Norm, rotation and activations with fewer operators, or with the formula written out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .mismatch import Mismatch
 
 
 def fused_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """torch's own operator: one call; one kernel where the device has one. Rounds once, after the weight."""
+    """torch's own operator: one call, one kernel if the device has one. Rounds once, after the weight."""
     if weight.shape != x.shape[-1:] or not x.is_floating_point():
         raise Mismatch(
-            f"rms_norm (fused_rms_norm): one weight per value of the last dimension and floating numbers are "
-            f"wanted, got x {tuple(x.shape)} {x.dtype} and weight {tuple(weight.shape)}; use the reference"
+            f"rms_norm (fused_rms_norm): expected one weight per value of the last dimension and a float "
+            f"dtype, got x {tuple(x.shape)} {x.dtype} and weight {tuple(weight.shape)}; use the reference"
         )
-    if weight.dtype != x.dtype:  # torch's would round to x's dtype; the product promotes, as in the reference
+    if weight.dtype != x.dtype:  # torch's rounds to x's dtype; the product promotes, as the reference does
         return weight * F.rms_norm(x, weight.shape, None, eps)
     return F.rms_norm(x, weight.shape, weight, eps)
 
@@ -33,23 +33,23 @@ def rotary_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def swiglu_in_place(x: Tensor) -> Tensor:
-    """silu(gate) * up with the product written over silu(gate): one tensor less."""
+    """silu(gate) * up with the product written into silu(gate): one tensor less."""
     gate, up = x.chunk(2, -1)
     return F.silu(gate).mul_(up)
 
 
 def gelu_erf(x: Tensor) -> Tensor:
-    """The exact gelu from erf, in fp32: for devices whose gelu operator silently takes the tanh form."""
+    """The exact gelu from erf, in fp32: for devices whose gelu operator silently uses the tanh formula."""
     if not x.is_floating_point():
-        raise Mismatch(f"gelu (gelu_erf): floating numbers are wanted, got {x.dtype}; cast before the call")
+        raise Mismatch(f"gelu (gelu_erf): expected a float dtype, got {x.dtype}; cast before the call")
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * 0.5 * (1.0 + torch.erf(wide * 2**-0.5))).to(x.dtype)
 
 
 def quick_gelu_silu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: one multiplication by a tensor less.
+    """x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: one product of tensors less.
 
-    fp16 ends at 65504, so that 1.702 x overflows from 38485 on: there it is computed in fp32.
+    The largest fp16 number is 65504, so 1.702 x overflows from 38485 on: fp16 is computed in fp32.
     """
     wide = x.float() if x.dtype == torch.float16 else x
     return (F.silu(wide * 1.702) * (1 / 1.702)).to(torch.result_type(x, 1.0))

@@ -10,8 +10,8 @@ from model.fast.rotary import rotary_in_place
 
 from . import attention, conv2d, masked_scatter, npu, place_images, pointwise
 
-#: {slot: {name: implementation}} of those that run on every device, reference first. The last entry is not
-#: a slot of this network: `adapt` replaces it in other models (operators/adapt/module.py).
+#: {slot: {name: implementation}} of the implementations that run on every device, reference first. The
+#: last entry is not a slot of this network: `adapt` replaces it in other models (operators/adapt/module.py).
 PORTABLE: dict[str, dict[str, Callable]] = {
     "conv2d": {
         "reference": slots.conv2d,
@@ -71,21 +71,21 @@ SLOTS = tuple(PORTABLE)
 
 
 def candidates(slot: str) -> dict[str, Callable]:
-    """{name: function} for a slot, "reference" first. Raises ValueError for a name that is no slot."""
+    """{name: function} for a slot, "reference" first. Raises ValueError for an unknown slot."""
     if slot not in SLOTS:
-        raise ValueError(f"no slot named {slot!r}; there are {', '.join(SLOTS)}")
+        raise ValueError(f"no slot named {slot!r}; choose one of {', '.join(SLOTS)}")
     return PORTABLE[slot] | npu.CANDIDATES.get(slot, {})
 
 
 def candidate(slot: str, name: str) -> Callable:
-    """One candidate. Raises ValueError that lists the names there are."""
+    """The candidate `name` of a slot. Raises ValueError, with the known names, for an unknown name."""
     found = candidates(slot)
     if name not in found:
-        raise ValueError(f"{slot} has no implementation {name!r}; there are {', '.join(found)}")
+        raise ValueError(f"{slot} has no implementation {name!r}; choose one of {', '.join(found)}")
     return found[name]
 
 
 def default(slot: str) -> str:
-    """The name of what the network runs in a slot if nobody says anything: see model/fast/."""
+    """The name of the implementation that the network runs without a plan: see model/fast/."""
     found = (name for name, function in candidates(slot).items() if function is DEFAULTS.get(slot))
     return next(found, "reference")

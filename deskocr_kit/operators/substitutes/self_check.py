@@ -1,9 +1,9 @@
-"""A fused operator has to earn trust on the card it runs on: the first result of each kind is compared.
+"""Check fused operators on the card they run on: the first result of each kind of call is compared.
 
-Known faults of fused attention on NPUs are silent: a mask that is ignored past 512 keys, a uniform average in
-place of attention, a gelu with the wrong formula. So the first call on a device, for each dtype and each
-doubling of a size, is repeated by the reference in fp32 on the host. A result that is off by more than its
-tolerance is thrown away; the reference takes over from there, and a warning names the operator.
+Known faults of fused attention on NPUs are silent: a mask that is ignored past 512 keys, a uniform average
+instead of attention, a gelu with the wrong formula. Therefore the first call on a device, for each dtype and
+each doubling of a size, is repeated by the reference in fp32 on the host. If the error of a result exceeds
+its tolerance, the result is dropped, the reference is used from then on, and a warning names the operator.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallba
 
 
 class NeedsTorchNpu(RuntimeError):
-    """An operator of torch_npu was asked for where there is none."""
+    """An operator of torch_npu was requested, but it is not available."""
 
 
 class SelfCheckError(RuntimeError):
-    """A fused operator gave a wrong result on this device (only with DESKOCR_STRICT=1)."""
+    """A fused operator returned a wrong result on this device (only with DESKOCR_STRICT=1)."""
 
 
 class SelfCheckWarning(UserWarning):
-    """A fused operator gave a wrong result, or failed, and the reference took over."""
+    """A fused operator returned a wrong result, or failed; the reference is used instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class SelfChecked(Operator):
 
     def __call__(self, *args, **kwargs):
         kind, verdicts = kind_of(args, kwargs), self.verdicts
-        if kind is None:  # only shapes are computed, or a graph is being recorded: nothing to compare
+        if kind is None:  # only shapes are computed, or a graph is recorded: there is nothing to compare
             return self.function(*args, **kwargs)
         if kind not in verdicts:
             result, verdicts[kind] = _judge(self.function, self.reference, args, kwargs)
@@ -63,7 +63,7 @@ class SelfChecked(Operator):
 
 
 def self_checked(fused: Callable, reference: Callable, name: str) -> SelfChecked:
-    """`fused` under the name `name`, checked as described in this module."""
+    """`fused` with the name `name`, checked as this module describes."""
     supports, prepare = getattr(fused, "supports", None), getattr(fused, "prepare", None)
     return SelfChecked(fused, supports, prepare, name, reference)
 
@@ -90,11 +90,11 @@ def _judge(fused: Callable, reference: Callable, args: tuple, kwargs: dict) -> t
         return None, f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     expected = reference(*map(_on_host, args), **{k: _on_host(v) for k, v in kwargs.items()})
     if result.shape != expected.shape:
-        return result, f"gave shape {tuple(result.shape)} in place of {tuple(expected.shape)}"
+        return result, f"returned shape {tuple(result.shape)} instead of {tuple(expected.shape)}"
     error = relative_error(result, expected)
     found = TOLERANCES.get(dtype_name(result.dtype))
     bound = found.operator if found else 0.0
-    return result, "" if error <= bound else f"is off by {error:.1e} (relative), bound {bound:g}"
+    return result, "" if error <= bound else f"has a relative error of {error:.1e}, bound {bound:g}"
 
 
 def _on_host(value):
@@ -110,7 +110,7 @@ def _report(name: str, what: str, args: tuple) -> None:
     if os.environ.get(STRICT) == "1":
         raise SelfCheckError(text)
     warnings.warn(
-        f"{text}. The reference is used in its place from now on; `deskocr prove` shows the whole picture, "
+        f"{text}. The reference is used instead from now on; `deskocr prove` checks every operator; "
         f"{STRICT}=1 makes this an error.",
         SelfCheckWarning,
         stacklevel=4,
