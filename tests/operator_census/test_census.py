@@ -289,7 +289,8 @@ def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
 # ---------------------------------------------------------------------- showing
 def test_output(dry, tmp_path):
     text, html = repr(dry), dry._repr_html_()
-    assert "no device was asked" in text and "launches" in text and "assumed:" in text
+    assert "not from a device" in text and "verdicts from the published torch_npu" in text
+    assert "launches" in text and "assumed:" in text
     assert "<table>" in html and "gelu" in html
     paths = dry.save(tmp_path)
     data = json.loads(paths[0].read_text())
@@ -309,7 +310,7 @@ def test_html_is_escaped():
 def test_another_version_judges_the_same_calls(masked):
     older = masked.judged_by("2.9.0")
     assert older.launches() == masked.launches() and older.asked == "2.9.0"
-    assert older.torch_npu == "2.6.0.post5" and "nearest table" in older.title()
+    assert older.torch_npu == "2.6.0.post5" and "nearest table to 2.9.0" in older.title()
     assert {e.call.operator for e in older.worst()} >= {
         "aten::convolution",
         "aten::scaled_dot_product_attention",
