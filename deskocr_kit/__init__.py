@@ -1,9 +1,9 @@
-"""The public names of the kit, loaded when they are first used.
+"""The public names of the kit, each loaded on first use.
 
     from deskocr_kit import Reader, census, prove, climb
 
-`import deskocr_kit` is fast and needs no torch: `deskocr doctor` must work where torch is broken.
-Two documented submodules stand beside these names: `deskocr_kit.simulator` and `deskocr_kit.course`.
+`import deskocr_kit` is fast and needs no torch, because `deskocr doctor` must work if torch is broken.
+Two more documented submodules are `deskocr_kit.simulator` and `deskocr_kit.course`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value  # found at once from now on
+    globals()[name] = value  # the next access does not call this function
     return value
 
 

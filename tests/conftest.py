@@ -1,4 +1,4 @@
-"""What all tests share: one thread (two cores, and results that do not depend on them), the golden model."""
+"""Shared by all tests: one thread, so that results do not depend on the number of cores; the golden model."""
 
 from __future__ import annotations
 

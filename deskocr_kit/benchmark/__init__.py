@@ -1,15 +1,16 @@
-"""`deskocr bench`: where the time of a page goes, what the device is given to do, how well it reads.
+"""The benchmark behind `deskocr bench`: time per phase, work of the device, accuracy.
 
-result = run(Spec(device="cpu"), "reports/cpu-nano")   # in a child process; Ctrl-C keeps what is done
-result["summary"]["all"]["tpot"]["p50"]
+    result = bench(BenchSpec(device="cpu"), "reports/cpu-nano")  # in a child process; Ctrl-C keeps results
+    result["summary"]["all"]["tpot"]["p50"]
 
-spec.py      what is asked          pages.py    the pages and their truth
-child.py     the process            measure.py  the order of things
-timing.py    one page, by phase     counts.py   launches, waits, bytes: a run of its own, never timed
-limits.py    bandwidth, FLOP        stamp.py    what one needs to repeat it
-loops.py     repetition             summary.py  arithmetic: nothing here needs torch
-frame.py     as a pandas table (not imported here: the help of `deskocr bench` needs no numpy)
-compare.py   against another file   peer.py     against transformers, in the same run
+spec.py      the options             pages.py     the pages and their expected text
+child.py     the child process       measure.py   the order of the steps
+timing.py    one page, by phase      counts.py    launches, waits, bytes: a separate run without timing
+limits.py    bandwidth, FLOP         stamp.py     the environment, to repeat the measurement
+summary.py   arithmetic; needs no torch
+frame.py     the result as a pandas table (not imported here: `deskocr bench --help` needs no numpy)
+compare.py   two results             race.py      our model and transformers' in the same run
+report.py    text, Markdown and HTML; report_figures.py its figures
 """
 
 from .child import bench

@@ -1,4 +1,4 @@
-"""The child process: reads a Spec as JSON from stdin, measures into the folder that is its argument."""
+"""The child process: it reads a BenchSpec as JSON from stdin and measures into the folder in its argument."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(out: Path) -> int:
     try:
         measure(spec, out)
     except KeyboardInterrupt:
-        print(f"interrupted: what was done is in {PARTIAL}", file=sys.stderr)
+        print(f"interrupted: the results until then are in {PARTIAL}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if os.environ.get("DESKOCR_DEBUG"):

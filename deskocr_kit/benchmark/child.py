@@ -1,7 +1,8 @@
-"""The benchmark's own process.
+"""Start of the benchmark in a process of its own.
 
-torch_npu switches its task queue off in any process that looks like IPython or Jupyter, so a notebook that
-timed an NPU itself would time another device. Ctrl-C reaches the child, which stores what is done.
+torch_npu switches its task queue off in every process that looks like IPython or Jupyter, so times measured
+in a notebook itself would not be those of a normal process. Ctrl-C reaches the child, which stores the
+results until then.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from pathlib import Path
 
 from .spec import FILE, BenchSpec
 
-# How a process learns that it belongs to a notebook: not for the child.
+# Variables by which a process recognises that it belongs to a notebook; the child does not get them.
 NOTEBOOK = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "MPLBACKEND")
 INTERRUPTED = 130
 
 
 class BenchFailed(RuntimeError):
-    """The child ended with an error; its last line, or that it stands on stderr."""
+    """The child ended with an error; the message is its last line, or refers to stderr."""
 
 
 def bench(spec: BenchSpec, out: str | Path, quiet: bool = False) -> dict:
     """Measure in a fresh Python and return the content of out/bench.json.
 
-    Interrupted or failed: what was done is in out/bench.partial.json, and an earlier bench.json stays.
-    Raises KeyboardInterrupt after an interrupt, BenchFailed with the child's last words after a failure.
+    After an interrupt or a failure the results until then are in out/bench.partial.json, and an earlier
+    bench.json is unchanged. Raises KeyboardInterrupt after an interrupt, and BenchFailed with the last line
+    of the child after a failure.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -44,14 +46,14 @@ def bench(spec: BenchSpec, out: str | Path, quiet: bool = False) -> dict:
     child.stdin.close()
     child.stdin = None
     try:
-        _, told = child.communicate()
+        _, errors = child.communicate()
     except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)  # a terminal sent it already; the child ignores the second
+        child.send_signal(signal.SIGINT)  # a terminal has sent it already; the child ignores the second one
         child.communicate()
         raise
     if child.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if child.returncode:
-        words = (told or "").strip().splitlines()[-1:] or [f"exit status {child.returncode}, see above"]
+        words = (errors or "").strip().splitlines()[-1:] or [f"exit status {child.returncode}, see above"]
         raise BenchFailed(f"the benchmark stopped: {words[0]}")
     return json.loads((out / FILE).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Two benchmarks beside each other: ratio and verdict where they measured the same thing, else why not."""
+"""Comparison of two benchmarks: ratios and verdicts where they measured the same thing, else the reason."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .spec import FORMAT
 from .summary import tpot
 
 DATA = Path(__file__).with_name("original_figures.json")
-SMALLEST = 0.03  # a change of less than 3 % is called noise, whatever the interval says
+SMALLEST = 0.03  # a change of less than 3 % counts as noise, whatever the interval is
 BETTER, WORSE, NOISE = "better", "worse", "noise"
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end to end"}
 
 
 def load_benchmark(path: str | Path) -> dict:
-    """A bench.json. Raises ValueError, naming the file, for anything else."""
+    """Read a bench.json. Raises ValueError with the file name for any other content."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -31,10 +31,11 @@ def load_benchmark(path: str | Path) -> dict:
 
 
 def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 2000) -> dict:
-    """{"ratio": of new to old, its 95 % bootstrap interval, "verdict"}; less is better.
+    """Ratio of new to old times with its 95 % bootstrap interval and a verdict; less is better.
 
-    As many of both: run by run (the same page), the median of the ratios; else the ratio of the medians.
-    noise: the interval holds 1, or the change is below SMALLEST.
+    Returns {"ratio", "interval_95", "verdict"}. With equal numbers of times the ratio is the median of the
+    ratios run by run (the same page), else the ratio of the medians. The verdict is noise if the interval
+    contains 1 or if the change is below SMALLEST.
     """
     if not len(old) or not len(new):
         return {"ratio": None, "interval_95": None, "verdict": NOISE}
@@ -54,7 +55,7 @@ def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 200
 
 
 def identity(result: dict) -> dict:
-    """What must be the same for a ratio of times to mean anything."""
+    """The properties that must be equal, else a ratio of times has no meaning."""
     stamp = result["stamp"]
     return {
         "simulated device": result["simulated"],
@@ -67,7 +68,7 @@ def identity(result: dict) -> dict:
 
 
 def conditions(result: dict) -> dict:
-    """What may differ, and is then the thing compared."""
+    """The properties that may differ; such a difference is then the subject of the comparison."""
     stamp = result["stamp"]
     return {
         "commit": stamp["kit"]["commit"],
@@ -80,6 +81,7 @@ def conditions(result: dict) -> dict:
 
 
 def different(old: dict, new: dict) -> list[str]:
+    """The sorted names whose values differ."""
     return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
@@ -94,10 +96,11 @@ def runs(result: dict, name: str) -> list[float]:
 
 
 def compare_benchmarks(old: dict, new: dict) -> dict:
-    """{"why_not", "differs", "times": {name: verdict}, "counts": {phase: {…: [old, new, word]}}}.
+    """Compare the times and the counts of two results of `bench`.
 
-    Times get no ratio between different devices, checkpoints or pages. Counts do not depend on the machine:
-    they are compared whenever the checkpoint is the same.
+    Returns {"why_not", "differs", "times": {name: verdict}, "counts": {phase: {…: [old, new, word]}}}. Times
+    of different devices, checkpoints, pages or modes have no ratio. Counts do not depend on the machine: they
+    are compared if checkpoint, mode and simulated device are the same.
     """
     apart = different(identity(old), identity(new))
     why = [f"{name} differs" for name in apart]
@@ -127,5 +130,5 @@ def counted_word(old: float, new: float) -> str:
 
 
 def original() -> dict:
-    """The published figures of the original project, docs/background.md: theirs, unverified, with source."""
+    """The published figures of the original project with their source, unverified; see docs/background.md."""
     return json.loads(DATA.read_text(encoding="utf-8"))

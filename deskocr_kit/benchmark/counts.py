@@ -1,7 +1,8 @@
-"""What a page and a token give the device to do. Counting slows everything, so it is a run of its own.
+"""The work of the device for one page and one token, counted in a separate run because counting is slow.
 
-One token more costs (a run of 1 + TOKENS tokens - a run of 1) / TOKENS: what the host does only every k
-tokens is shared out. The end token is not asked for, so the figures do not depend on what is read.
+The work of one token is (a run of 1 + TOKENS tokens - a run of 1 token) / TOKENS, so work that the host does
+only every k tokens is spread over them. These runs have no end token, so the figures do not depend on the
+text of the page.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ def difference(more: Counts, less: Counts, over: int = 1) -> dict:
 
 
 def count(model, inputs: dict, new_tokens: int) -> dict:
-    """Launches, waits, bytes of "vision", "prefill", "token", and of a page of `new_tokens` tokens.
+    """Launches, waits and bytes of "vision", "prefill", "token", and of a page of `new_tokens` tokens.
 
-    vision: the towers, and placing their vectors; prefill: with the choice of the first token; page: their
-    sum, and `new_tokens` - 1 times a token.
+    vision: the towers and the placing of their vectors. prefill: includes the choice of the first token.
+    page: the sum of both, and `new_tokens` - 1 times a token.
     """
     import torch
 
@@ -53,12 +54,15 @@ def count(model, inputs: dict, new_tokens: int) -> dict:
 
 def how(device) -> str:
     if is_simulated(device):
-        return "the simulated NPU's counters"
-    return "a dispatch mode: the operators that a device with its own kernels is asked for"
+        return "the counters of the simulated NPU"
+    return "a dispatch mode: the operators that a device with its own kernels would run"
 
 
 def by_operator(model, inputs: dict) -> dict:
-    """On the simulated NPU: the operators of one more token, and where the host waits, most first."""
+    """On the simulated NPU: the operators of one token, and the lines where the host waits.
+
+    Most frequent first; empty on other devices.
+    """
     if not is_simulated(model.device):
         return {}
 
@@ -76,5 +80,5 @@ def by_operator(model, inputs: dict) -> dict:
 
 
 def shorter(site: str) -> str:
-    """The last folder and file of a source line: no path of anybody's machine."""
+    """The last folder and the file of a source line, without the path on this machine."""
     return "/".join(site.replace("\\", "/").split("/")[-2:])

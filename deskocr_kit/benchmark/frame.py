@@ -1,4 +1,4 @@
-"""A benchmark as a pandas table, for questions that the report does not answer."""
+"""The result of a benchmark as a pandas table, for questions that the report does not answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ PAGE = ("name", "category", "characters", "vision_tokens", "prompt_tokens", "new
 
 
 def bench_frame(result: dict):
-    """pandas.DataFrame: a row per timed reading of a page (its phases, `ttft` and `e2e` in seconds, `tpot` in
-    seconds a token), with the page's own figures repeated. A page that was not timed has one row, no times.
+    """A pandas.DataFrame with one row per timed reading of a page.
+
+    A row has the phases, `ttft` and `e2e` in seconds, `tpot` in seconds per token, and the figures of its
+    page. A page that was not timed has one row without times.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What the hardware allows, measured in the same run, and what the network needs of it."""
+"""Limits of the hardware, measured in the same run, and the work of the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROUNDS = 5
 
 
 def read_bandwidth(device, megabytes: int | None = None) -> float:
-    """Bytes per second of reading a tensor far larger than any cache: the best of a few sums over it."""
+    """Read bandwidth in bytes per second: the best of ROUNDS sums over a tensor far larger than any cache."""
     import torch
 
     size = (megabytes or (256 if device.type == "cpu" else 2048)) << 20
@@ -24,7 +24,7 @@ def read_bandwidth(device, megabytes: int | None = None) -> float:
 
 
 def matmul_rate(device, dtype) -> float:
-    """FLOP per second of a square matrix product in `dtype`: the best of a few."""
+    """FLOP per second of a square matrix product in `dtype`: the best of ROUNDS."""
     import torch
 
     n = 1024 if device.type == "cpu" else 8192
@@ -58,7 +58,7 @@ VISION = ("model.sam_model", "model.vision_model", "model.projector")
 
 
 def active_bytes(model) -> int:
-    """Bytes of weights that one decoded token reads: no vision, no embedding table, `top` of the experts."""
+    """Bytes of weights that one decoded token reads: without vision, embedding table and other experts."""
     c, total = model.config.decoder, 0
     for name, weight in weights_of(model):
         if name.startswith(LANGUAGE):
@@ -68,10 +68,11 @@ def active_bytes(model) -> int:
 
 
 def work(model, inputs: dict) -> dict:
-    """Per phase: FLOP of one page as the census counts them, and bytes of the weights it reads once.
+    """Per phase the FLOP of one page, from the census, and the bytes of the weights that it reads once.
 
-    prefill counts every expert: its tokens together choose nearly all. The census knows no FLOP of products
-    with quantised weights, so the FLOP of the same network with plain weights are taken, from a dry run.
+    prefill counts every expert, because its tokens together choose nearly all. The census cannot count the
+    FLOP of products with quantised weights. They are those of the same network with plain weights, from a dry
+    run.
     """
     quantised = any(not buffer.is_floating_point() for buffer in model.buffers())
     census = census_ocr(model.config if quantised else model, inputs=inputs)
@@ -84,7 +85,7 @@ def work(model, inputs: dict) -> dict:
 
 
 def measure(model, inputs: dict, timed: bool) -> dict:
-    """On a simulated device only the needs, not what the host's processor can do."""
+    """The work, and if `timed` the limits. On a simulated device they would be those of the host."""
     found = {"work": work(model, inputs), "active_bytes_per_token": active_bytes(model)}
     if timed:
         found["read_bytes_per_second"] = read_bandwidth(model.device)

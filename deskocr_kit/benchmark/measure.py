@@ -1,6 +1,6 @@
-"""The order of a benchmark: load, warm up, read every page, count, ask the hardware. Stores after each step.
+"""The steps of a benchmark: load, warm up, read every page, count, measure the limits. Each step is stored.
 
-On a simulated device nothing is timed: its times are the host's, and would be read as an NPU's.
+On a simulated device nothing is timed: the times would be those of the host, mistaken for those of an NPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .summary import category, success, summarise
 
 
 def measure(spec: BenchSpec, out: Path) -> dict:
-    """Everything that `spec` asks for, into out/bench.json. While it runs, out/bench.partial.json grows."""
+    """Run all steps of `spec` and write out/bench.json; until then results are in out/bench.partial.json."""
     result = {"format": FORMAT, "complete": False, "stopped": "", "pages": []}
 
     def store():
@@ -54,8 +54,8 @@ def measure(spec: BenchSpec, out: Path) -> dict:
 
 
 def steps(spec: BenchSpec, result: dict):
-    """Fill `result`; each yield is a state worth storing."""
-    yield  # what is interrupted here has no page, and says so
+    """Fill `result`; each yield is a state to store."""
+    yield  # a run interrupted before the next yield is stored without a page
     device = pick_device(spec.device, quiet=True)
     simulated = result["simulated"] = is_simulated(device)
     reader, before = load(spec, device, result)
@@ -90,10 +90,13 @@ def steps(spec: BenchSpec, result: dict):
 
 
 def load(spec: BenchSpec, device, result: dict):
-    """(Reader, bytes held before). On the CPU memory is the whole process's, so growth is what counts."""
+    """(Reader, bytes in use before loading).
+
+    On the CPU the memory is that of the whole process, so only its growth is meaningful.
+    """
     import torch
 
-    torch.zeros(1, device=device).add_(1)  # the device's context is made: not part of loading
+    torch.zeros(1, device=device).add_(1)  # creates the context of the device, which is not part of loading
     before, peak = device_memory(device).allocated, reset_peak(device)
     start = time.perf_counter()
     reader = Reader.load(spec, device)
@@ -149,19 +152,19 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict]) -> dict:
 
 
 def method(spec: BenchSpec, mode: str, simulated: bool) -> dict:
-    """How to read the figures, in words, with the numbers that were used."""
+    """The method of measuring as text, with the values that were used."""
     return {
         **asdict(spec),
         "pages": len(spec.pages),
         "model": Path(spec.model or "default").name,
         "plan": Path(spec.plan).name if spec.plan else None,
         "mode": mode,
-        "request": "a page as pixels in memory, batch 1; post is turning tokens into text",
+        "request": "one page as pixels in memory, batch 1; post is the conversion of tokens to text",
         "timed": "not timed: simulated device"
         if simulated
-        else "the device is idle at every border between phases",
+        else "the device is idle at each boundary between phases",
         "normalisation": NORMALISATION,
-        "loop": f"a unit {TIMES} or more times in a row over at least {SPAN} characters, and twice as far as "
-        "the truth repeats",
+        "loop": f"a unit at least {TIMES} times in a row, over at least {SPAN} characters and at least twice "
+        "as many as the expected text repeats",
         "success_means": f"text returned, not truncated, no loop, CER at most {spec.success_cer}",
     }

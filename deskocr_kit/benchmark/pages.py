@@ -1,7 +1,7 @@
-"""What is read: given files with their truth beside them, or pages drawn from a seed.
+"""The pages of a benchmark: given files with their expected text beside them, or pages drawn from a seed.
 
-Drawn pages lie in the domain that nano promises: one line is short, two to seven are medium. Its page (512 x
-512 pixels) cannot hold 500 characters, so that checkpoint has no longer ones. Checkpoints with larger modes
+Drawn pages are in the domain of nano: one line is short, two to seven are medium. Its page
+(512 x 512 pixels) cannot contain 500 characters, so it gets no longer ones. Checkpoints with larger modes
 also get pages of about 700 and about 1400 characters.
 """
 
@@ -24,7 +24,7 @@ from .summary import category
 
 @dataclass(frozen=True)
 class Subject:
-    """One page: upright RGB image, and what stands on it (None: unknown)."""
+    """One page: upright RGB image, and its expected text (None if unknown)."""
 
     name: str
     image: object
@@ -38,7 +38,7 @@ def subjects(spec: BenchSpec, mode: str) -> list[Subject]:
 
 
 def given(spec: BenchSpec) -> Iterator[Subject]:
-    """Every page of the files; the truth of page.png is page.txt, of the third page of a.pdf a-p3.txt."""
+    """Every page of the files. Expected text: page.txt for page.png, a-p3.txt for page 3 of a.pdf."""
     for file in expand_inputs(spec.pages):
         for page in iter_pages(file):
             suffix = "" if page.number == 1 else f"-p{page.number}"
@@ -52,7 +52,7 @@ def drawn(spec: BenchSpec, mode: str) -> Iterator[Subject]:
     small = not chosen.crop_mode and chosen.image_size <= TILE  # too small for long texts
     for kind, make in {"short": short, "medium": medium, **({} if small else LARGE)}.items():
         for i in range(spec.count):
-            rng = random.Random(f"bench/{spec.seed}/{kind}/{i}")  # no seed of the training looks like this
+            rng = random.Random(f"bench/{spec.seed}/{kind}/{i}")  # differs from every seed of the training
             image, text = make(rng)
             while category(len(text)) != kind:
                 image, text = make(rng)
@@ -73,7 +73,7 @@ def medium(rng: random.Random):
 
 
 def sheet(rng: random.Random, characters: int):
-    """Random words on 1024 x 1448 pixels, in lines, until about so many characters stand there."""
+    """Lines of random words on 1024 x 1448 pixels, `characters` or slightly more in total."""
     from PIL import Image, ImageDraw
 
     face = font(rng.choice(REGULAR), 26)

@@ -1,4 +1,4 @@
-"""transformers' unlimited_ocr against ours: same process, same weights, same pages, in turn."""
+"""The speed of our model against transformers' unlimited_ocr: same process, weights and pages, in turns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from ..reading.options import PageOptions
 from .compare import timing_verdict
 from .summary import spread, tpot
 
-PAGES = 4  # raced; each `repeats` times, so that the race does not take longer than the benchmark
-EXPERTS = ("eager", "grouped_mm", "batched_mm")  # how transformers can run its experts; the fastest races
+PAGES = 4  # each read `repeats` times; few, so that the race does not take longer than the benchmark
+# Implementations of the experts in transformers; the fastest one is used.
+EXPERTS = ("eager", "grouped_mm", "batched_mm")
 
 
 class Arrivals:
-    """A transformers streamer that only looks at the clock. It is given the prompt first."""
+    """A streamer for transformers that records the time of each call. The first call has the prompt."""
 
     def __init__(self):
         self.times: list[float] = []
@@ -28,7 +29,10 @@ class Arrivals:
 
 
 def race(generate, device, tokens: int) -> dict:
-    """One request; `generate(note)` calls note(…) at each token."""
+    """Times of one request, in seconds, and its token ids.
+
+    generate(times) appends the time of each token to `times` and returns the ids.
+    """
     times: list[float] = []
     synchronize(device)
     start = time.perf_counter()
@@ -43,20 +47,20 @@ def race(generate, device, tokens: int) -> dict:
 
 
 def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
-    """Medians of both, ratios with their interval, how many tokens agree. Both make as many tokens as ours
-    made when it read the page to its end; neither uses an n-gram guard; preprocessing is not raced.
+    """Medians of both models, ratios with their interval, and the number of equal tokens.
 
-    Where transformers has no such model, {"unavailable": why}.
+    Both generate as many tokens as our model needs to read the page to its end. Neither uses an n-gram guard.
+    Preprocessing is not timed. Returns {"unavailable": why} if the two cannot be compared here.
     """
     model, device = reader.model, reader.model.device
     if is_simulated(device):
-        return {"unavailable": "a race on a simulated device would tell nothing"}
+        return {"unavailable": "a simulated device has no times to compare"}
     if spec.weights != "plain":
-        return {"unavailable": f"a race needs the same weights; transformers has no {spec.weights} ones here"}
+        return {"unavailable": f"transformers has no {spec.weights} weights here, and both need the same"}
     try:
         peer = load_peer(reader.folder, model.config, model.dtype, "sdpa").to(device)
     except ImportError as error:
-        return {"unavailable": f"this transformers has no unlimited_ocr ({error})"}
+        return {"unavailable": f"this version of transformers has no unlimited_ocr ({error})"}
     peer.generation_config.eos_token_id = None
     raced = []
     for page in pages[:: max(1, len(pages) // PAGES)][:PAGES]:
@@ -97,7 +101,7 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
             tried[name] = f"does not run: {str(error).splitlines()[0][:80]}"
     running = {name: seconds for name, seconds in tried.items() if isinstance(seconds, float)}
     if not running:
-        return {"unavailable": f"none of its experts runs here: {tried}"}
+        return {"unavailable": f"no implementation of its experts runs here: {tried}"}
     fastest = min(running, key=running.get)
     peer.set_experts_implementation(fastest)
     sides, same, total = {"ours": [], "peer": []}, 0, 0

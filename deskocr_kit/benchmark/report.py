@@ -1,6 +1,7 @@
-"""One bench.json -> text, report.md, report.html. Nothing is measured here, and nothing is left to chance.
+"""Reports from one bench.json: text, report.md and report.html.
 
-What a model wrote is data: it is escaped by the template, and never in a file name.
+This module measures nothing, and the same input gives the same report. The text of a model is data: the
+template escapes it, and it is never part of a file name.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from .summary import CATEGORIES, PHASES
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SIMULATED = (
-    "SIMULATED NPU: operators were counted while the host's CPU computed. "
-    "No time, and no arithmetic, here is an NPU's."
+    "SIMULATED NPU: the operators were counted while the host's CPU computed them. "
+    "No time and no value in this report comes from an NPU."
 )
 COUNTED = {
     "launches": "operators started",
     "syncs": "host waits",
-    "h2d_bytes": "bytes up",
-    "d2h_bytes": "bytes down",
-    "fallbacks": "on the host's CPU",
-    "ai_cpu": "on the card's AI CPU",
+    "h2d_bytes": "bytes, host to device",
+    "d2h_bytes": "bytes, device to host",
+    "fallbacks": "operators on the host's CPU",
+    "ai_cpu": "operators on the card's AI CPU",
 }
 
 
-# ---------------------------------------------------------------------- words
+# ---------------------------------------------------------------------- formats
 def ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:.3g}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
 
@@ -39,7 +40,7 @@ def number(value: float | None) -> str:
 
 
 def rate(part: dict | None) -> str:
-    """«3 of 16 (7-43 %)»."""
+    """The text of a share, for example "3 of 16 (7-43 %)"."""
     if part is None:
         return ""
     low, high = (100 * x for x in part["interval_95"])
@@ -55,9 +56,9 @@ def within(part: dict | None) -> str:
 
 
 def report_heading(result: dict) -> str:
-    """One line: the checkpoint, the device, whether it is simulated."""
+    """One line with the checkpoint, the device, the dtype, and whether the device is simulated."""
     if "stamp" not in result:
-        return "benchmark stopped before it began"
+        return "benchmark stopped before the first page"
     stamp = result["stamp"]
     device = stamp["device"]
     kind = f"simulated NPU, profile {device['profile']}" if result["simulated"] else device["device"]
@@ -72,25 +73,26 @@ def report_heading(result: dict) -> str:
 
 
 def warnings(result: dict) -> list[str]:
-    """What a reader must know first."""
+    """The warnings at the top of the report: simulated, partial, nano, changed files, a shared processor."""
     found = [SIMULATED] if result.get("simulated") else []
     if not result["complete"]:
-        found.append(f"PARTIAL: {result['stopped'] or 'not finished'}; only what was done until then.")
+        stopped = result["stopped"] or "not finished"
+        found.append(f"PARTIAL: {stopped}; the report contains only what was measured until then.")
     if "stamp" not in result:
         return found
     if result["stamp"]["checkpoint"]["name"] == "nano":
         found.append(
-            "nano is a teaching checkpoint of 5 M parameters: nothing here is a figure of DeepSeek-OCR's "
-            "official weights. Its pages (512 x 512 pixels) cannot hold 500 characters or more, so the "
-            "categories «between» and «long» are empty."
+            "nano is a teaching checkpoint of 5 M parameters: no figure in this report applies to the "
+            "official weights of DeepSeek-OCR. Its pages (512 x 512 pixels) cannot contain 500 characters or "
+            'more, so the categories "between" and "long" are empty.'
         )
     if result["stamp"]["kit"]["changed"]:
-        found.append("The kit's files differed from the commit named below.")
+        found.append("The files of the kit differed from the commit that is named below.")
     whole = result.get("summary", {}).get("all", {})
     if result["stamp"]["device"]["device"] == "cpu" and (whole.get("cpu_share") or 1) < 0.9:
         found.append(
-            f"The processor was shared: this process had it for {whole['cpu_share']:.0%} of the time, so "
-            "wall-clock times are longer than on an idle machine. Counts are not touched by that."
+            f"Other programs used the processor: this process had it for {whole['cpu_share']:.0%} of the "
+            "time, so wall-clock times are longer than on an idle machine. The counts are not affected."
         )
     return found
 
@@ -112,12 +114,12 @@ def tables(result: dict) -> list[Table]:
 def counts(result: dict) -> Table:
     phases, page = result["counts"]["phases"], result["counts"].get("page")
     parts = {f"per {name}" if name == "token" else name: part for name, part in phases.items()}
-    if page:  # a file of an earlier version has none
+    if page:  # files of an earlier version have none
         parts[f"page of {page['new_tokens']} tokens"] = page
     rows = [
         [f"{key} ({what})", *(number(part[key]) for part in parts.values())] for key, what in COUNTED.items()
     ]
-    return "What the device is given to do", ["", *parts], rows
+    return "Work of the device", ["", *parts], rows
 
 
 def accuracy(result: dict) -> Table:
@@ -126,7 +128,7 @@ def accuracy(result: dict) -> Table:
     rows = [
         [
             name,
-            f"{row['pages']}, {CATEGORIES.get(name, 'of every length')}",
+            f"{row['pages']}, {CATEGORIES.get(name, 'all lengths')}",
             within(row["cer"]),
             within(row["ned"]),
             rate(row["success"]),
@@ -172,12 +174,12 @@ def memory(result: dict) -> Table | None:
     load, used = result["load"], result["memory"]
     rows = [["weights", number(load["weight_bytes"]), "1"]]
     for name, value in (
-        ("peak of load", load["peak_growth_bytes"]),
-        ("peak of reading", used["peak_growth_bytes"]),
+        ("peak while loading", load["peak_growth_bytes"]),
+        ("peak while reading", used["peak_growth_bytes"]),
     ):
         if value is not None:
             rows.append([name, number(value), f"{value / load['weight_bytes']:.2f}"])
-    return "Memory beyond what was held before loading", ["", "bytes", "over weights"], rows
+    return "Memory in addition to that in use before loading", ["", "bytes", "ratio to the weights"], rows
 
 
 def limits(result: dict) -> Table | None:
@@ -193,7 +195,7 @@ def limits(result: dict) -> Table | None:
     if "bandwidth_share" in found:
         rows.append(["share of the bandwidth limit reached", f"{found['bandwidth_share']:.1%}"])
         if found["active_bytes_per_token"] < 64e6:
-            rows.append(["remark", "these weights can lie in a cache: the share is no limit here"])
+            rows.append(["remark", "these weights may fit in a cache; bandwidth is then not the limit"])
     return "Limits", ["what", "figure"], rows
 
 
@@ -202,9 +204,9 @@ def operators(result: dict) -> Table | None:
     if not found:
         return None
     waits = result["counts"]["syncs_per_token"]
-    rows = [[name, number(n), "started"] for name, n in found.items()]
+    rows = [[name, number(n), "launches"] for name, n in found.items()]
     rows += [[where, number(n), "host waits"] for where, n in waits.items()]
-    return "One decoded token, operator by operator", ["operator or line", "per token", ""], rows
+    return "One decoded token, operator by operator", ["operator or line", "per token", "kind"], rows
 
 
 def peer(result: dict) -> Table | None:
@@ -212,7 +214,7 @@ def peer(result: dict) -> Table | None:
     if not found:
         return None
     if "unavailable" in found:
-        return "Beside transformers", [""], [[found["unavailable"]]]
+        return "Comparison with transformers", [""], [[found["unavailable"]]]
     rows = [
         [
             name.upper() if name != "e2e" else "end to end",
@@ -223,8 +225,8 @@ def peer(result: dict) -> Table | None:
         for name, part in found["figures"].items()
     ]
     alike = found["tokens_alike"]
-    rows.append(["tokens alike", f"{alike['count']} of {alike['of']}", "", "", ""])
-    title = f"Beside {found['name']} (experts {found['experts']}), in turn, same weights and pages"
+    rows.append(["equal tokens", f"{alike['count']} of {alike['of']}", "", "", ""])
+    title = f"Comparison with {found['name']} (experts: {found['experts']}), in turns, same weights and pages"
     return title, ["p50", "ours ms", "theirs ms", "ours / theirs (95 %)", "ours is"], rows
 
 
@@ -247,21 +249,22 @@ def comparison(name: str, old: dict, new: dict) -> Table:
     ]
     if found["differs"]:
         rows.append(["differs", ", ".join(found["differs"]), ""])
-    return f"Against {Path(name).name}", ["", "new / old (95 %), or old -> new", "verdict"], rows
+    return f"Comparison with {Path(name).name}", ["", "new / old (95 %), or old -> new", "verdict"], rows
 
 
 def published() -> tuple[Table, str]:
-    """The original's figures and the line that must stand under them."""
+    """The figures of the original project, and the line that must follow them."""
     found = original()
     rows = [[each["what"], each["value"], each["remark"]] for each in found["figures"]]
     note = (
-        f"{found['device']}. Source: {found['source']}. Another device and checkpoint than above: no ratio."
+        f"{found['device']}. Source: {found['source']}. The device and the checkpoint differ from "
+        "those above, so no ratio is stated."
     )
     return (f"Published by {found['name']}", ["what", "figure", "remark"], rows), note
 
 
 def stamp(result: dict) -> list[list[str]]:
-    """The environment, flat."""
+    """The environment and the method as rows of [name, value]."""
     rows = []
 
     def walk(prefix, value):
@@ -307,7 +310,7 @@ def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str
         lines += [f"Made by `{result['stamp']['command']}`, then `deskocr report`. Do not edit.", ""]
         lines += [
             f"Success: {result['method']['success_means']}. "
-            f"CER compares: {result['method']['normalisation']}.",
+            f"Normalisation of the text for CER: {result['method']['normalisation']}.",
             "",
         ]
     lines += [f"![{caption}]({name})\n\n{caption}\n" for name, caption in figures.items()]
@@ -319,7 +322,7 @@ def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str
 
 
 def html(result: dict, figures: dict[str, tuple[str, str]], more: list[Table], note: str) -> str:
-    """One file, nothing loaded from elsewhere. figures: {name: (svg, caption)}."""
+    """One HTML file that loads nothing from elsewhere. figures: {name: (svg, caption)}."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -332,7 +335,7 @@ def html(result: dict, figures: dict[str, tuple[str, str]], more: list[Table], n
 
 
 def save(result: dict, folder: Path, earlier=(), with_original: bool = False) -> list[Path]:
-    """report.md, report.html and the figures (SVG); returns the two reports' paths."""
+    """Write report.md, report.html and the figures (SVG); return the paths of the two reports."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = report_figures.figures(result)

@@ -1,4 +1,7 @@
-"""The figures of a report, each as (SVG text, caption). Of a simulated device: counts, accuracy, no time."""
+"""The figures of a report, each as (SVG text, caption).
+
+The report of a simulated device shows counts and accuracy, and no times.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from .summary import CATEGORIES, PHASES
 
 
 def figures(result: dict) -> dict[str, tuple[str, str]]:
-    """{name: (svg, caption)} of what the result holds."""
+    """{name: (svg, caption)} of every figure for which the result has data."""
     makers = [launches, accuracy]
     if result.get("summary", {}).get("all", {}).get("runs"):
         makers = [phases, roofline, launches, latency, accuracy]
@@ -25,7 +28,7 @@ def figures(result: dict) -> dict[str, tuple[str, str]]:
 
 
 def svg(figure) -> str:
-    """The same bytes for the same figure: no date, fixed ids; text stays text."""
+    """The SVG of a figure: the same bytes every time (no date, fixed ids), with its text as text."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -53,9 +56,9 @@ def phases(result: dict):
             left += width
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.set_xlabel("mean milliseconds of a page")
+    axes.set_xlabel("mean milliseconds per page")
     axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.3 - 0.1 / len(rows)), frameon=False)
-    return figure, "Where the time of a page goes, by phase and by length of the page."
+    return figure, "Mean time per page, by phase and by length of the page."
 
 
 def roofline(result: dict):
@@ -79,8 +82,8 @@ def roofline(result: dict):
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure, (
-        "Roofline: what each phase reaches (marks) under what this device gives (line: read bandwidth, then "
-        "matrix product). Bytes are those of the weights, read once per pass."
+        "Roofline: the rate of each phase (marks) and the limit of this device (line: read bandwidth, then "
+        "matrix product). The bytes are those of the weights, which each pass reads once."
     )
 
 
@@ -99,9 +102,9 @@ def launches(result: dict):
     axes.invert_yaxis()
     axes.set_xlim(0, 1.5 * max(1, *(parts[name]["launches"] for name in names)))
     axes.set_xlabel(
-        f"operators given to the device ({'simulated NPU' if result['simulated'] else 'counted'})"
+        f"operators launched on the device ({'simulated NPU' if result['simulated'] else 'counted'})"
     )
-    return figure, "Launches and host waits, counted in a run of their own."
+    return figure, "Launches and host waits, counted in a separate run."
 
 
 def latency(result: dict):
@@ -116,10 +119,10 @@ def latency(result: dict):
         axes.axvline(value, color="black", ls=style, label=f"p{percent}: {value:.3g} ms")
     axes.set_xscale("log" if gaps[0] > 0 else "symlog")
     axes.set_xlabel("milliseconds between two tokens (ITL)")
-    axes.set_ylabel("per cent of the gaps")
+    axes.set_ylabel("gaps up to this length, per cent")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    return figure, f"How the time between tokens is spread: {len(gaps):,} gaps."
+    return figure, f"Distribution of the time between tokens: {len(gaps):,} gaps."
 
 
 def accuracy(result: dict):
@@ -137,4 +140,4 @@ def accuracy(result: dict):
     axes.set_ylim(bottom=-0.02)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    return figure, f"Character error rate of each of {len(pages)} pages, by the length of the page."
+    return figure, f"Character error rate of each of {len(pages)} pages, by length of the page."

@@ -1,4 +1,4 @@
-"""What a benchmark is asked to do, and the files it leaves."""
+"""The options of a benchmark, and the names of its files."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ FILE, PARTIAL = "bench.json", "bench.partial.json"
 
 @dataclass(frozen=True)
 class Repetitions(Options):
-    """What is read how often. pages: files; none draws `count` pages of every length that the checkpoint can
-    read, from the seed.
+    """The pages, and how often each is read.
+
+    pages: files. Without files, `count` pages of every length that the checkpoint can read are drawn from the
+    seed.
     """
 
     pages: tuple[str, ...] = ()
-    count: int = option(8, "Pages to draw of each length.", minimum=1)
-    seed: int = option(2026, "Of the drawn pages.")
+    count: int = option(8, "Number of pages to draw of each length.", minimum=1)
+    seed: int = option(2026, "Seed of the drawn pages.")
     repeats: int = option(3, "Timed readings of each page.", minimum=1)
-    warmup: int = option(1, "Readings before, not counted.", minimum=0)
+    warmup: int = option(1, "Readings before the timed ones, not counted.", minimum=0)
 
 
 @dataclass(frozen=True)
 class BenchSpec(PageOptions, Repetitions, LoadOptions):
-    """The options of reading, and those of measuring. Raises ValueError for a value that is not allowed.
+    """The options of reading and of measuring. Raises ValueError for a value that is not allowed.
 
     The order of the bases is the order of the fields, last base first; `command` follows it.
     """
 
     model: str | None = default_for(LoadOptions, "model", "nano")
-    success_cer: float = option(0.1, "A page is read if its CER is at most this.")
+    success_cer: float = option(0.1, "A page is a success only if its CER is at most this.")
     # The text of drawn pages is always kept.
     keep_text: bool = option(False, "Store the text of given pages.")
     peer: bool = False  # transformers' unlimited_ocr in the same run
@@ -46,7 +48,7 @@ class BenchSpec(PageOptions, Repetitions, LoadOptions):
         return cls(**{**given, "pages": tuple(given["pages"])})
 
     def command(self) -> str:
-        """The line that repeats it. Files without their folders: a report tells nobody's paths."""
+        """The command that repeats the benchmark; without folders, so that a report has no private paths."""
         words = ["deskocr", "bench", *(Path(page).name for page in self.pages)]
         for field in fields(self):
             value = getattr(self, field.name)

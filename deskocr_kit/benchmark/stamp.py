@@ -1,4 +1,4 @@
-"""What one needs to repeat a measurement, and nothing about who made it."""
+"""The environment of a measurement, to repeat it, without private data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..doctor.facts import PRIVATE_NAME, VARIABLES
 from .spec import BenchSpec
 
 PACKAGES = ("torch", "torch-npu", "transformers", "tokenizers", "numpy", "pillow", "safetensors")
-PATHS = ("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX")  # folders of a machine: left out
+PATHS = ("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX")  # contain folders of this machine
 
 
 def stamp(spec: BenchSpec, reader) -> dict:
@@ -57,6 +57,7 @@ def stamp(spec: BenchSpec, reader) -> dict:
 
 
 def named(function) -> str:
+    """Module and name of a function, without the prefix "deskocr_kit."."""
     where = getattr(function, "__module__", "") or ""
     return f"{where}.{getattr(function, '__name__', type(function).__name__)}".removeprefix("deskocr_kit.")
 
@@ -72,7 +73,7 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> dict:
-    """The commit of the kit's own folder, and whether tracked files differ from it; None outside git."""
+    """The commit of the kit and whether tracked files differ from it; both None outside git."""
 
     def git(*words: str) -> str | None:
         try:
@@ -99,7 +100,7 @@ def processor() -> str:
 
 
 def variables() -> dict[str, str]:
-    """Those that change speed or operators; none with a private name, none that is a path."""
+    """Variables that change speed or operators, without those that have a private name or contain a path."""
     return {
         name: scrub(value)
         for name, value in sorted(os.environ.items())
@@ -111,7 +112,7 @@ def variables() -> dict[str, str]:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over config.json and the weights, by name."""
+    """SHA-256 of config.json and the weight files, in the order of their names."""
     total = hashlib.sha256()
     for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
         total.update(path.name.encode())

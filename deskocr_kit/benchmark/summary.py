@@ -1,7 +1,7 @@
-"""From single measurements to the figures that are reported. Plain arithmetic, no torch.
+"""The reported figures, computed from the measurements of single pages, without torch.
 
-TTFT = request to first token; TPOT = (end to end - TTFT) / (n - 1), n new tokens; ITL = the gaps between
-tokens as the caller sees them. A request is a page in memory.
+TTFT = request to first token; TPOT = (end to end - TTFT) / (n - 1), n new tokens; ITL = the times between
+tokens, as they reach the caller. A request is a page in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ..evaluation.evaluate import interval
 
 PHASES = ("preprocess", "vision", "prefill", "decode", "post")
-# As in the published table of the original project (docs/background.md); the rest has a row of its own.
+# As in the published table of the original project (docs/background.md), which has no row for "between".
 CATEGORIES = {
     "short": "fewer than 50 characters",
     "medium": "50 to 499 characters",
@@ -42,7 +42,7 @@ def gaps(arrivals: Sequence[float]) -> list[float]:
 
 
 def spread(values: Iterable[float | None]) -> dict | None:
-    """n, mean, p50, p99 (linear interpolation); None where there is nothing."""
+    """n, mean, p50 and p99 (linear interpolation) of the values that are not None; None without any."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -51,7 +51,10 @@ def spread(values: Iterable[float | None]) -> dict | None:
 
 
 def success_share(hits: int, total: int) -> dict | None:
-    """How many of how many, with the 95 % Wilson interval: four of four does not show 100 %."""
+    """{"count", "of", "rate", "interval_95"}, with the Wilson interval: 4 of 4 does not prove 100 %.
+
+    None if `total` is 0.
+    """
     if not total:
         return None
     z, p = 1.959964, hits / total
@@ -62,14 +65,17 @@ def success_share(hits: int, total: int) -> dict | None:
 
 
 def success(page: dict, bound: float) -> bool | None:
-    """Text returned, not cut off, no loop, CER at most `bound`; None where the truth is not known."""
+    """Whether text was returned, complete, without a loop, with a CER of at most `bound`.
+
+    None if this depends on the CER and the expected text is not known.
+    """
     if not page["characters_read"] or page["truncated"] or page["loop"]:
         return False
     return None if page["cer"] is None else page["cer"] <= bound
 
 
 def accuracy(pages: list[dict]) -> dict:
-    """CER (sum of edits / sum of lengths) and NED (mean of edits / longer of both), 95 % bootstrap each."""
+    """CER (sum of edits / sum of lengths), NED (mean of edits / longer text); 95 % intervals by bootstrap."""
     known = [page for page in pages if page["cer"] is not None]
     if not known:
         return {"pages_with_truth": 0, "cer": None, "ned": None}
@@ -86,7 +92,7 @@ def accuracy(pages: list[dict]) -> dict:
 
 
 def times(pages: list[dict]) -> dict:
-    """Of every run of every page: phases, TTFT, TPOT, ITL, seconds a page, rates."""
+    """Phases, TTFT, TPOT, ITL, seconds per page and rates over every run of every page."""
     runs = [(page, run) for page in pages for run in page["runs"]]
     decoded = sum(page["new_tokens"] - 1 for page, _ in runs)
     spent = sum(run["e2e"] for _, run in runs)

@@ -1,4 +1,4 @@
-"""One page, timed by phase, with the device idle at every border."""
+"""Times of one page by phase, with the device idle at each boundary."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .summary import gaps
 
 
 class Clock(Observer):
-    """Notes when each phase has ended on the device, and when each token has reached the host.
+    """Records when each phase has ended on the device, and when each token has reached the host.
 
-    `issued`: when the host had handed over vision and prefill, before it waited for the device.
+    issued: when the host had launched all of vision and of prefill, before it waited for the device.
     """
 
     def __init__(self, device):
@@ -23,7 +23,7 @@ class Clock(Observer):
         self.start, self.cpu = time.perf_counter(), time.process_time()
 
     def phase(self, name: str) -> None:
-        if name in ("vision", "prefill"):  # before the others the host has waited anyway
+        if name in ("vision", "prefill"):  # at the end of the others the host has already waited
             self.issued[name] = time.perf_counter()
             synchronize(self.device)
         self.ends[name] = time.perf_counter()
@@ -35,11 +35,11 @@ class Clock(Observer):
 
 
 def read(reader, image, options: PageOptions):
-    """(Reading, run): what `reader.read` gives, and the seconds of its phases.
+    """(Reading, run): the result of `reader.read`, and the times of its phases in seconds.
 
-    run: preprocess, vision (embedding and placing included), prefill, decode, post; ttft; e2e (to the last
-    token); seconds (the whole request); gaps between tokens; cpu (this process's CPU seconds to e2e);
-    `issued`: how long the host took to hand over vision and prefill, before it waited.
+    run: preprocess, vision (includes embedding and placing), prefill, decode, post; ttft; e2e (to the last
+    token); seconds (the whole request); gaps between tokens; cpu (CPU seconds of this process to e2e); issued
+    (how long the host took to launch vision and prefill, before it waited).
     """
     clock = Clock(reader.model.device)
     reading = reader.read(image, options=options, observer=clock)

@@ -1,7 +1,7 @@
-"""How much work a call gives a device: operators started, waits, bytes up and down, bytes held.
+"""The work that a call gives a device: launches, host waits, bytes copied in both directions, bytes in use.
 
-On the simulated NPU its own counters tell. Elsewhere a dispatch mode sees the operators. What is a launch, a
-copy and a wait is the same for both: see opcount/definition.py.
+On the simulated NPU the counts come from its counters, on other devices from a dispatch mode. Both use the
+same definition of a launch, a copy and a wait: see opcount/definition.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .selection import is_simulated
 
 @dataclass
 class Counts:
-    """Of one call. `extra_bytes`: the most that was held beyond what was held before; the result included."""
+    """The counts of one call. extra_bytes: largest growth of the memory in use, including the result."""
 
     launches: int = 0
     syncs: int = 0
@@ -34,12 +34,12 @@ class Counts:
 
 
 class _Operators(OperatorMode):
-    """Counts what the device is asked for, and the bytes of the tensors that are made."""
+    """Counts the operators of the device, and the bytes of the tensors that they make."""
 
     def __init__(self, device: torch.device):
         super().__init__()
         self.counts, self.held = Counts(), 0
-        self.known: set[int] = set()  # storages
+        self.known: set[int] = set()  # keys of the storages
         self.device = device.type
 
     def answer(self, name: str, function, args: tuple, kwargs: dict):
@@ -75,7 +75,7 @@ class _Operators(OperatorMode):
 
 @contextlib.contextmanager
 def counted(device: torch.device) -> Iterator[Counts]:
-    """Counts of the block; final when it has ended."""
+    """The counts of the block; they are final at its end."""
     counts = Counts()
     before = 0 if device.type == "cpu" else device_memory(device).allocated
     if is_simulated(device):

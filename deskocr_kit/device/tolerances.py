@@ -1,4 +1,4 @@
-"""The relative error of a tensor, and how large it may be in each dtype.
+"""The relative error of a tensor, and its largest allowed value in each dtype.
 
 The formula, for `ours` and `expected` of one shape, in fp64 on the host:
 
@@ -7,8 +7,8 @@ The formula, for `ours` and `expected` of one shape, in fp64 on the host:
 Equal infinities and pairs of NaN count as no difference. Any other value that is not finite counts as an
 infinite difference.
 
-A new dtype gets a name in dtypes.py and a row in TOLERANCES. `deskocr prove` holds each slot to a budget of
-its own, with the reason: operators/prove/budgets.json.
+A new dtype needs a name in dtypes.py and a row in TOLERANCES. `deskocr prove` has a separate budget for each
+slot, with the reason: operators/prove/budgets.json.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-TINY = 1e-30  # in place of |expected| = 0
+TINY = 1e-30  # used in place of |expected| = 0
 
 
 @dataclass(frozen=True)
 class Tolerance:
     """Largest relative error of a result in one dtype.
 
-    operator: of a fused operator on a device; beyond it a result is wrong, not just rounded. fp32 on an NPU
-        may be computed in hf32, which keeps 11 bits, hence the same bound as fp16. 0: such operators take no
-        tensor of this dtype.
-    block: of one block on the reference's inputs, when it does the same arithmetic in another order. fp32:
-        sums of a few thousand products differ by 1e-6; a wrong formula (tanh for erf) by 1e-4 and more.
-        fp16 and bf16: a few roundings of 2**-11 and 2**-8; where the same dtype on the CPU is at hand, twice
-        its error counts instead.
-    network: of a whole network, where errors add up and near ties of the router flip.
+    operator: for a fused operator on a device; a larger error means a wrong result, not only rounding. An NPU
+        may compute fp32 in hf32, which has 11 bits, hence the same bound as for fp16. 0: such
+        operators accept no tensor of this dtype.
+    block: for one block with the inputs of the reference and the same arithmetic in another order. fp32: sums
+        of a few thousand products differ by 1e-6; a wrong formula (tanh for erf) by 1e-4 and more. fp16 and
+        bf16: a few roundings of 2**-11 and 2**-8; if the result of the same dtype on the CPU is available,
+        twice its error is the bound instead.
+    network: for a whole network, in which errors add up and near ties of the router flip.
     """
 
     operator: float
@@ -53,7 +53,7 @@ TOLERANCES = {
 
 
 def tolerance(dtype: torch.dtype | str) -> Tolerance:
-    """The tolerance of a dtype; that of fp32 for a dtype without a row of its own."""
+    """The tolerance of a dtype; that of fp32 for a dtype without its own row."""
     return TOLERANCES.get(dtype_name(dtype), TOLERANCES["float32"])
 
 

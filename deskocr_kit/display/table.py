@@ -1,6 +1,7 @@
-"""Tables as text, HTML and Markdown: one layout for every report of the kit.
+"""Tables as text, HTML and Markdown, with one layout for every report of the kit.
 
-What was measured stands right of `≈`; everything left of it must repeat itself (see course/check.py).
+Measured values are on the right of `≈`; everything on the left of it must be the same in every run (see
+course/check.py).
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-LEFT = "text-align:left"  # JupyterLab sets cells to the right
+LEFT = "text-align:left"  # JupyterLab aligns cells to the right
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of an HTML table that has a look of its own.
+    """A cell of an HTML table with its own style.
 
     style: CSS declarations; "" leaves the alignment to the page. tag: an element around the text, for example
-    "b" or "code". below: a second line.
+    "b" or "code". below: text of a second line.
     """
 
     text: str
@@ -40,9 +41,10 @@ def text_table(
     right: bool = False,
     indent: str = "",
 ) -> str:
-    """Aligned columns, two spaces apart.
+    """A table with aligned columns, two spaces apart.
 
-    measured: index of the first column that stands right of `≈`. right: align to the right.
+    measured: index of the first column on the right of `≈`. right: align to the right. indent: text before
+    each line.
     """
     lines = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -65,7 +67,7 @@ def html_table(
 ) -> str:
     """A <table> element. All text is escaped.
 
-    numbers: names of the columns whose head stays at the right. titles: one per row, shown under the pointer.
+    numbers: names of the columns whose head stays on the right. titles: one tooltip per row.
     """
     body, titled = [], iter(titles) if titles is not None else None
     for row in rows:
@@ -77,14 +79,14 @@ def html_table(
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; pipes and line breaks in the text cannot break it."""
+    """The lines of a Markdown table. Pipes in the text are escaped, line breaks become spaces."""
     lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (head, *rows)]
     shown = ["| " + " | ".join(line) + " |" for line in lines]
     return [shown[0], "|" + "---|" * len(head), *shown[1:]]
 
 
 def head_row(names: Iterable[str], numbers: Collection[str] = ()) -> str:
-    """The head of an HTML table. JupyterLab sets heads to the right: only those of `numbers` stay there."""
+    """The head of an HTML table. JupyterLab aligns heads to the right; only those in `numbers` stay there."""
     cells = "".join(
         f"<th>{escape(name)}</th>" if name in numbers else f'<th style="text-align:left">{escape(name)}</th>'
         for name in names
@@ -100,7 +102,7 @@ def _shown(value) -> str:
 class Table:
     """A table for notebooks.
 
-    `rows`: one dict per line. The columns named in `measured` are shown and never compared.
+    rows: one dict per line. measured: the columns whose values are shown and never compared.
     """
 
     rows: Sequence[dict]
@@ -108,7 +110,7 @@ class Table:
     caption: str = ""
 
     def columns(self) -> tuple[list[str], list[str]]:
-        """(contract, measured), each in the order of the first row."""
+        """The names of the compared and of the measured columns, each in the order of the first row."""
         names = list(self.rows[0]) if self.rows else []
         return [n for n in names if n not in self.measured], [n for n in names if n in self.measured]
 
@@ -118,8 +120,8 @@ class Table:
         widths = [max(len(line[i]) for line in lines) for i in range(len(left))]
         texts = [" ".join(cell.ljust(w + 1) for cell, w in zip(line, widths, strict=True)) for line in lines]
         if right:
-            told = [", ".join(right), *(", ".join(_shown(row[name]) for name in right) for row in self.rows)]
-            texts = [f"{text} ≈ {tail}" for text, tail in zip(texts, told, strict=True)]
+            tails = [", ".join(right), *(", ".join(_shown(row[name]) for name in right) for row in self.rows)]
+            texts = [f"{text} ≈ {tail}" for text, tail in zip(texts, tails, strict=True)]
         return "\n".join(([self.caption] if self.caption else []) + [text.rstrip() for text in texts])
 
     def _repr_html_(self) -> str:

@@ -1,14 +1,14 @@
-"""Which operators does a model really run, how often, from which line, and what does an NPU do with each?
+"""The operators that a model runs: how often, from which line, and what an NPU does with each.
 
     from deskocr_kit.operator_census import census, census_ocr
 
-    census(any_module, inputs)                   # any nn.Module, any inputs, any device, "meta" included
-    census_ocr()                                 # the official size, dry: vision, prefill, one decode step
+    census(any_module, inputs)                   # any nn.Module, any inputs, any device, also "meta"
+    census_ocr()                                 # dry, at the official size: vision, prefill, one decode step
     result.rows(), result.launches("decode"), result.worst(), result.save("reports/…")
-    result.judged_by("2.6.0.post5")              # the same calls, another torch_npu
+    result.judged_by("2.6.0.post5")              # the same calls, judged for another torch_npu
 
-recorder.py sees, assume.py stands in for values in a dry run, verdicts.py judges, result.py and picture.py
-show, ocr.py knows our network's phases.
+any_module.py and ocr_model.py make a census, result.py and figure.py show it. ../opcount/recorder.py records
+the calls, ../opcount/assume.py replaces values in a dry run, ../ascend/dispatch.py has the verdicts.
 """
 
 from ..ascend.dispatch import VERDICTS, Verdict, judge, nearest_wheel, wheel_versions

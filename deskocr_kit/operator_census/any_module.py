@@ -1,4 +1,4 @@
-"""Any nn.Module -> its census."""
+"""The census of any nn.Module."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def census(
     assume: Assume | None = None,
     subject: str | None = None,
 ) -> Census:
-    """Every operator of `module(*inputs)` (or `module(**inputs)`, or `run()`), judged for a torch_npu.
+    """Every operator of `module(*inputs)`, `module(**inputs)` or `run()`, judged for a torch_npu.
 
-    Nothing is needed but the module: on "meta" (or under FakeTensorMode) shapes are enough, and `assume`
-    answers what depends on values. No gradient is recorded.
+    The module is called without gradients. On "meta" (or under FakeTensorMode) only shapes are needed;
+    `assume` then supplies the results that depend on values. subject: the name in the title, by default that
+    of the class.
     """
     if run is None:
         if isinstance(inputs, Mapping):

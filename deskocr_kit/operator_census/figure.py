@@ -1,4 +1,4 @@
-"""The census as a picture: per phase, how many calls of each operator, hatched by verdict."""
+"""The census as a figure: the calls of each operator per phase, hatched by verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(census: Census):
     for axis, phase in zip(figure.subplots(1, len(phases), squeeze=False)[0], phases, strict=True):
         rows = sorted((r for r in census.rows() if r["calls"][phase]), key=lambda r: -r["calls"][phase])
         worst = [r for r in rows if r["verdict"] in ("CPU fallback", "AI CPU", "slow kernel", "unknown")]
-        shown = (worst + [r for r in rows if r not in worst])[:BARS]  # the rare bad ones must not fall off
+        shown = (worst + [r for r in rows if r not in worst])[:BARS]  # bad verdicts first, also if rare
         for y, row in enumerate(shown):
             colour, hatch = VERDICTS[row["verdict"]]
             bar = axis.barh(y, row["calls"][phase], color=colour, hatch=hatch, edgecolor=INK, linewidth=0.5)
@@ -42,12 +42,12 @@ def draw(census: Census):
     if seen:
         figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), fontsize=8)
     figure.suptitle(
-        f"{census.subject or 'operators'} · torch_npu {census.torch_npu} (static count)", fontsize=11
+        f"{census.subject or 'operators'}, torch_npu {census.torch_npu} (static count)", fontsize=11
     )
     return figure
 
 
 def names(rows: list[dict]) -> list[str]:
-    """The operators of some rows; one that stands in several has its verdict below it."""
+    """The operator of each row; an operator with several rows has its verdict below it."""
     times = Counter(row["operator"] for row in rows)
     return [r["operator"] + (f"\n({r['verdict']})" if times[r["operator"]] > 1 else "") for r in rows]

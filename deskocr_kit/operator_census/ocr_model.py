@@ -1,7 +1,7 @@
 """The census of one page through our network, by phase: vision, prefill, one decode step.
 
-Without a model it runs dry at the official size: meta tensors, seconds, no memory. What depends on values
-(which experts are hit) is assumed, and listed in the result.
+Without a model it is a dry run at the official size: meta tensors, a few seconds, no memory for weights.
+Results that depend on values (which experts are chosen) are assumed and listed in the result.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from ..opcount.assume import Assume
 from ..opcount.recorder import Recorder
 from .result import Census
 
-PROMPT_TOKENS = 5  # <bos> and "\nFree OCR." beside the placeholders
+PROMPT_TOKENS = 5  # <bos> and "\nFree OCR.", in addition to the placeholders
 
 
 def page_inputs(config: DeepseekOCRConfig, mode: str, grid: tuple[int, int]) -> dict:
-    """Inputs of `generate` for one page of the given mode and tile grid: blank pixels, on the host."""
+    """Inputs of `generate` for one blank page of this mode and tile grid, on the host.
+
+    grid: (tiles across, down); ignored in modes without crops.
+    """
     chosen = get_mode(mode)
     view_side, tile_side = (
         (chosen.base_size, chosen.image_size) if chosen.crop_mode else (chosen.image_size, 0)
@@ -48,15 +51,16 @@ def census_ocr(
     torch_npu: str | None = None,
     inputs: dict | None = None,
 ) -> Census:
-    """Count one page: vision (all views), prefill, and one decode step with its choice of token.
+    """The census of one page: vision (all views), prefill, and one decode step with its choice of token.
 
     Args:
-        model: a model with weights (a real run on its device); a config or None for a dry run of that size.
-        mode, grid: the page, where `inputs` are not given; grid is (tiles across, down).
-        dtype: of a dry run's weights.
+        model: a model with weights, for a real run on its device; or a config (None: the official one), for a
+            dry run of that size.
+        mode, grid: the page if `inputs` is None; grid is (tiles across, down).
+        dtype: dtype of the weights in a dry run.
         plan: {slot: function} to count instead of the defaults.
-        torch_npu: the version to judge by, see verdicts.nearest.
-        inputs: those of `generate`, for a real page.
+        torch_npu: the version for the verdicts, see ascend.dispatch.nearest_wheel.
+        inputs: inputs of `generate`, for a real page.
 
     Raises:
         DryRunError: the plan reads a value that cannot be assumed.
@@ -73,10 +77,10 @@ def census_ocr(
     if dry:
         places = int(inputs["images_seq_mask"].sum())
 
-        def distinct(chosen):  # as many experts as can be hit
+        def distinct(chosen):  # as many experts as can be chosen
             return min(c.experts, chosen.numel())
 
-        def rows(hit):  # and the tokens spread evenly over them
+        def rows(hit):  # with the tokens spread evenly over them
             return max(1, hit.numel() // distinct(hit))
 
         pairs = inputs["input_ids"].numel() * c.experts_per_token

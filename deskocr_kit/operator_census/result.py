@@ -1,4 +1,4 @@
-"""The census as a thing to look at: grouped, shown as text and HTML, written as JSON."""
+"""The result of a census: grouped, shown as text and HTML, written as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 24
 
 @dataclass(frozen=True)
 class Entry:
-    """One kind of call, how often it was made, and what the chosen torch_npu does with it."""
+    """One kind of call, its number, and what the chosen torch_npu does with it."""
 
     call: Call
     count: int
@@ -32,8 +32,8 @@ class Entry:
 class Census:
     """Every operator call of the recorded forward.
 
-    torch_npu: the version whose table judged; `asked` the one that was asked for.
-    assumed: what a dry run was told instead of reading values; empty for a real run.
+    torch_npu: the version whose table gave the verdicts; asked: the version that was requested.
+    assumed: the results that a dry run assumed instead of reading values; empty for a real run.
     """
 
     entries: list[Entry]
@@ -45,7 +45,7 @@ class Census:
 
     @classmethod
     def make(cls, counts, examples, torch_npu: str | None = None, subject: str = "", assumed=()) -> Census:
-        """Judge what a Recorder counted. torch_npu: see verdicts.nearest."""
+        """Judge the calls that a Recorder counted. torch_npu: see ascend.dispatch.nearest_wheel."""
         version = nearest_wheel(torch_npu)
         entries = [
             Entry(call, n, judge(call.operator, call.kind, examples[call], call.options, version))
@@ -55,7 +55,7 @@ class Census:
         return cls(entries, version, torch_npu or version, subject, tuple(sorted(assumed)), dict(examples))
 
     def judged_by(self, torch_npu: str) -> Census:
-        """The same calls under another torch_npu version."""
+        """The same calls, judged for another version of torch_npu."""
         counts = {e.call: e.count for e in self.entries}
         return Census.make(counts, self.examples, torch_npu, self.subject, self.assumed)
 
@@ -78,11 +78,11 @@ class Census:
         ]
 
     def launches(self, phase: str | None = None) -> int:
-        """Operators that give the device something to do; CANN may start several kernels for one."""
+        """Number of operators that give the device work; CANN may start several kernels for one."""
         return sum(e.count for e in self.select(phase) if e.call.kind == "launch")
 
     def syncs(self, phase: str | None = None) -> int:
-        """How often the host waits for the device."""
+        """Number of times that the host waits for the device."""
         return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
 
     def traffic(self, phase: str | None = None) -> tuple[int, int]:
@@ -91,7 +91,7 @@ class Census:
         return sum(n * call.h2d_bytes for n, call in calls), sum(n * call.d2h_bytes for n, call in calls)
 
     def work(self, phase: str | None = None) -> str:
-        """ "243 launches, 1 sync": for a line or a title."""
+        """Launches and syncs as text, for example "243 launches, 1 sync"."""
         launches, syncs = self.launches(phase), self.syncs(phase)
         return f"{launches} launch{'es' * (launches != 1)}, {syncs} sync{'s' * (syncs != 1)}"
 
@@ -99,7 +99,7 @@ class Census:
         return sum(e.count * e.call.flops for e in self.select(phase))
 
     def verdicts(self, phase: str | None = None) -> dict[str, int]:
-        """{verdict: calls}, worst first, without views and host work."""
+        """{verdict: calls}, worst first, without views and without work on the host."""
         found = collections.Counter()
         for e in self.select(phase):
             if e.call.kind in WORKS:
@@ -107,7 +107,7 @@ class Census:
         return {word: found[word] for word in VERDICTS if found[word]}
 
     def operators(self, phase: str | None = None) -> dict[str, int]:
-        """{operator: calls} of what the device has to do, most first."""
+        """{operator: calls} of the work of the device, most frequent first."""
         found = collections.Counter()
         for e in self.select(phase):
             if e.call.kind in WORKS:
@@ -115,13 +115,13 @@ class Census:
         return dict(found.most_common())
 
     def worst(self) -> list[Entry]:
-        """What a port has to look at: everything that is neither a kernel nor a plain transfer."""
+        """The entries that a port must examine: CPU fallback, AI CPU, slow kernel and unknown."""
         words = ("CPU fallback", "AI CPU", "slow kernel", "unknown")
         return [e for e in self.entries if e.verdict.word in words and e.call.kind in WORKS]
 
     # ------------------------------------------------------------------ showing
     def rows(self) -> list[dict]:
-        """One per operator and verdict: calls per phase, reason, an example of shapes, module and line."""
+        """One dict per operator and verdict: calls per phase, reason, example of shapes, module, lines."""
         grouped: dict[tuple, list[Entry]] = {}
         for e in self.entries:
             if e.call.kind in WORKS:
@@ -153,7 +153,7 @@ class Census:
         rows = self.rows()
         head = ["verdict", "operator", *(p or "calls" for p in phases), "line"]
         body = [
-            [r["verdict"], r["operator"], *(str(r["calls"][p] or "·") for p in phases), _sites(r)]
+            [r["verdict"], r["operator"], *(str(r["calls"][p] or "-") for p in phases), _sites(r)]
             for r in rows[:SHOWN]
         ]
         more = [f"… and {len(rows) - SHOWN} more rows: all with --json, or .rows()"][: len(rows) > SHOWN]
@@ -173,7 +173,7 @@ class Census:
             [
                 Cell(r["verdict"], f"color:{colour.get(r['verdict'], 'inherit')};{LEFT}", "b"),
                 r["operator"],
-                *(Cell(str(r["calls"][p] or "·"), "") for p in phases),
+                *(Cell(str(r["calls"][p] or "-"), "") for p in phases),
                 Cell(_sites(r), tag="code"),
                 r["why"],
             ]
@@ -183,14 +183,14 @@ class Census:
         return f"<p>{escape(self.title())}</p>{table}<p>{'<br>'.join(map(escape, self.totals()))}</p>"
 
     def title(self) -> str:
-        asked = "" if self.asked == self.torch_npu else f" (asked for {self.asked}: nearest table)"
+        asked = "" if self.asked == self.torch_npu else f" (nearest table to {self.asked})"
         return (
-            f"operators of {self.subject or 'the recorded forward'}, judged by the published torch_npu "
-            f"{self.torch_npu}{asked} and CANN {CANN}'s rules; no device was asked"
+            f"operators of {self.subject or 'the recorded forward'}; verdicts from the published torch_npu "
+            f"{self.torch_npu}{asked} and the rules of CANN {CANN}, not from a device"
         )
 
     def totals(self) -> list[str]:
-        """Lines: per phase launches, syncs, GFLOP and verdicts; then what was assumed."""
+        """Lines with launches, syncs, GFLOP and verdicts per phase, then the assumptions."""
         lines = []
         for phase in self.phases():
             words = ", ".join(f"{n} {word}" for word, n in self.verdicts(phase).items())
@@ -200,13 +200,13 @@ class Census:
         return lines + [f"assumed: {text}" for text in self.assumed]
 
     def to_json(self) -> dict:
-        """Plain data: totals, rows, and every kind of call with module, line, shapes and verdict."""
+        """Plain data: totals, rows, and every kind of call with its module, line, shapes and verdict."""
         return {
             "subject": self.subject,
             "torch_npu": self.torch_npu,
             "asked": self.asked,
             "cann_rules": CANN,
-            "device": "none: a static count, no time in it",
+            "device": "none: a static count without times",
             "assumed": list(self.assumed),
             "phases": {
                 p: {
@@ -232,7 +232,7 @@ class Census:
         return paths
 
     def draw(self):
-        """A matplotlib Figure: per phase, the calls of each operator; hatched bars need care on an NPU."""
+        """A matplotlib Figure with the calls of each operator per phase, coloured and hatched by verdict."""
         return draw(self)
 
 

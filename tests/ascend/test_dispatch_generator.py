@@ -1,4 +1,4 @@
-"""The generator of dispatch tables, without a wheel: its rule, its format, and the table of this torch."""
+"""The generator of dispatch tables without a wheel: its rule, its format, and the table for this torch."""
 
 from __future__ import annotations
 

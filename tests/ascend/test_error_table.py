@@ -1,4 +1,4 @@
-"""`deskocr explain`: each row finds its own example however it is wrapped or coloured, and nothing else."""
+"""`deskocr explain`: each row matches its own example, also wrapped or coloured, and nothing else."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_each_row_finds_its_example_first(row, spoil):
 def test_examples_meet_no_foreign_row():
     overlap = {row: ids(ROWS[row]["example"])[1:] for row in ROWS}
     assert {row: others for row, others in overlap.items() if others} == {
-        "oom_1eb": ["oom"],  # the same message with one more fact in it
+        "oom_1eb": ["oom"],  # the same message with one more detail
     }
 
 
@@ -217,7 +217,7 @@ def test_a_log_of_megabytes_is_searched_in_seconds():
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_fault_in_the_middle_of_a_long_log_is_found(row, monkeypatch):
-    """Of a log beyond LIMIT only the ends and what sounds like a fault are searched: every row's must."""
+    """Beyond LIMIT only the ends of a log and lines that look faulty are searched, those of every row."""
     monkeypatch.setattr(errors, "LIMIT", 8_000)
     noise = "\n".join(f"2025-11-23 10:00:00 INFO step {i} loss 0.{i}" for i in range(300))
     assert ids(noise + "\n" + ROWS[row]["example"] + "\n" + noise)[:1] == [row]

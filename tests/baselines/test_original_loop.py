@@ -1,4 +1,4 @@
-"""The path that launches are compared with computes what the original computed, and what ours does."""
+"""The baseline of the launch counts computes the same as the original code and as our model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_guard_on_the_host_bans_what_ours_bans(golden_model):
 
 
 def test_what_is_counted():
-    """By place: what a reader of the original's code would add up."""
+    """Launches by place, as counted by hand from the code of the original."""
     c = DeepseekOCRConfig().decoder
     census, mixtures = census_original(), c.layers - c.dense_layers
     found = {}
@@ -61,7 +61,7 @@ def test_what_is_counted():
     assert found["rotary"] == 2 * 5 * c.layers
     experts = mixtures * c.experts_per_token
     assert found["swiglu_mlp"] == 5 * (experts + mixtures + c.dense_layers)
-    assert census.syncs("decode") == mixtures + 3  # the experts; the guard, the streamer, the end test
+    assert census.syncs("decode") == mixtures + 3  # the experts; the guard, the streamer, the end condition
 
 
 def test_the_dry_count_is_that_of_a_real_run(golden_model):
@@ -74,5 +74,5 @@ def test_the_dry_count_is_that_of_a_real_run(golden_model):
         with Recorder(golden_model) as recorder:
             pick(path.forward(x), ids, going, end, pad=2, ngram=20)
     real = sum(n for call, n in recorder.counts.items() if call.kind == "launch")
-    outside = 2 + 2 + 1  # the mask grown, the end test read, the token embedded
+    outside = 2 + 2 + 1  # growing the mask, reading the end condition, embedding the token
     assert census_original(golden_model.config, dtype=torch.float32).launches() == real + outside

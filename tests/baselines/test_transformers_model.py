@@ -1,9 +1,8 @@
-"""A second opinion: transformers holds the same network under other names (`unlimited_ocr`, in its 5.x
-releases).
+"""A second implementation: transformers 5.x contains the same network as `unlimited_ocr`.
 
-It shares no line with the original or with ours, reads the same checkpoint through its own conversion of
-names, and must give our logits and our tokens. Its one difference, a sliding window over decoded tokens, is
-set so wide that it never acts.
+It shares no code with the original or with our model, reads the same checkpoint with its own conversion of
+names, and must produce our logits and our tokens. Its only difference, a sliding window over decoded tokens,
+is so wide here that it has no effect.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ LOGITS = 5e-4  # goldens/README.md; the two agree to 3e-5 there
 
 @pytest.fixture(scope="module")
 def second():
-    """The peer with the golden weights. Every tensor must find its place, and every place its tensor."""
+    """The peer with the golden weights. No tensor may be missing or unused."""
     return load_peer(CHECKPOINT, loading.read_config(CHECKPOINT))
 
 
 def peer_inputs(case: str) -> dict:
-    """The golden inputs in the peer's terms."""
+    """The golden inputs with the names that the peer uses."""
     return translated(inputs(case), [(bool(each["base"]), each["crop"]) for each in INDEX[case]["samples"]])
 
 
@@ -57,7 +56,7 @@ def test_greedy_tokens(golden_model, second, case):
 
 
 def test_the_second_opinion_is_not_an_echo(golden_model, second):
-    """With one of its weights changed the peer must disagree, or the comparisons above prove nothing."""
+    """A change of one weight of the peer must show, else the comparisons above prove nothing."""
     given, weight = inputs("g640"), second.model.language_model.layers[2].mlp.experts.down_proj
     kept = weight.detach().clone()
     try:

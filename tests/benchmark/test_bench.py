@@ -1,4 +1,4 @@
-"""`deskocr bench`: its arithmetic on made-up timings, its file, what an interrupt leaves, its verdicts."""
+"""`deskocr bench`: its arithmetic on made-up times, its file, its state after an interrupt, its verdicts."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_loops():
     assert loops("and so on " * 12, "and so on")
     assert loops("x" * 60)
     assert not loops("the night train left the valley an hour late and nobody had slept")
-    assert not loops("-" * 60, "-" * 60)  # the page says so
+    assert not loops("-" * 60, "-" * 60)  # the page itself has it
     assert not loops("ab" * 5)
 
 
@@ -189,7 +189,7 @@ def test_a_given_page_finds_its_truth_but_is_not_quoted(tmp_path):
 
 # ---------------------------------------------------------------------- interrupted
 def hears_ctrl_c():
-    """A child of a test run in the background would ignore it."""
+    """Restore the handler of Ctrl-C: children of a test that runs in the background ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -205,7 +205,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
         if partial.exists() and json.loads(partial.read_text())["pages"]:
             break
         time.sleep(0.1)
-    child.send_signal(signal.SIGINT)  # the parent passes it on
+    child.send_signal(signal.SIGINT)  # the parent sends it to its child
     _, told = child.communicate(timeout=120)
     assert child.returncode == 130, told
     kept = load_benchmark(partial)

@@ -1,4 +1,4 @@
-"""`deskocr report`: one file without neighbours, escaped, and honest about a simulated device."""
+"""`deskocr report`: one self-contained file, escaped, with a warning and no times for a simulated device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The claims ledger: outcomes come from running the checks, not from the data."""
+"""The claims ledger: the outcomes come from the checks, not from the data."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_outcomes(ledger, claim_id, word, evidence):
 
 
 def test_outcomes_follow_the_facts(monkeypatch):
-    """Other figures in the claim, or another world, turn the outcome."""
+    """Other figures in the claim, or another setting, change the outcome."""
     here = checks.Setting.on("cpu", None)
     assert checks.ten_billion({"figure": 3.3e9}, here).word == HOLDS
     assert checks.six_convolutions({"figure": 5}, here).word == HOLDS

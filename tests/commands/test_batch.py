@@ -1,4 +1,4 @@
-"""`deskocr batch`: bad pages, a run cut off, a run again, names that clash, pages decoded together."""
+"""`deskocr batch`: bad pages, interrupted and repeated runs, equal names, pages decoded together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deskocr_kit.reading.reader import Reader
 from tests.helpers.paths import ROOT
 
 SAMPLES = sorted((ROOT / "model" / "nano" / "pages").glob("*.png"))
-FEW = 4  # tokens; what is read does not matter here
+FEW = 4  # tokens; the text does not matter here
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def stamps(out: Path) -> dict[str, int]:
 def test_pages_decoded_together_give_the_text_of_each_alone(reader):
     short, *others = (Image.open(path).convert("RGB") for path in SAMPLES[:3])
     alone = [reader.read(short)]
-    most = len(alone[0].ids) + 8  # so that one ends on its own, while others go on
+    most = len(alone[0].ids) + 8  # so that one page ends by itself while the others continue
     alone += [reader.read(image, max_new_tokens=most) for image in others]
     together = reader.read_batch([short, *others], max_new_tokens=most)
     assert [r.ids for r in together] == [r.ids for r in alone]
@@ -103,8 +103,8 @@ def test_a_second_run_reads_only_what_is_missing_or_changed(reader, tmp_path):
     again = read_batch(files, reader, out, batch_size=2, **how)
     assert (again.read, again.skipped, stamps(out)) == ([], ["0", "1", "2"], before)
 
-    shutil.copy(SAMPLES[3], scans / "1.png")  # another content under the same name
-    (out / "2" / "result.mmd").unlink()  # no longer whole
+    shutil.copy(SAMPLES[3], scans / "1.png")  # other content under the same name
+    (out / "2" / "result.mmd").unlink()  # damaged
     changed = read_batch(files, reader, out, **how)
     assert (changed.read, changed.skipped) == (["1", "2"], ["0"])
     assert (out / "2" / "result.mmd").exists()
@@ -176,7 +176,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path, kind):
     words = [sys.executable, "-m", "deskocr_kit", "batch", *map(str, SAMPLES), *copies(tmp_path)]
     words += ["--model", "nano", "--device", "cpu", "--out", str(tmp_path / "out"), "--max-tokens", "20"]
 
-    def start():  # run in the background, a test's children ignore Ctrl-C; a SIGTERM must do even then
+    def start():  # children of a test in the background ignore Ctrl-C; SIGTERM must work even then
         signal.signal(signal.SIGINT, signal.SIG_IGN if kind == signal.SIGTERM else signal.default_int_handler)
 
     pipe = subprocess.PIPE
@@ -194,7 +194,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path, kind):
     assert set(record["read"]) <= set(done)
     assert not list((tmp_path / "out").rglob("*.part"))
     handler = signal.getsignal(signal.SIGTERM)
-    rest = CliRunner().invoke(app, [*words[3:], "--json"])  # the same words, without another start of torch
+    rest = CliRunner().invoke(app, [*words[3:], "--json"])  # the same message, without starting torch again
     signal.signal(signal.SIGTERM, handler)
     record = json.loads(rest.stdout)
     assert rest.exit_code == 0 and not record["interrupted"], rest.stderr
@@ -203,7 +203,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path, kind):
 
 
 def copies(folder: Path) -> list[str]:
-    """The sample pages under other names, so that there is enough to interrupt."""
+    """Copies of the sample pages, so that the run is long enough to interrupt."""
     made = [folder / f"again_{path.name}" for path in SAMPLES]
     for path, copy in zip(SAMPLES, made, strict=True):
         shutil.copy(path, copy)

@@ -1,4 +1,4 @@
-"""The command line as a user types it, on the embedded checkpoint."""
+"""The commands as a user types them, with the embedded checkpoint."""
 
 from __future__ import annotations
 

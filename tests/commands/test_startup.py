@@ -1,4 +1,4 @@
-"""CPU seconds that a command takes to start, in fresh processes; wall time says little on a busy machine."""
+"""CPU seconds that a command needs to start, in new processes (wall time depends on other programs)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cpu_seconds(code: str, *words: str) -> float:
 
 
 def test_reading_a_page_takes_little_longer_than_importing_the_network():
-    """Measured ratio: 1.1 to 1.2. It was 1.75 with torch._dynamo imported and torch searched for garbage."""
+    """Measured ratio: 1.1 to 1.2. It was 1.75 with torch._dynamo imported and garbage collection of torch."""
     page = str(ROOT / "model" / "nano" / "pages" / "1_letter.png")
     ocr = ("ocr", page, "--model", "nano", "--device", "cpu")
     pairs = [

@@ -1,4 +1,4 @@
-"""`deskocr weights check`: what it says about whole, foreign and damaged folders, and its exit status."""
+"""`deskocr weights check`: its messages for complete, foreign and damaged folders, and its exit status."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(tmp_path) -> Path:
 
 
 def official(folder: Path, dtype: str = "BF16", width: int = 2) -> Path:
-    """The official names, shapes and length, as a file with a hole instead of weights: it takes no disk."""
+    """A file with the official names, shapes and length; a hole instead of weights uses no disk space."""
     from model import DeepseekOCRConfig
 
     folder.mkdir()

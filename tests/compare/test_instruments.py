@@ -1,4 +1,4 @@
-"""The ladder's instruments one by one; tests/compare/test_planted_faults.py has them find planted faults."""
+"""The instruments of the ladder one by one; tests/compare/test_planted_faults.py tests them on faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deskocr_kit.compare.weights import compare_weights
 from model.fast import references
 from tests.helpers.golden import INDEX, inputs
 
-CASE = "text"  # no picture: the decoder alone
+CASE = "text"  # no picture: only the decoder
 
 
 @pytest.fixture(scope="module")
@@ -137,17 +137,17 @@ def test_teacher_forced_wants_one_sample(golden_model, given):
 def test_caches(golden_model, other, given):
     table = compare_caches(golden_model, other, given, [7, 8])
     assert len(table) == golden_model.config.decoder.layers and table.first is None
-    other.model.layers[1].self_attn.qkv_proj.weight.data[0] *= 2  # a row of q is in no cache
+    other.model.layers[1].self_attn.qkv_proj.weight.data[0] *= 2  # a cache has no rows of q
     assert compare_caches(golden_model, other, given)[1].first is None
     width = golden_model.config.decoder.width
-    other.model.layers[1].self_attn.qkv_proj.weight.data[2 * width] *= 2  # one of v is
+    other.model.layers[1].self_attn.qkv_proj.weight.data[2 * width] *= 2  # it has rows of v
     row = compare_caches(golden_model, other, given).first
     assert row.layer == 1 and row.values.relative > row.keys.relative
     assert "WRONG" in repr(compare_caches(golden_model, other, given))
 
 
 def test_cache_of_decoded_tokens_equals_one_pass(golden_model, given):
-    """Decoding token by token fills what one pass over the whole text fills."""
+    """Decoding token by token fills the cache with the same values as one pass over the whole text."""
     from deskocr_kit.compare.cache import fill_cache
 
     stepwise = fill_cache(golden_model, given, [7, 8, 9])
@@ -192,7 +192,7 @@ def test_headroom(golden_model, given, tmp_path):
 
 
 def test_islands_are_what_fp16_computes_in_fp32(golden_model, other, given):
-    other.half().use_plan(references())  # the norm of model.fast computes less in fp32 than the original's
+    other.half().use_plan(references())  # model.fast computes less of the norm in fp32
     kept = islands(other, lambda: other(**given))
     operators = {op for module, op, _ in kept if module.endswith("layernorm")}
     assert {"aten::pow", "aten::mean", "aten::rsqrt"} <= operators

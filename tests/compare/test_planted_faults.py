@@ -1,4 +1,4 @@
-"""Planted faults: each must be found by the ladder, and named: module, operator, and the mistake."""
+"""Planted faults: the ladder must find each and name its module, its operator and the mistake."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_one_wrong_bit_that_makes_nan(golden_model, planted, given):
     weight[3, 3] = 1.5
     golden = copy.deepcopy(golden_model)
     parameter(golden, "model.layers.0.mlp.down_proj.weight")[3, 3] = 1.5
-    flip(weight, (3, 3), 30)  # the highest bit of the exponent: NaN
+    flip(weight, (3, 3), 30)  # the highest bit of the exponent, gives NaN
     assert weight[3, 3].isnan()
     first = climb(golden, planted, given).first
     assert first.module == "model.layers.0.mlp.down_proj" and "bit 30" in first.what
@@ -127,7 +127,7 @@ def backwards(x, cos, sin):
 
 
 def unfold_by_position(x, weight, bias, stride=1, padding=0):
-    """Padding where dilation stands: raises at padding 0, wrong shape at stride 2, right at 3x3 stride 1."""
+    """Padding passed as dilation: error at padding 0, wrong shape at stride 2, correct at 3x3 stride 1."""
     columns = F.unfold(x, weight.shape[-2:], padding, stride)
     out = torch.einsum("oi,bil->bol", weight.flatten(1), columns)
     side = (x.shape[-1] + 2 * padding - weight.shape[-1]) // stride + 1
@@ -140,14 +140,14 @@ def unfold_by_position_but_patches(x, weight, bias, stride=1, padding=0):
 
 
 def dilated(x, weight, bias, stride=1, padding=0):
-    """Keeps the shape by cropping, so that only the numbers are wrong."""
+    """The same mistake, cropped to the right shape, so that only the values are wrong."""
     right = F.conv2d(x, weight, bias, stride=stride, padding=padding)
     wrong = F.conv2d(x, weight, bias, stride=stride, padding=2 * padding, dilation=max(1, 2 * padding))
     return wrong[..., : right.shape[-2], : right.shape[-1]]
 
 
 def scatter_into_a_copy(embeds, mask, source):
-    """A patched masked_scatter_ that returns a new tensor never changes the row view it was called on."""
+    """A patched masked_scatter_ that returns a new tensor does not change the row view in its call."""
     for row, places in zip(embeds, mask, strict=True):
         row.masked_scatter(places[:, None], source)
     return embeds
@@ -214,7 +214,7 @@ def test_a_wrong_function_is_named(golden_model, planted, given, slot, wrong, mo
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_small_mistake_does_not_hide_in_a_lower_dtype(golden_model, planted, given, dtype):
-    """tanh for erf is 5e-4: less than bf16's rounding, but the formula is tried in fp32 as well."""
+    """tanh for erf is an error of 5e-4, less than the rounding of bf16, but fp32 is compared as well."""
     planted.to(dtype).use_plan({"gelu": lambda x: F.gelu(x, approximate="tanh")})
     ladder = climb(golden_model, planted, given)
     assert ladder.first is not None and ladder.first.operator == "gelu" and "tanh" in ladder.first.what
@@ -230,7 +230,7 @@ def test_renormalised_router(golden_model, planted, given):
 
 
 def test_renormalised_router_by_other_code(golden_model, planted, given):
-    """No setting tells: only what the router gives."""
+    """No setting shows this fault, only the output of the router."""
     mlp = planted.model.layers[2].mlp
     route = mlp.route
 
@@ -287,7 +287,7 @@ def test_dropped_residual(golden_model, planted, given):
 
 # ---------------------------------------------------------------------- range
 def test_fp16_overflow(golden_model, planted, given):
-    """fc2 made a million times larger and its successor smaller is the same network, but not in fp16."""
+    """Scale fc2 up by a million and its successor down: the same network, but not in fp16."""
     golden = copy.deepcopy(golden_model)
     for model in (golden, planted):
         mlp = model.model.layers[1].mlp.shared_experts
@@ -314,7 +314,7 @@ def test_fp16_overflow_inside_one_function(golden_model, planted, given):
 
 # ---------------------------------------------------------------------- token, cache, router
 def test_the_token_is_named(golden_model, planted, given):
-    """An embedding row that one token uses: the fault is at that token and nowhere before."""
+    """A wrong embedding row that one token uses: the fault is at that token and not before it."""
     ids = given["input_ids"][0].tolist()
     at = next(i for i, t in enumerate(ids) if t != 500 and ids.count(t) == 1 and i > 111)
     planted.model.embed_tokens.weight.data[ids[at], 3] += 0.5
@@ -341,7 +341,7 @@ def test_cache_written_one_position_late(golden_model, planted, given, monkeypat
 def test_replayed_decisions_tell_a_wrong_choice_from_a_wrong_expert(golden_model, planted, given):
     new = INDEX[CASE]["gen24"][0][:6]
     chosen = decisions(golden_model, lambda: golden_model(**given))
-    planted.model.layers[1].mlp.gate.weight.data.mul_(-1)  # chooses the worst experts
+    planted.model.layers[1].mlp.gate.weight.data.mul_(-1)  # choose the worst experts
     wrong = teacher_forced(golden_model, planted, given, new)
     assert wrong.logits.relative > 1e-2
     with replay(planted, chosen), torch.no_grad():

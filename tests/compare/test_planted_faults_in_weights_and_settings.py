@@ -1,4 +1,4 @@
-"""More planted faults: in weights, settings, code, masks, positions and caches. Each is found and named."""
+"""More planted faults, in weights, settings, code, masks, positions and caches; each is found and named."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_another_number_of_heads(golden_model, planted, given):
 
 
 def test_class_token_kept(golden_model, planted, given, monkeypatch):
-    """The last patch dropped in place of the class token, before the projector."""
+    """The last patch is dropped instead of the class token, before the projector."""
     from model import network as code
 
     fuse, run = code.fuse, golden_model.forward
@@ -246,7 +246,7 @@ def test_image_newline_missing(golden_model, planted, given):
 
 
 def test_positions_off_by_one(golden_model, planted, given, monkeypatch):
-    """Rotation is relative: no logit would tell. The angles do."""
+    """Rotation is relative, so the logits do not show this fault. The angles do."""
     from model import network as code
 
     tables = code.rotary_tables
@@ -280,7 +280,7 @@ def test_a_block_that_raises_is_named_by_its_operator(golden_model, planted, giv
 
 # ---------------------------------------------------------------------- the cache
 def test_a_cache_of_one_layer_that_is_stale(golden_model, planted, given):
-    """Layer 2 keeps what the prompt left: decoded tokens are never written."""
+    """Layer 2 keeps the cache of the prompt: decoded tokens are never written."""
     layer = planted.model.layers[2].self_attn
     forward = layer.forward
 

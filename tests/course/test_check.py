@@ -1,4 +1,4 @@
-"""`check` raises when a claim is false, and shows both sides."""
+"""`check` raises for a false claim, and shows both values."""
 
 from __future__ import annotations
 

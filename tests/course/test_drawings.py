@@ -1,4 +1,4 @@
-"""Tables with measured columns, and pictures drawn from the operators themselves."""
+"""Tables with measured columns, and pictures that are drawn from the operators themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The instruments on a model that is not ours: its own calls proved, its cache kept, its faults named."""
+"""The instruments on other models: their own calls proved, their cache kept, their faults named."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def proof(model, given):
 
 def test_its_own_calls_are_proved(model, proof):
     real = {(row.slot, row.probe) for row in proof.rows if row.real}
-    places = {place for slot, place in real if slot == "conv2d"}  # transformers 4 and 5 nest it differently
+    places = {place for slot, place in real if slot == "conv2d"}  # differently nested in transformers 4 and 5
     assert any(place.endswith("embeddings.patch_embedding") for place in places)
     assert any(slot == "masked_scatter_" and "modeling_llava.py" in place for slot, place in real)
     assert any(not row.real for row in proof.rows), "the hard cases are asked too"
@@ -81,7 +81,7 @@ def speech():
 
 
 def picture():
-    """A tiny SigLIP tower: its patch embedding says padding="valid"."""
+    """A tiny SigLIP tower: its patch embedding has padding="valid"."""
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     config = SiglipVisionConfig(
@@ -116,7 +116,7 @@ def test_nothing_to_exchange(given):
 
 
 def test_the_ladder_of_a_model_with_a_cache_of_its_own(model, given):
-    """Every decoder layer is given one cache, that the run then fills: each must get it as it was."""
+    """All decoder layers share one cache, which the run fills: each must get it in its state at that call."""
     assert climb(model, copy.deepcopy(model), given).ok
     wrong = copy.deepcopy(model)
     name = next(name for name, _ in wrong.named_modules() if name.endswith("layers.1.mlp.down_proj"))

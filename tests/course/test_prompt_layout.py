@@ -1,4 +1,4 @@
-"""Rows of a prompt: one letter per token, in the network's order; the pictures are of the page."""
+"""The rows of a prompt: one letter per token, in the order of the network; the pictures show the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every puzzle: blank is OPEN, the solution passes, and wrong answers are refused with the right words."""
+"""Every puzzle: blank is OPEN, the solution passes, wrong answers are refused with the right message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deskocr_kit.course.puzzles.top_k_without_sync import loop
 
 
 def run_cell(text):
-    """What the last line of a notebook cell gives, in a namespace like a notebook's."""
+    """The value of the last line of a notebook cell, in a namespace like that of a notebook."""
     space = {"torch": torch, "F": F, "attempt": attempt}
     *_, last = text.strip().splitlines()
     exec(text.rpartition(last)[0], space)

@@ -1,4 +1,4 @@
-"""deskocr_kit.device on this machine's CPU, and with torch-npu in the states in which users have it."""
+"""deskocr_kit.device on the CPU of this machine, and with torch-npu in the states that users have."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def caused_by(error: Exception) -> Exception:
         (RuntimeError("EL0004: Failed to allocate memory."), True),
         (MemoryError(), True),
         (caused_by(RuntimeError(NPU_FULL)), True),
-        (RuntimeError("NPU out of memory. Tried to allocate more than 1EB memory."), False),  # a garbage size
+        (RuntimeError("NPU out of memory. Tried to allocate more than 1EB memory."), False),  # absurd size
         (RuntimeError("call aclnnAdd failed, error code is 561103"), False),
         (RuntimeError("error code is 2070010"), False),
         (RuntimeError("rtMalloc failed, runtime result = 207001"), True),
@@ -182,7 +182,7 @@ def run(code: str, *paths: Path, **variables: str) -> subprocess.CompletedProces
 
 @pytest.fixture
 def wheel_without_cann(tmp_path) -> Path:
-    """A package that does what the published torch-npu wheels do where CANN is missing."""
+    """A package that behaves like the published torch-npu wheels without CANN."""
     (tmp_path / "torch_npu").mkdir()
     (tmp_path / "torch_npu" / "__init__.py").write_text(
         "raise ImportError('libhccl.so: cannot open shared object file: No such file or directory')\n"
@@ -261,7 +261,7 @@ def test_the_simulator_does_not_start_beside_a_real_device(how):
 
 
 def test_an_npu_is_set_up_and_says_so():
-    """The simulated device stands in for a real one, to see what is switched off on it."""
+    """The simulated device in place of a real one, to test what is switched off on it."""
     done = run(
         """
         from deskocr_kit import device, simulator
@@ -275,7 +275,7 @@ def test_an_npu_is_set_up_and_says_so():
         print(device.default_dtype("npu:0"))
         """
     )
-    told = done.stdout.splitlines()  # the card is chosen before anything else could start another one
+    told = done.stdout.splitlines()  # the card is chosen before other code can start another one
     assert told[:3] == ["set npu:0", "jit_compile False", "set npu:0"], done.stderr
     assert told[3:] == ["npu:0 npu:0 False", "torch.float16"], done.stderr
     assert done.stderr.count("jit_compile off, allow_internal_format off") == 1

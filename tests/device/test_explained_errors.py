@@ -1,4 +1,4 @@
-"""An error of the device is shown with its explanation, once: on the command line and in a notebook."""
+"""A device error is shown once with its explanation, on the command line and in a notebook."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def python(code: str) -> subprocess.CompletedProcess:
 
 
 def cells(*sources: str) -> str:
-    """What an IPython session prints, on both streams, for these cells."""
+    """The output of an IPython session for these cells, both streams."""
     lines = ["from IPython.core.interactiveshell import InteractiveShell"]
     lines += ["shell = InteractiveShell.instance(colors='NoColor')"]
     child = python("\n".join(lines + [f"shell.run_cell({source!r})" for source in sources]))

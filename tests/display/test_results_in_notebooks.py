@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: a line, a table or a picture, described; text of a model escaped."""
+"""Results in notebooks: a line, a table or a described picture, with the text of a model escaped."""
 
 from __future__ import annotations
 

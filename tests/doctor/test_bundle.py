@@ -1,4 +1,4 @@
-"""What a bundle gives away (nothing private), and that the doctor starts where little is installed."""
+"""A bundle contains nothing private, and the doctor runs where few packages are installed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_bundle_has_no_secrets_and_reads_back(folder, tmp_path):
             "1025C9048791",
         ):  # fmt: skip
             assert secret not in text, f"{secret} in {name}: {text[max(0, text.find(secret) - 60) :][:160]}"
-    assert "proxy.example:8080" in everything["env.txt"]  # that there is a proxy helps; its password does not
+    assert "proxy.example:8080" in everything["env.txt"]  # its address is useful, its password is not
     before, after = examine_files(source), examine_files(target)
     for part in ("npus", "cann", "driver", "firmware"):
         assert before.facts[part] == after.facts[part], part
@@ -86,7 +86,7 @@ def test_bundle_that_cannot_be_written(folder, capsys):
 
 
 def test_starts_with_the_standard_library_alone(folder):
-    """Every third-party import is refused: the report still comes, as plain text."""
+    """Every third-party import fails: there is still a report, as plain text."""
     code = (
         "import sys\n"
         "class Refuse:\n"

@@ -1,4 +1,4 @@
-"""`deskocr doctor` on captured files: what is judged, how it is told, what a bundle gives away."""
+"""`deskocr doctor` on captured files: its verdicts, its report, the contents of a bundle."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_odd_bytes_and_utf16_are_read(folder):
     assert (facts["cann"]["version"], facts["driver"]["version"]) == ("8.3.RC1", "25.3.rc1")
 
 
-# ---- how it is told ----
+# ---- the report ----
 
 
 def test_text_and_html_say_the_status_in_words_and_escape():
@@ -240,7 +240,7 @@ REFUSALS = {
 
 
 def test_what_a_shell_refused_was_not_captured(folder):
-    """Files written by `cat x > y 2>&1` on a machine without x."""
+    """Files from `cat x > y 2>&1` on a machine without x."""
     files = {**GOOD, **REFUSALS}
     report = examine_files(folder(base=files))
     rows = {row.name: row for row in report.rows}

@@ -49,7 +49,7 @@ def rows(child: subprocess.CompletedProcess) -> dict[str, dict]:
 
 
 def test_a_hanging_driver_costs_its_time_limit_only(tmp_path):
-    # The grandchild keeps the output open after the kill of its parent; the report must come all the same.
+    # The grandchild keeps the output open after its parent is killed; there must still be a report.
     folder = fake_program(tmp_path / "bin", "echo partial\n(sleep 60 &)\nsleep 60\n")
     child, seconds = doctor("--json", "--quick", "--patience", "0.1", path=folder)
     assert seconds < 20, seconds
@@ -85,7 +85,7 @@ def test_cards_without_torch_npu_and_cann_are_faults(tmp_path):
 
 
 def broken_torch(folder: Path, wheel: bool = True) -> Path:
-    """A torch whose import fails as the published ones do beside a torch-npu without CANN."""
+    """A torch whose import fails like the published ones next to a torch-npu without CANN."""
     package = folder / "torch"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
@@ -162,7 +162,7 @@ def test_a_library_that_crashes_the_loader_is_charged_alone(monkeypatch):
     assert "SIGABRT" in found["libhccl.so"] and "crash" not in found["libgraph.so"]
 
 
-# ---- rules that look at the file system, under a root of their own ----
+# ---- rules that read the file system, here below another root ----
 
 
 def live_case(root: Path, **more) -> Case:

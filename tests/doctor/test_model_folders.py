@@ -1,4 +1,4 @@
-"""Model folders: whole, half-downloaded, pointers, pickles, foreign indices."""
+"""Model folders: complete, half-downloaded, with pointers, pickles or foreign indices."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_absent_pickles_and_tokenizer(folder, tmp_path):
 
 
 def test_the_folder_that_every_command_would_take_is_looked_at(folder, monkeypatch):
-    """$DESKOCR_MODEL, and the names of --model, mean to doctor what they mean to `ocr`."""
+    """$DESKOCR_MODEL and the names for --model have the same meaning in doctor as in `ocr`."""
     (folder / TWO).unlink()
     monkeypatch.setenv("DESKOCR_MODEL", str(folder))
     first, *usual = rules_model.rules(SimpleNamespace(live=True, model=None))

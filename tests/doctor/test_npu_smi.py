@@ -1,4 +1,4 @@
-"""Every layout of npu-smi that is at hand, and what happens to a table that was cut, quoted or squeezed."""
+"""Every available layout of npu-smi, and tables that were cut, quoted or squeezed."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_table_and_pages_in_one_file_become_one_set_of_chips():
     )
     both = parse(sample("npu-smi/910B3x8_v25.2.0_one_process.txt") + text)
     assert len(both.chips) == 8
-    assert both.chips[0].hbm_used_mib == 3407  # the table's figure stays: the page rounds to whole per cent
+    assert both.chips[0].hbm_used_mib == 3407  # from the table: the page rounds to whole per cent
     assert both.chips[0].power_w == 94.8
 
 
@@ -238,7 +238,7 @@ def test_junk_never_raises(junk):
 
 
 def test_mutilated_printouts_never_raise():
-    """A thousand damaged copies (seeded): the parser may read less, but it must not fail."""
+    """A thousand damaged copies (seeded): the parser may find less, but it must not fail."""
     dice = random.Random(1)
     texts = [path.read_text(encoding="utf-8") for path in sorted(ASCEND.glob("npu-smi*/*"))]
     chips = 0
@@ -304,7 +304,7 @@ def test_a_prompt_after_the_table_and_a_busy_310p():
 
 
 def test_wide_addresses_controllers_and_more_columns():
-    """A PCIe domain of eight digits, the card's MCU among its chips, a process table with one more column."""
+    """A PCIe domain of eight digits, the MCU listed as a chip, a process table with one more column."""
     text = """\
 | NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
 | Chip  Phy-ID              | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |

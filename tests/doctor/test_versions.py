@@ -1,4 +1,4 @@
-"""Version files, how versions compare, and which of them are documented to belong together."""
+"""Version files, the comparison of versions, and the documented combinations."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_driver_and_firmware_files():
 
 def test_documented_pairs():
     assert versions.documented("2.6.0.post3", "8.3.RC1") is True
-    assert versions.documented("2.6.0.post5", "8.3.RC1") is False  # the belief that this kit corrects
+    assert versions.documented("2.6.0.post5", "8.3.RC1") is False  # the pair of the original project
     assert versions.documented("2.6.0.post5", "8.5.0") is True
     assert versions.documented("2.6.0.post5", "9.1.0") is True  # branch 7.3 is stated for 8.5, 9.0 and 9.1
     assert versions.documented("2.12.0", "8.5.2") is True

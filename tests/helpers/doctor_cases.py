@@ -1,4 +1,4 @@
-"""A healthy 910B3 machine as captured files, and a way to change one thing about it."""
+"""A healthy 910B3 machine as captured files, and a function to change single files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pip(torch: str = "2.6.0", torch_npu: str = "2.6.0.post3", numpy: str = "1.26
 
 
 def folders(tmp_path: Path):
-    """A function: {file name: sample or text} over GOOD (None leaves a file out) -> folder."""
+    """A function from {file name: sample or text} to a folder; it changes GOOD, and None removes a file."""
 
     def make(base: dict = GOOD, **changes) -> Path:
         files = {

@@ -1,4 +1,4 @@
-"""The golden cases: outputs of the original code on a tiny random checkpoint, see goldens/README.md."""
+"""The golden cases: outputs of the original code with a tiny random checkpoint, see goldens/README.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages and tokenizers of the golden data of preprocessing (goldens/preprocess.json)."""
+"""Pages and tokenizers for the golden data of preprocessing (goldens/preprocess.json)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECES = {  # pieces of the golden prompts and their ids in the official tokeniz
 
 
 class StubTokenizer:
-    """Greedy longest match over PIECES: enough of the official tokenizer for the golden prompts."""
+    """Greedy longest match over PIECES: it replaces the official tokenizer for the golden prompts."""
 
     unk_token_id = None
 
@@ -50,7 +50,7 @@ def digest(image):
 
 
 class GoldenTokenizer:
-    """Knows the one prompt used here, by the official ids in goldens/preprocess.json."""
+    """A tokenizer for the one prompt used here, with the official ids in goldens/preprocess.json."""
 
     def __init__(self):
         self.vectors = {text: ids for text, ids in GOLDEN["token_ids"]["vectors"] if "<image>" in text}

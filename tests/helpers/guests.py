@@ -1,4 +1,4 @@
-"""Towers of transformers, tiny, with random weights: every kind of convolution that a port meets."""
+"""Tiny towers of transformers with random weights: every kind of convolution that a port can have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICTURE = {"image_size": 16, "patch_size": 4}
 
 @dataclass(frozen=True)
 class Guest:
-    """A tower, what it is called with, and how many convolutions of it can be exchanged."""
+    """A tower, its inputs, and the number of its convolutions that can be exchanged."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[], dict]
@@ -111,6 +111,6 @@ GUESTS = {
 
 
 def numbers(output) -> list[torch.Tensor]:
-    """Every floating tensor of a model's output, on the CPU."""
+    """All floating-point tensors in the output of a model, on the CPU."""
     values = output.to_tuple() if hasattr(output, "to_tuple") else (output,)
     return [v.float().cpu() for v in values if torch.is_tensor(v) and v.is_floating_point()]

@@ -1,4 +1,4 @@
-"""One page as the bytes of many image formats, whole and damaged."""
+"""One page as the bytes of many image formats, intact and damaged."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def png_chunk(kind, data):
 
 
 def png_of_size(width, height):
-    """A PNG that claims this size and holds one byte of it."""
+    """A PNG that declares this size and has one byte of data."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0")) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
 def flipped(data, start, count=40):
-    """The data with `count` bytes from `start` on inverted."""
+    """The data with `count` bytes inverted, from `start` on."""
     return data[:start] + bytes(255 - b for b in data[start : start + count]) + data[start + count :]
 
 

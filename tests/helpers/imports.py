@@ -27,7 +27,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(known: dict[str, Path]) -> list[Import]:
-    """Every import of one own module by another. Those for type checkers only are left out."""
+    """Every import between modules of the project, except those only for type checkers."""
     return [each for name, path in known.items() for each in _of_file(name, path, known)]
 
 

@@ -1,4 +1,4 @@
-"""What nano is known to reach: the committed record of `python -m deskocr_kit.evaluation`."""
+"""The accuracy of nano, from the committed record of `python -m deskocr_kit.evaluation`."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ RECORDS = {record["make"]: record for record in json.loads((NANO / "evaluation.j
 
 
 def bound(make: str, room: float) -> float:
-    """The recorded CER of a make, plus `room` for few pages or another arithmetic."""
+    """The recorded CER of a kind of page plus `room`, for a small sample or other arithmetic."""
     return RECORDS[make]["cer"] + room

@@ -1,8 +1,8 @@
-"""A stand-in for torch_npu on the CPU, for code that no machine here can run.
+"""A replacement for torch_npu on the CPU, for code that needs an NPU.
 
-Each operator first binds its call to the schemas of the published wheels, both the oldest and the newest that
-we have, as torch itself would: too many arguments, an unknown keyword, a number for a tensor are errors. Then
-it computes what the simulator's operators compute (simulator/fused_operators.py), with their traps.
+Each operator first binds its call to the schemas of the oldest and the newest published wheel in tests/data,
+as torch itself does: too many arguments, an unknown keyword and a number for a tensor are errors. Then it
+computes the same as the operators of the simulator (simulator/fused_operators.py), with their pitfalls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ called: list[str] = []
 
 
 def schemas(version: str) -> dict[str, list[torch._C.FunctionSchema]]:
-    """{operator: its overloads} of one wheel."""
+    """{operator: its overloads} in one wheel."""
     found: dict[str, list] = {}
     for line in (ASCEND / f"npu_op_schemas_torch_npu_{version}.txt").read_text().splitlines():
         if line.startswith("npu::"):
@@ -34,7 +34,7 @@ _LINES = {version: schemas(version) for version in WHEELS}
 
 
 def fits(value, kind: str) -> bool:
-    """Whether a Python value may be passed for an argument of a schema's type."""
+    """Whether a Python value is allowed for an argument of this schema type."""
     if kind.startswith("Optional["):
         return value is None or fits(value, kind[len("Optional[") : -1])
     if kind.startswith("List["):
@@ -46,7 +46,7 @@ def fits(value, kind: str) -> bool:
 
 
 def bind(schema: torch._C.FunctionSchema, args: tuple, kwargs: dict) -> str:
-    """ "" where the call fits the schema, else what does not."""
+    """ "" if the call fits the schema, else the first mismatch."""
     arguments = list(schema.arguments)
     by_place = [each for each in arguments if not each.kwarg_only]
     if len(args) > len(by_place):
@@ -109,7 +109,7 @@ OPERATORS = {f.__name__: f for f in (*fused_operators.OPERATORS, *STRICT)}
 
 @contextlib.contextmanager
 def installed(**instead):
-    """`import torch_npu` finds the stand-in; `instead` replaces operators by name. Yields the module."""
+    """`import torch_npu` finds the replacement; `instead` replaces operators by name. Yields the module."""
     before = sys.modules.get("torch_npu")
     module = types.ModuleType("torch_npu")
     for name, function in (OPERATORS | instead).items():

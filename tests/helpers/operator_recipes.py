@@ -1,7 +1,7 @@
-"""Calls of one line, the operators that each gives a device, and how often the host waits in it.
+"""Calls of one line, the operators that each runs on a device, and its number of host waits.
 
-The operators are those of opcount/definition.py, so they are the same wherever the call is made. `call` takes
-the device's name and makes its tensors before it returns what runs.
+The operators are those of opcount/definition.py, so they are the same on every device. `call` gets the name
+of the device, creates its tensors, and returns the function to run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Recipe(NamedTuple):
 
 
 def _on(*shapes, dtype=torch.float32):
-    """A function of a device that makes ones of these shapes, then a function that passes them on."""
+    """A recipe: it makes ones of these shapes on a device and returns the call with them."""
 
     def make(run):
         return lambda device: _ready(run, [torch.ones(s, dtype=dtype, device=device) for s in shapes])
@@ -47,7 +47,7 @@ RECIPES = {
         ),
         {"scaled_dot_product_attention": 1, "clone": 1},
     ),
-    # one kernel in both wheels; PyTorch takes them apart
+    # one kernel in both wheels; PyTorch decomposes them
     "matmul": Recipe(_on((2, 3, 4), (4, 5))(lambda a, b: a @ b), {"matmul": 1}),
     "linear": Recipe(_on((2, 3, 4), (5, 4))(F.linear), {"matmul": 1}),
     "linear with bias": Recipe(_on((3, 4), (5, 4), (5,))(F.linear), {"addmm": 1}),
@@ -61,7 +61,7 @@ RECIPES = {
     "argsort": Recipe(_on((3,))(lambda x: x.argsort(stable=True)), {"argsort.stable": 1}),
     "one_hot": Recipe(_on((3,), dtype=torch.long)(lambda x: F.one_hot(x, 4)), {"one_hot": 1}),
     "lstm": Recipe(_module(lambda: torch.nn.LSTM(4, 4), 3, 1, 4), {"zeros": 2, "lstm.input": 1}),
-    # PyTorch shows them whole; both wheels have one kernel
+    # PyTorch shows one operator; both wheels have one kernel
     "sum": Recipe(_on((3,))(torch.sum), {"sum": 1}),
     "abs": Recipe(_on((3,))(torch.abs), {"abs": 1}),
     "sort": Recipe(_on((3,))(torch.sort), {"sort": 1}),
@@ -78,7 +78,7 @@ RECIPES = {
     ),
     "layer_norm": Recipe(_module(lambda: torch.nn.LayerNorm(4), 3, 4), {"native_layer_norm": 1}),
     "convolution": Recipe(_module(lambda: torch.nn.Conv2d(3, 4, 2), 1, 3, 4, 4), {"convolution": 1}),
-    # no kernel in a wheel: their parts
+    # no kernel in a wheel: counted by their parts
     "new_full": Recipe(_on((3,))(lambda x: x.new_full((2,), 7.0)), {"fill_.Scalar": 1}),
     "new_zeros": Recipe(_on((3,))(lambda x: x.new_zeros(2)), {"zero_": 1}),
     "masked_fill": Recipe(
@@ -104,7 +104,7 @@ RECIPES = {
     "a mask of bools as index": Recipe(
         _on((3,), dtype=torch.bool)(lambda x: x[x]), {"index.Tensor": 1}, 1
     ),
-    "bools written by index": Recipe(  # bools in the place of the values are no mask
+    "bools written by index": Recipe(  # bools as the values are not a mask
         lambda device: _ready(
             lambda x, i, v: x.index_put_((i,), v),
             [torch.ones(3, dtype=torch.bool, device=device), torch.ones(2, dtype=torch.long, device=device),
@@ -116,5 +116,5 @@ RECIPES = {
     "item": Recipe(_on((1,))(lambda x: x.item()), {}, 1),
 }  # fmt: skip
 
-#: What needs values, which a "meta" tensor has not.
+#: Recipes that need values, which a "meta" tensor does not have.
 NEEDS_VALUES = ("equal", "unique", "a mask of bools as index", "one_hot of unknown size", "item")

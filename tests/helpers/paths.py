@@ -1,4 +1,4 @@
-"""Where things are, said once: no test counts its parents."""
+"""Paths of the project, in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inputs of the golden data: integer arithmetic only, so bit-exact on every platform."""
+"""The inputs of the golden data, made with integer arithmetic only, so bit-exact on every platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the simulated NPU share."""
+"""Helpers of the tests of the simulated NPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored notebooks, as tests read them."""
+"""Access to the stored notebooks for tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tags(cell) -> list[str]:
 
 
 def texts(output) -> list[str]:
-    """What an output says, picture bytes left out."""
+    """The text of an output, without the bytes of pictures."""
     if output.output_type == "stream":
         return [output.text]
     return [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]

@@ -1,8 +1,8 @@
-"""What a page may move between host and device, from the sizes alone, and what a recording says it moved.
+"""The bytes that a page may move between host and device, computed from its sizes, and those recorded.
 
     up, down = page_bytes(config, side=512, prompt=83, image_tokens=73, new=17, itemsize=2)
 
-Both are {file of the copying line: bytes}, so that a copy nobody planned is named by its source.
+Both are {file of the copying line: bytes}, so that an unexpected copy is named by its source.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rule for unusual calls: a candidate gives what the reference gives, or declines in words."""
+"""The rule for unusual calls: a candidate returns the result of the reference or declines with a message."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import torch
 from deskocr_kit.operators.substitutes.mismatch import Mismatch
 from deskocr_kit.operators.substitutes.registry import candidates
 
-DECLINES = (Mismatch, ValueError, NotImplementedError, TypeError)  # torch's RuntimeError alone is no sentence
+DECLINES = (Mismatch, ValueError, NotImplementedError, TypeError)  # a bare RuntimeError is no message
 
 
 def portable(slot: str) -> list[str]:
-    """Candidates that run everywhere, the reference left out; and what this torch has no operator for."""
+    """The portable candidates without the reference, except those whose operator this torch lacks."""
     absent = set() if hasattr(torch, "_grouped_mm") else {"grouped_mm"}
     return [n for n in candidates(slot) if n != "reference" and not n.startswith("npu_") and n not in absent]
 
 
 def outcome(function, args, kwargs=None):
-    """What a call gives: its result, or the exception."""
+    """The outcome of a call: its result or its exception."""
     try:
         return function(*args, **(kwargs or {}))
     except Exception as error:
@@ -30,14 +30,14 @@ def tolerance(dtype: torch.dtype) -> dict:
 
 
 def hold_to_the_rule(slot: str, name: str, args: tuple, expected=None) -> None:
-    """Fails unless the candidate keeps to the rule, and leaves its arguments as they were."""
+    """Fail unless the candidate follows the rule and does not change its arguments."""
     found = candidates(slot)
     expected = outcome(found["reference"], args) if expected is None else expected
     before = [a.clone() if torch.is_tensor(a) else a for a in args]
     ours = outcome(found[name], args)
     if isinstance(ours, Exception):
         assert isinstance(ours, (*DECLINES, RuntimeError, IndexError)), repr(ours)
-        if not isinstance(expected, Exception):  # it declines what the reference takes
+        if not isinstance(expected, Exception):  # it declines what the reference accepts
             assert isinstance(ours, DECLINES) and (slot in str(ours) or name in str(ours)), repr(ours)
         return
     assert not isinstance(expected, Exception), f"gives {tuple(ours.shape)} where torch raises: {expected}"
@@ -52,7 +52,7 @@ def hold_to_the_rule(slot: str, name: str, args: tuple, expected=None) -> None:
 
 
 def gradients(function, args, kwargs=None) -> list:
-    """Of the sum of squares, for every floating argument."""
+    """Gradients of the sum of squares for every floating-point argument."""
     own = [
         a.detach().clone().requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a
         for a in args

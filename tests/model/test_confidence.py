@@ -1,4 +1,4 @@
-"""Confidence: what is averaged, and that the log-probabilities are those of the network."""
+"""Confidence: its average, and log-probabilities that equal those of the network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tokenizer():
 
 
 def by_character(text: str, probabilities: dict[str, float], default: float = 1.0) -> Scores:
-    """One token per character; its probability by the character."""
+    """One token per character, with a probability for each character."""
     logprobs = [math.log(probabilities.get(c, default)) for c in text]
     return Scores(text, logprobs, [(i, i + 1) for i in range(len(text))])
 
@@ -64,7 +64,7 @@ GROUNDED = (
 
 def test_a_box_has_a_value_of_its_text_and_one_of_its_place():
     scores = by_character(GROUNDED, {"2": 0.5, "6": 0.25, "H": 0.1, "x": 0.3, "0": 0.6})
-    (first, second), (last,) = scores.boxes()  # the box without area is left out, as in Ref.boxes
+    (first, second), (last,) = scores.boxes()  # the box without area is omitted, as in Ref.boxes
     framed = len("title") + len("\nHead\n\n")
     assert first[0] == second[0] == pytest.approx(0.1 ** (1 / framed))
     assert first[1] == pytest.approx(0.5 ** (1 / len("[1, 2, 3, 4]")))
@@ -167,7 +167,7 @@ RULES = {
 @pytest.mark.parametrize("how", RULES)
 @pytest.mark.parametrize("case", ["text", "g640", "batch2"])
 def test_they_are_those_of_one_teacher_forced_pass(golden_model, case, how):
-    """Guard and suppressed tokens change the choice, and not what a value means. Padding changes neither."""
+    """Guard and suppressed tokens change the choice, not the meaning of a value. Padding changes neither."""
     given = inputs(case)
     how = {"max_new_tokens": 20, "eos_token_id": None, **RULES[how]}
     ids, logprobs = golden_model.generate(**given, **how, return_logprobs=True)
@@ -177,7 +177,7 @@ def test_they_are_those_of_one_teacher_forced_pass(golden_model, case, how):
 
 @pytest.mark.parametrize("how", [{"no_repeat_ngram_size": 1}, {"suppress_tokens": [5]}])
 def test_a_forbidden_token_keeps_its_share_of_the_probability(golden_model, how):
-    """Token 5 is the likeliest and forbidden: token 7 is taken, with the probability that it had beside 5."""
+    """Token 5 is the likeliest but forbidden: token 7 is chosen, with its probability among all tokens."""
     options = GreedyOptions(max_new_tokens=2, **how)
     state = GreedyState(golden_model, torch.tensor([[5]]), options)
     logits = torch.full((1, golden_model.config.decoder.vocab), -50.0)
@@ -214,7 +214,7 @@ def test_they_do_not_depend_on_how_rarely_the_host_looks(golden_model, monkeypat
 
 
 def test_a_recorded_step_gives_the_same(golden_model):
-    """Its logits lie in memory that the next replay overwrites."""
+    """The next replay overwrites the memory of its logits."""
     given, new = inputs("g640"), 20
 
     def record(run):
@@ -284,7 +284,7 @@ def drawn(value: float) -> np.ndarray:
 
 
 def test_a_doubtful_box_differs_by_dashes_hatch_and_number():
-    """Not by colour: the colours on the outline are the same two, paper and the colour of the label."""
+    """Not by colour: the outline has only two colours, paper and that of the label."""
     sure, unsure = drawn(UNSURE), drawn(UNSURE - 0.01)
     edge = slice(45, 150), 40  # the left outline
     outline = {tuple(pixel) for pixel in sure[edge]}

@@ -1,4 +1,4 @@
-"""The decode loop on the device: the same tokens however rarely the host looks, and the guard's rules."""
+"""The decode loop on the device: the same tokens for any interval of host checks, and the guard's rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-import torch._dynamo  # dispatch modes import it, which fails while a test replaces torch.cuda
+import torch._dynamo  # dispatch modes import it; that import fails while a test replaces torch.cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deskocr_kit.device import graphs
@@ -25,7 +25,7 @@ VOCAB = 6
 
 
 def plain(model, given: dict, new: int, size: int = 0, window=None, white=()) -> list[list[int]]:
-    """The simple loop: everything on the host, every step. One sample, no end token."""
+    """The simple loop: every step on the host, one sample, no end token."""
     ids = given["input_ids"]
     embeds = model.embed(ids, given["images"], given["images_seq_mask"], given["images_spatial_crop"])
     _, positions = padding(None, ids.shape, model.device)
@@ -55,7 +55,7 @@ def test_the_loop_equals_the_plain_one(golden_model, how):
 
 @pytest.mark.parametrize("every", [1, 5, 16])
 def test_a_batch_ends_early_however_rarely_the_host_looks(golden_model, every):
-    """Its samples end at different steps; what was decoded past the last end is cut."""
+    """The samples end at different steps; tokens decoded after the last end are removed."""
     given, heard = inputs("batch2"), []
     ids = golden_model.generate(**given, max_new_tokens=24, look_every=every, on_tokens=heard.append)
     new = ids[:, given["input_ids"].shape[1] :]
@@ -70,7 +70,7 @@ def test_looking_never_is_refused(golden_model):
 
 @pytest.mark.parametrize("seed", range(24))
 def test_the_guard_on_the_device_follows_the_rule(seed):
-    """Every step of random sequences, two samples at once, against the guard on the host."""
+    """Every step of random sequences, two samples at once, compared with the guard on the host."""
     rng = random.Random(seed)
     size, window, white = rng.randint(0, 5), rng.choice([None, 1, 4, 9, 40]), (rng.randrange(VOCAB),)
     prompt, length = rng.randint(1, 12), 50
@@ -98,7 +98,7 @@ def test_defaults_and_references_give_the_same_tokens(golden_model):
 
 # ---------------------------------------------------------------------- the step past the modules
 def off_the_cpu(monkeypatch, model):
-    """What other devices run, on this one: the rotation as a product, chosen and shared experts in two."""
+    """The code for other devices, on this one: rotation as a product, chosen and shared experts apart."""
     monkeypatch.setattr(model.slots, "moe", gathered)
     monkeypatch.setattr(step.Step, "launches_cost", lambda self: True)
 
@@ -114,7 +114,7 @@ def test_the_step_gives_the_tokens_of_the_original(golden_model, case, monkeypat
 @pytest.mark.parametrize("device", [True, False])
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_step_equals_the_modules(golden_model, device, padded, monkeypatch):
-    """Logits and cache after one step of one sample, and of two of which one is padded."""
+    """Logits and cache after one step of one sample, and of two samples, one of them padded."""
     if device:
         off_the_cpu(monkeypatch, golden_model)
     model, b = golden_model, 1 + padded
@@ -157,7 +157,7 @@ def test_listeners_and_exchanged_modules_are_not_gone_past(golden_model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [1e-3, 1.0, 60000.0])
 def test_both_norms_are_the_norm(dtype, size):
-    """Up to the end of fp16, and where eps matters; one rounding of the dtype, the doubled one less often."""
+    """Up to the fp16 maximum, and where eps matters: one rounding of the dtype; fewer for the doubled one."""
     torch.manual_seed(0)
     x = (torch.rand(3, 320) * 2 - 1).mul(size).to(dtype)
     x[:, 0] = size
@@ -181,7 +181,7 @@ def test_the_norm_lets_gradients_through():
 
 # ---------------------------------------------------------------------- recorded and replayed
 class Tape(TorchDispatchMode):
-    """A graph as a device would keep it: the operators of one run, repeated on the same memory."""
+    """A graph as on a device: the operators of one run, repeated on the same memory."""
 
     def __init__(self):
         super().__init__()
@@ -196,7 +196,7 @@ class Tape(TorchDispatchMode):
         for function, args, kwargs, before in self.calls:
             returns = function._schema.returns
             if any(r.alias_info is not None for r in returns) and not function._schema.is_mutable:
-                continue  # a view of memory that stays
+                continue  # a view of memory that persists
             now = function(*args, **kwargs)
             pairs = zip(now, before, strict=True) if isinstance(now, (tuple, list)) else [(now, before)]
             for new, old in pairs:
@@ -205,7 +205,7 @@ class Tape(TorchDispatchMode):
 
 
 class Device:
-    """What torch.cuda and torch.npu offer for graphs."""
+    """The functions of torch.cuda and torch.npu for graphs."""
 
     CUDAGraph, Stream, current_stream = Tape, Mock, Mock
     stream = staticmethod(contextlib.nullcontext)
@@ -214,7 +214,7 @@ class Device:
 
 @pytest.mark.parametrize("case", ["crop2x1", "batch2"])
 def test_a_recorded_step_gives_the_same_tokens(golden_model, case, monkeypatch):
-    """Recorded at the first token, replayed for all: whatever the host put in would be the first token's."""
+    """Recorded at the first token, replayed for all: values from the host stay those of the first token."""
     off_the_cpu(monkeypatch, golden_model)
     monkeypatch.setattr(torch, "cuda", Device)
     record, tapes = graphs("cuda:0"), []

@@ -1,4 +1,4 @@
-"""The decode loop: guards, stopping, streaming, and what happens when a layer breaks."""
+"""The decode loop: guards, stopping, streaming, and the error for a layer that breaks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_ngram_vectors(vector):
 
 
 def on_device(ids: list[int], size: int, window: int | None = None, whitelist=()) -> list[int]:
-    """What the guard of the generation loop bans, once from the whole prompt and once token by token."""
+    """The bans of the guard in the loop, once from the whole prompt and once token by token."""
     vocab, results = max([*ids, *whitelist], default=0) + 1, []
     for prompt in {len(ids), 1}:
         guard = DeviceGuard(torch.tensor([ids]), prompt, size, window, (w for w in whitelist), vocab)
@@ -45,7 +45,7 @@ def on_device(ids: list[int], size: int, window: int | None = None, whitelist=()
 
 @pytest.mark.parametrize("seed", range(20))
 def test_incremental_guard_equals_the_rule_as_written(seed):
-    """The rule of model_spec, straight from its words, at every step of a random sequence."""
+    """The rule of the guard, written out directly, at every step of a random sequence."""
     rng = random.Random(seed)
     size, window = rng.randint(2, 5), rng.randint(1, 30)
     white = {rng.randrange(4)}
@@ -93,7 +93,7 @@ def test_suppressed_tokens_do_not_come(golden_model):
 
 
 def test_cached_steps_equal_one_pass(golden_model):
-    """Teacher-forced: the logits of each cached step are those of the full pass."""
+    """Teacher-forced: the logits of each cached step equal those of the full pass."""
     given = inputs("g640")
     n = given["input_ids"].shape[1]
     ids = torch.cat((given["input_ids"], tensors("g640")["gen24_noeos"]), dim=1)
@@ -133,7 +133,7 @@ def test_broken_weights_are_named(golden_model, where, word):
 
 
 def test_overflow_is_named_by_its_layer():
-    """fp16: an MLP whose output leaves the range. The first layer beyond it is named, not the last."""
+    """fp16: the output of an MLP exceeds the range. The message names the first such layer, not the last."""
     model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float16)
     with torch.no_grad():
         model.get_parameter("model.layers.0.mlp.down_proj.weight").mul_(30000)
@@ -142,7 +142,7 @@ def test_overflow_is_named_by_its_layer():
 
 
 def test_overflow_in_a_later_step_is_named(golden_model):
-    """Finite in the prompt, NaN from the third step on: the second pass must still find the layer."""
+    """Finite in the prompt, NaN from the third step on: the second pass must still name the layer."""
     model = copy.deepcopy(golden_model)
     given = inputs("text")
     third = model.generate(**given, max_new_tokens=3, eos_token_id=None)[0, -1]

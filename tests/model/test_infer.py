@@ -1,4 +1,4 @@
-"""`infer`, the call that users of the original know, and the streaming of text."""
+"""`infer`, the call of the original code, and the streaming of text."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_compression_without_valid_tokens_does_not_divide(nano):
 
 
 def test_other_modes_run_through_the_same_network(nano):
-    """Not what nano was trained for: only the way through is tested, tiles included."""
+    """Nano was not trained for this: the test only runs the whole path, with tiles."""
     page = Image.new("RGB", (1300, 700), "white")
     reading = nano.read(page, "free", "gundam", max_new_tokens=2)
     assert reading.grid == (2, 1) and reading.image_tokens == 483 and reading.truncated

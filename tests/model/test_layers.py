@@ -1,4 +1,4 @@
-"""Position tables and the inside of every block, against the original's (units, layers_g640)."""
+"""Position tables and the inside of every block, compared with the original (units, layers_g640)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_every_block_inside(golden_model):
     for i in (1, 2):
         moe = m.layers[i].mlp
         ids, weights = moe.route(seen[f"lm.layer{i}.mlp_in"][0])
-        order = ids.argsort(dim=1)  # the original leaves the order of the chosen experts open
+        order = ids.argsort(dim=1)  # the order of the chosen experts is not defined in the original
         assert torch.equal(ids.gather(1, order), LAYERS[f"lm.layer{i}.topk_idx_by_id"])
         close(weights.gather(1, order), LAYERS[f"lm.layer{i}.topk_weight_by_id"], 1e-5)
 

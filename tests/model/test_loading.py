@@ -1,4 +1,4 @@
-"""Names, shapes, streaming load and save; and what is said about weights that cannot be used."""
+"""Names, shapes, streaming load and save, and the messages for weights that cannot be used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_tiny_config_has_the_tiny_names():
 
 
 def test_official_config_json_without_extra_keys_gives_the_official_sizes():
-    """The official file lacks the keys for what the original hard-codes."""
+    """The official file has no keys for the values that the original hard-codes."""
     official = {
         "model_type": "deepseek_vl_v2",
         "torch_dtype": "bfloat16",
@@ -131,7 +131,7 @@ def test_shards_are_written_indexed_and_read(golden_model, tmp_path):
     assert index["metadata"]["total_size"] == sum(t.numel() * 4 for t in load_folder(tmp_path).values())
     same(tmp_path, CHECKPOINT)
     DeepseekOCRForCausalLM.from_pretrained(tmp_path)
-    golden_model.save_pretrained(tmp_path)  # a smaller number of files must not leave the old ones
+    golden_model.save_pretrained(tmp_path)  # with fewer files, the old ones must be removed
     assert [path.name for path in tmp_path.glob("*.safetensors*")] == ["model.safetensors"]
 
 
@@ -182,7 +182,7 @@ def test_our_files_are_ordinary_safetensors_and_theirs_are_ours(golden_model, tm
     assert torch.equal(model.lm_head.weight, golden_model.lm_head.weight)
 
 
-# ---- faults: each folder with its clear message
+# ---- faults: each folder has a clear message
 # -----------------------------------------------------------------
 
 
@@ -320,7 +320,7 @@ print(peak() - before, sum(p.numel() * p.element_size() for p in model.parameter
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_loading_takes_the_model_and_one_tensor(tmp_path, dtype):
-    """Peak resident memory while loading 180 MB, read by the system, in a process of its own."""
+    """Peak resident memory while loading 180 MB, measured by the system in a separate process."""
     config = DeepseekOCRConfig(
         **{
             **json.loads((CHECKPOINT / "config.json").read_text()),

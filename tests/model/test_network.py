@@ -1,6 +1,4 @@
-"""The network against the original's outputs. Tolerances: goldens/README.md (4-5 times fp32's own noise
-there).
-"""
+"""The network compared with outputs of the original. Tolerances: goldens/README.md (4-5 times fp32 noise)."""
 
 from __future__ import annotations
 
@@ -99,7 +97,7 @@ def test_the_last_logits_alone_are_the_same(golden_model):
 
 
 def test_left_padding_changes_nothing(golden_model):
-    """A sample alone, and the same sample padded beside a longer one."""
+    """A sample alone, and the same sample padded in a batch with a longer one."""
     given = inputs("g640")
     text = inputs("text")
     pad = given["input_ids"].shape[1] - text["input_ids"].shape[1]

@@ -1,4 +1,4 @@
-"""Page -> views -> token ids, against what the original produced (tests/goldens/preprocess.json)."""
+"""Page -> views -> token ids, compared with the original (tests/goldens/preprocess.json)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_deviation_prompt_without_tag_is_not_doubled():
 
 
 def test_official_token_vectors_appear_in_the_layout():
-    """The stub's pieces are the golden vectors, so the layout tests above rest on the official ids."""
+    """The pieces of the stub are the golden vectors, so the layout tests above use the official ids."""
     vectors = dict(GOLDEN["token_ids"]["vectors"])
     for name in ("document", "free"):
         ids, mask = tokenize_prompt(StubTokenizer(), PROMPTS[name], 1, image_token_id=IMAGE_ID)

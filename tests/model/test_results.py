@@ -1,4 +1,4 @@
-"""Model text -> boxes, figures, markdown, tables, files; goldens/postprocess.json holds the original's."""
+"""Model text -> boxes, figures, markdown, tables, files, compared with goldens/postprocess.json."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_deviation_identical_refs_get_their_own_numbers():
 
 
 def test_deviation_coloneqq_is_always_replaced():
-    """The original does it only if a ref that is no image was found."""
+    """The original does it only if there is a ref that is not an image."""
     assert to_markdown(r"a \coloneqq b \eqqcolon c") == "a := b =: c"
     assert to_markdown(grounded("text", "[[1, 2, 3, 4]]") + r"a \coloneqq b") == "a := b"
 

@@ -1,4 +1,4 @@
-"""Tables in model text: HTML with spans, markdown, broken ones; and CSV that a spreadsheet will not run."""
+"""Tables in model text: HTML with spans, Markdown, broken ones; CSV that a spreadsheet does not execute."""
 
 from __future__ import annotations
 

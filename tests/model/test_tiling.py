@@ -1,4 +1,4 @@
-"""Views, tile grids, modes and prompts: what happens to a page before there are tokens."""
+"""Views, tile grids, modes and prompts: the steps from a page to its tokens."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_tile_grids_equal_the_original():
 
 @pytest.mark.parametrize(("key", "largest"), [("2..9", 9), ("2..6", 6)])
 def test_order_among_equal_areas_changes_no_grid(key, largest):
-    """We sort the candidates ourselves; the original walks them in the order of a Python set."""
+    """We sort the candidates; the original uses the order of a Python set."""
     order = GOLDEN["candidate_order"][key]
 
     def in_the_original_order(width, height):
@@ -70,7 +70,7 @@ def test_tile_grid_refuses_nonsense():
 
 
 def test_resize_does_not_depend_on_pillows_pass_order():
-    """Both orders exist in the goldens; ours must be the horizontal-first one on any Pillow."""
+    """The goldens have both orders; ours must be horizontal first with every version of Pillow."""
     tiny = next(i for i in GOLDEN["images"] if i["name"] == "page")["modes"]["tiny"]["views"][0]
     assert tiny["sha256"] != tiny["sha256_pillow13"]
     assert digest(make_views(page(900, 1300, 1), "tiny").global_view) == tiny["sha256"]
@@ -109,7 +109,7 @@ def test_tiles_are_row_major_and_of_image_size():
 
 
 def test_deviation_tiles_follow_image_size_so_that_counts_and_features_agree():
-    """The original cuts 640-pixel tiles but counts for image_size: features are then cut off silently."""
+    """The original cuts 640-pixel tiles but counts with image_size: features are then lost silently."""
     mode = find_mode(640, 512, True)
     assert mode.name == "custom"
     inputs = build_inputs(StubTokenizer(), PROMPTS["free"], page(1300, 700), mode)

@@ -1,4 +1,4 @@
-"""The embedded checkpoint: small, readable by everything that reads the official one, and it really reads."""
+"""The embedded checkpoint: small, in the official format, and able to read."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_the_record_reaches_the_target(make, target):
 
 
 def test_fresh_pages_are_read_as_well_as_recorded(nano):
-    """Pages from unseen seeds; twice the recorded interval, widened to what so few pages allow.
+    """Pages from unseen seeds; twice the recorded interval, widened for the small number of pages.
 
-    Of the promised domain only: on the other makes a single page may run into a loop and outweigh the rest.
+    Only pages of its domain: on the others a single page may run into a loop and dominate the result.
     """
     known, fresh = RECORDS["domain"], evaluate(nano, "domain", 24, seed=77)
     room = 2 * (known["interval_95"][1] - known["cer"]) * (known["pages"] / fresh["pages"]) ** 0.5
@@ -63,7 +63,7 @@ def test_fresh_pages_are_read_as_well_as_recorded(nano):
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision_reads_as_fp32_does(nano, dtype):
-    """Half precision on a CPU is slow, so one short page; two characters are room for near ties."""
+    """Half precision on a CPU is slow, hence one short page; near ties may change two characters."""
     page = sample_pages.draw("5_notes")
     half = Reader.load("nano", "cpu", dtype)
     ours, full = (edits(reader.read(page.image, "free").text, page.text)[0] for reader in (half, nano))
@@ -77,7 +77,7 @@ def test_sample_pages_are_what_the_script_draws():
 
 
 def test_boxes_have_the_official_form_and_lie_on_the_page(nano):
-    """The form is learned, the place is rough still (README.md); so only the form is asked for."""
+    """Boxes have the right format but inaccurate positions (README.md): only the format is tested."""
     for name in ("1_letter", "5_notes"):
         page = sample_pages.draw(name)
         refs = parse_boxes(nano.read(page.image, "ocr").text)
@@ -88,7 +88,7 @@ def test_boxes_have_the_official_form_and_lie_on_the_page(nano):
                 assert 0 <= left < right <= render.SIDE and 0 <= top < bottom <= render.SIDE
 
 
-# ---- the pieces of the training
+# ---- the parts of the training
 # --------------------------------------------------------------------------------
 
 
@@ -155,7 +155,7 @@ def test_rate_rises_holds_and_falls():
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (3, 8, 20)])
 def test_orthogonal_evens_out_the_singular_values(shape):
-    """Muon's five steps bring all of them near 1, from a spread of hundreds, and keep the directions."""
+    """Five steps of Muon bring singular values from a ratio of hundreds near 1 and keep the directions."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, s, v = torch.linalg.svd(x, full_matrices=False)
     spread = torch.linspace(1.0, 0.05, s.shape[-1])
@@ -166,7 +166,7 @@ def test_orthogonal_evens_out_the_singular_values(shape):
 
 
 def test_muon_moves_every_matrix_by_as_much():
-    """The size of a step hangs on the rate and the shape, not on the gradient."""
+    """The size of a step depends on the rate and the shape, not on the gradient."""
     small, big = (torch.nn.Parameter(torch.zeros(4, 3, 2, 2)) for _ in range(2))
     for p, size in ((small, 2.0**-10), (big, 2.0**4)):
         p.grad = size * torch.randn(p.shape, generator=torch.Generator().manual_seed(1))

@@ -1,9 +1,9 @@
-"""JupyterLab shows every notebook whole, on the width of a small laptop: opened in a headless Chromium.
+"""JupyterLab shows every notebook completely at the width of a small laptop, in a headless Chromium.
 
     make browser                      # screenshots in build/screenshots/
 
 Needs Chromium (`apt-get install chromium`, or DESKOCR_CHROMIUM=/path) and the extra `browser`. Without them
-these tests fail and say so: whoever asks for `-m browser` wants to know.
+these tests fail with a message, because `-m browser` requests them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHOTS = ROOT / "build" / "screenshots"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 SETTINGS = {
-    # all cells at once, not only those in view; no question about news over the page
+    # all cells at once, not only those in view; no news dialog on top
     "notebook-extension/tracker.jupyterlab-settings": '{"windowingMode": "none"}',
     "apputils-extension/notification.jupyterlab-settings": '{"fetchNews": "false", "checkForUpdates": false}',
 }
@@ -58,7 +58,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab of its own, on a copy, so that nothing stored can change."""
+    """The address of a separate JupyterLab on a copy, so that no stored file can change."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(
         ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
@@ -125,15 +125,15 @@ def test_a_notebook_is_whole_to_look_at(path, lab, browser):
 
 
 def _stop_kernels(lab: str) -> None:
-    """JupyterLab starts a kernel for each notebook that is opened, and keeps it."""
+    """JupyterLab starts a kernel for each opened notebook and keeps it."""
     for kernel in json.loads(urllib.request.urlopen(f"{lab}/api/kernels").read()):
         urllib.request.urlopen(urllib.request.Request(f"{lab}/api/kernels/{kernel['id']}", method="DELETE"))
 
 
 def _look(page, path: Path) -> dict:
-    """The whole notebook on one tall screen: what was seen, and screenshots of 1400 pixels each."""
+    """The whole notebook on one tall screen: the measured layout, and screenshots of 1400 pixels each."""
     tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
-    tall = min(tall + 100, 16_000)  # what Chromium draws at most
+    tall = min(tall + 100, 16_000)  # largest height that Chromium draws
     page.set_viewport_size({"width": 1280, "height": tall})
     page.wait_for_timeout(1500)
     SHOTS.mkdir(parents=True, exist_ok=True)

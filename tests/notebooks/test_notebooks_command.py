@@ -62,7 +62,7 @@ def test_an_option_reaches_the_notebooks_that_have_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["notebooks", "run", "--device", "cpu", "--out", "out", "--checkpoint", "x", "--pages", "mine"]
     done = CliRunner().invoke(app, command)
-    assert done.exception is None, done.output  # it has no checkpoint: that option is not for it
+    assert done.exception is None, done.output  # it has no checkpoint, so the option does not apply
     assert read(tmp_path / "out" / stored.name).cells[-1].outputs[0].text.strip() == str(tmp_path / "mine")
     done = CliRunner().invoke(app, ["notebooks", "run", "--checkpoint", "x"])
     assert "need --out" in str(done.exception)

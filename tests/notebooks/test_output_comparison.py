@@ -1,7 +1,7 @@
-"""What strict nbval compares, it compares: a wrong digit is noticed, in exactly the cells where it stands.
+"""Strict nbval compares the stored outputs: it reports a wrong digit in exactly the cells that have it.
 
-Twice: every digit of every stored output against nbval's own comparison, without a kernel (quick); and one
-digit of each output in a real run (slow, the first solution always).
+Two tests: every digit of every stored output with the comparison of nbval, without a kernel (quick); and one
+digit of each output in a real run (slow, except for the first solution).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RULES = ROOT / "tests" / "nbval.cfg"
 
 
 def corrupt(text: str) -> str | None:
-    """The first digit left of ≈ (a contract) changed; None where no number is promised."""
+    """The text with its first digit left of ≈ (the contract) changed; None without such a digit."""
     spans = [match.span() for match in MEASURED.finditer(text)]
     for digit in re.finditer(r"\d", text):
         if not any(start <= digit.start() < end for start, end in spans):
@@ -32,7 +32,7 @@ def corrupt(text: str) -> str | None:
 
 
 def corrupt_all(notebook) -> set[int]:
-    """Every stored output with a contract in it, made wrong; the numbers of the code cells hit."""
+    """Make every stored output with a contract wrong; return the numbers of the changed code cells."""
     hit = set()
     for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
         for output in [] if "nbval-ignore-output" in tags(cell) else cell.outputs:
@@ -44,8 +44,8 @@ def corrupt_all(notebook) -> set[int]:
 
 
 def same_to_nbval(stored: list, new: list) -> bool:
-    """Whether strict nbval takes `new` outputs for the stored ones."""
-    skipped = ("metadata", "image/png", "image/jpeg")  # of what IPyNbFile.setup skips, what we have
+    """Whether strict nbval accepts `new` outputs as equal to the stored ones."""
+    skipped = ("metadata", "image/png", "image/jpeg")  # in our notebooks, see IPyNbFile.setup
     rules = dict(get_sanitize_patterns(RULES.read_text("ascii")))
     cell = SimpleNamespace(
         parent=SimpleNamespace(skip_compare=skipped, sanitize_patterns=rules),
@@ -57,7 +57,7 @@ def same_to_nbval(stored: list, new: list) -> bool:
 
 
 def every_digit_changed(text: str):
-    """(the text with one digit changed, whether it stands left of ≈), digit by digit."""
+    """(the text with one digit changed, whether the digit is left of ≈), digit by digit."""
     spans = [match.span() for match in MEASURED.finditer(text)]
     for digit in re.finditer(r"\d", text):
         at = digit.start()
@@ -85,7 +85,7 @@ def test_every_digit_left_of_the_mark_is_compared_and_none_right_of_it(path):
 
 
 def failing_cells(notebook, folder) -> tuple[set[int], str]:
-    """Strict nbval on a copy, in a process of its own."""
+    """Strict nbval on a copy, in a separate process."""
     (folder / "notebooks").mkdir()
     for each in (ROOT / "notebooks").iterdir():
         if each.is_dir() and not each.name.startswith("."):
@@ -105,7 +105,7 @@ def failing_cells(notebook, folder) -> tuple[set[int], str]:
 
 
 def quick_first():
-    """The first solutions take seconds and stand in every run; the rest with -m slow."""
+    """The first solutions take seconds and are in every run; the others need -m slow."""
     quick = (SOLUTIONS or NOTEBOOKS)[0]
     for path in [*NOTEBOOKS, *SOLUTIONS]:
         marks = [] if path == quick else [pytest.mark.slow]

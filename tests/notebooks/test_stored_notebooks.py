@@ -1,4 +1,4 @@
-"""The stored notebooks deserve to be compared: executed in order, quiet, portable, and of one form."""
+"""The stored notebooks are fit for comparison: executed in order, quiet, portable, of one form."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_claims_hold(path):
     for cell in code_cells(path):
         text = "\n".join(text for output in cell.outputs for text in texts(output))
         said += text
-        if "shows-fail" not in tags(cell):  # somebody else's broken machine may be shown
+        if "shows-fail" not in tags(cell):  # the broken machine of an example may be shown
             assert not re.search(r"\bFAIL\b|Traceback", text), f"cell [{cell.execution_count}]"
     assert "PASS" in said
 
 
 @by_name
 def test_contracts_are_not_measurements(path):
-    """Left of ≈: no time, no float with so many digits that another machine rounds it differently."""
+    """Left of ≈ there is no time, and no float with digits that another machine rounds differently."""
     for cell in code_cells(path):
         if "nbval-ignore-output" in tags(cell):
             continue

@@ -1,9 +1,9 @@
-"""The official size, for once: make, save, load, see a page, decode.
+"""The official size: make, save, load, encode a page, decode.
 
     python -m tests.official_size.measure
 
-The weights are random (seeded): nothing it writes means anything, but every byte moves as with the official
-ones. Each half runs in a process of its own, so that the memory of one is not counted in the other.
+The weights are random (seeded): the text has no meaning, but every byte moves as with the official ones. Each
+half runs in a separate process, so that the memory of one is not counted in the other.
 Needs Linux (it reads /proc), 7 GB of disk and 9 GB of free memory; takes minutes.
 """
 
@@ -29,15 +29,15 @@ from tests.helpers.paths import ROOT
 
 NEW_TOKENS, GRID, VISION_TOKENS = 16, (2, 3), 903
 DISK_BYTES, MEMORY_BYTES = 7_500_000_000, 9_000_000_000
-# What load may take beside the weights and one layer's experts: parsed headers, 2710 entries, the skeletons,
-# and pages that the C allocator has not given back.
+# Allowed memory of load in addition to the weights and one layer's experts: parsed headers, 2710 entries, the
+# skeletons, and pages that the C allocator has not returned.
 SLACK = 64_000_000
 
-PIECE = 1 << 24  # bytes read at once where the file alone is timed
+PIECE = 1 << 24  # bytes per read when only the file is timed
 
 
 class Figures(dict):
-    """Named figures, each printed as it is made."""
+    """Named figures, each printed when it is set."""
 
     def note(self, name: str, value: float, unit: str, remark: str = "") -> None:
         self[name] = value
@@ -62,7 +62,7 @@ def status(key: str, where: str = "/proc/self/status") -> int:
 
 
 def forget_peak() -> None:
-    """From here on VmHWM counts anew, from what is resident now."""
+    """Reset VmHWM to the memory that is resident now."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -93,7 +93,7 @@ def make(folder: Path) -> Figures:
 
 
 def read_alone(folder: Path) -> None:
-    """The files through one small buffer: what the disk or the page cache gives."""
+    """Seconds to read the files through one small buffer: the rate of the disk or the page cache."""
     buffer = memoryview(bytearray(PIECE))
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb", buffering=0) as file:
@@ -102,7 +102,7 @@ def read_alone(folder: Path) -> None:
 
 
 def read_to_new_memory(folder: Path) -> None:
-    """The least that any loading into memory must do: the system also has to find and clear the pages."""
+    """The lower bound of loading into memory: the system also has to find and clear the pages."""
     for path in sorted(folder.glob("*.safetensors")):
         kept = memoryview(mmap.mmap(-1, path.stat().st_size))
         with path.open("rb", buffering=0) as file:
@@ -112,14 +112,14 @@ def read_to_new_memory(folder: Path) -> None:
 
 
 def read(folder: Path) -> Figures:
-    """Load `folder`, see a page, decode. The peak of each step is measured on its own."""
+    """Load `folder`, encode a page, decode. The peak of each step is measured separately."""
     from model import DeepseekOCRForCausalLM
     from tests.helpers.golden import CHECKPOINT
 
     figures = Figures()
     files = sorted(folder.glob("*.safetensors"))
-    DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT)  # libraries and allocator warm: not part of the peak
-    read_alone(folder)  # so that both timings below find the files in memory, or neither does
+    DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT)  # warms up libraries and allocator
+    read_alone(folder)  # so that both times below are with the files in memory, or both without
     with figures.timed("file read", f"{len(files)} files of {sum(p.stat().st_size for p in files):,} bytes"):
         read_alone(folder)
     with figures.timed("read to new memory", "no less than this can load them"):
@@ -145,7 +145,7 @@ def read(folder: Path) -> Figures:
 
 
 def see_and_decode(model, figures: Figures) -> None:
-    """One page with 2x3 tiles through `generate`, its phases timed from outside."""
+    """One page with 2x3 tiles through `generate`, with its phases timed from outside."""
     from PIL import Image
 
     from model.processing import build_inputs
@@ -194,7 +194,7 @@ def see_and_decode(model, figures: Figures) -> None:
 
 
 def enough_room(folder: Path) -> None:
-    """Raise SystemExit, saying what is short, before gigabytes are written."""
+    """Raise SystemExit, naming the missing resource, before gigabytes are written."""
     if platform.system() != "Linux":
         raise SystemExit(
             f"full_size reads memory figures from /proc: Linux only, this is {platform.system()}"
@@ -215,7 +215,7 @@ def child(step: str, folder: Path, answer: Path) -> Figures:
 
 
 def run() -> Figures:
-    """Both halves in a temporary folder; the figures of the second, with what the comparison found."""
+    """Run both halves in a temporary folder; return the figures of the second and of the comparison."""
     with tempfile.TemporaryDirectory(prefix="deskocr-full-") as temporary:
         room = Path(temporary)
         enough_room(room)

@@ -1,6 +1,8 @@
-"""Ours against transformers' `unlimited_ocr` at the official size: `python -m tests.official_size.race`.
+"""Our model against transformers' `unlimited_ocr` at the official size.
 
-Random weights in bf16, one thread, one process, in turn; the peer runs its fastest `experts_implementation`.
+    python -m tests.official_size.race
+
+Random weights in bf16, one thread, one process, in turns; the peer uses its fastest `experts_implementation`.
 The device is this machine's CPU. Needs Linux, transformers 5, 7 GB of disk, 17 GB of free memory.
 """
 
@@ -19,21 +21,21 @@ from tests.helpers.golden_pages import GoldenTokenizer
 from tests.official_size.measure import Figures, child, enough_room
 
 ROUNDS, NEW_TOKENS = 3, 12
-TEXT = [0, *range(1000, 1200)]  # 201 positions: decoding is raced behind a text, vision on a page
-# What the engine promises against the best that transformers offers.
+TEXT = [0, *range(1000, 1200)]  # 201 positions: decoding is timed after a text, vision on a page
+# Required ratios to the fastest implementation in transformers.
 DECODE_GAIN, VISION_GAIN = 1.4, 1.3
-READ_SHARE = 0.7  # wanted; told, not asserted: the bandwidth seen here went from 20 to 32 GB/s in one run
+READ_SHARE = 0.7  # printed, not asserted: the bandwidth varied from 20 to 32 GB/s in one run
 
 
 def decode_times(generate) -> list[float]:
-    """Seconds between tokens of one request; generate(note) calls note() at each."""
+    """Seconds between the tokens of one request; generate(note) calls note() at each token."""
     at: list[float] = []
     generate(lambda *_: at.append(time.perf_counter()))
     return [later - earlier for earlier, later in itertools.pairwise(at)]
 
 
 class Streamer:
-    """transformers' streamer protocol. It is given the prompt first; that is not a token."""
+    """A streamer for transformers. Its first call has the prompt, which is not a token."""
 
     def __init__(self, note):
         self.note, self.prompt = note, True
@@ -48,7 +50,7 @@ class Streamer:
 
 
 def contestants(folder: Path):
-    """Both models, and how each decodes and sees."""
+    """Both models, with their functions for decoding and vision."""
     import torch
     from PIL import Image
 
@@ -57,7 +59,7 @@ def contestants(folder: Path):
     from model.processing import build_inputs
     from tests.helpers.recipes import synth_image
 
-    # transformers needs more than the weights while it loads, and gives it back: before ours is there
+    # transformers needs more memory while it loads than afterwards, so it is loaded before our model
     peer = load_peer(folder, DeepseekOCRConfig(), torch.bfloat16, "sdpa")
     gc.collect()
     model = DeepseekOCRForCausalLM.from_pretrained(folder)
@@ -92,7 +94,7 @@ def rounded(figures: list[float]) -> list[float]:
 
 
 def race(folder: Path) -> Figures:
-    """Medians of ROUNDS, in turn. Seconds by the clock, which is what reading from memory takes."""
+    """Medians of ROUNDS, in turns. Wall-clock seconds, because reading from memory takes these."""
     import torch
 
     from deskocr_kit.benchmark.limits import active_bytes, read_bandwidth
@@ -104,7 +106,7 @@ def race(folder: Path) -> Figures:
     model, peer, (ours, theirs), (we_see, they_see) = contestants(folder)
     active = active_bytes(model)
     peers, rates, shares = {name: [] for name in EXPERTS}, [], []
-    for _ in range(ROUNDS):  # all in turn: what else the machine does then hits each of them alike
+    for _ in range(ROUNDS):  # all in turns: other work of the machine then affects each of them equally
         read = read_bandwidth(cpu)
         rates.append(1 / statistics.median(decode_times(ours)))
         shares.append(active * rates[-1] / read)
@@ -118,7 +120,7 @@ def race(folder: Path) -> Figures:
     gains = [a / b for a, b in zip(rates, best, strict=True)]
     figures.note("decode", statistics.median(rates), "tokens/s", f"of {rounded(rates)}")
     figures.note("decode gain", statistics.median(gains), "x", f"of {rounded(gains)}")
-    remark = f"{active:,} B a token; of {rounded(shares)}; wanted {READ_SHARE}"
+    remark = f"{active:,} B a token; of {rounded(shares)}; expected {READ_SHARE}"
     figures.note("share of read bandwidth", statistics.median(shares), "", remark)
     seen = []
     for _ in range(ROUNDS):
@@ -133,7 +135,7 @@ def race(folder: Path) -> Figures:
 
 
 def verify(figures: Figures) -> None:
-    """Raises AssertionError."""
+    """Check the required ratios. Raises AssertionError."""
     assert figures["decode gain"] >= DECODE_GAIN
     assert figures["vision gain"] >= VISION_GAIN
 
@@ -142,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, help="weights that `full_size.make` wrote; default: made anew")
+    parser.add_argument("--folder", type=Path, help="weights written by measure.make; default: new ones")
     folder = parser.parse_args().folder
     with tempfile.TemporaryDirectory(prefix="deskocr-race-") as temporary:
         if folder is None:

@@ -1,6 +1,6 @@
-"""One definition of launch, copy and wait: whatever counts, and wherever it runs, the numbers are the same.
+"""One definition of launch, copy and wait: every counter gives the same numbers on every device.
 
-The simulated NPU against the rest: tests/simulator/test_opcount.py.
+The simulated NPU is compared in tests/simulator/test_opcount.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def test_a_call_gives_the_same_operators_on_the_cpu(name, mode):
             run()
         with counted(CPU) as counts:
             recipe.call("cpu")
-        before = counts.launches  # those that make its tensors
+        before = counts.launches  # the operators that make its tensors
         with counted(CPU) as counts:
             recipe.call("cpu")()
     assert launches(recorder) == recipe.operators
@@ -83,7 +83,7 @@ def test_counting_leaves_nothing_behind():
 # ---------------------------------------------------------------------- our network
 @pytest.fixture(scope="module", params=[NANO, CHECKPOINT], ids=["nano", "golden"])
 def subject(request):
-    """(model, inputs of a page, {run: function}); the position tables of the page's size are made already."""
+    """(model, inputs of a page, {run: function}); the position tables of its size exist already."""
     model = DeepseekOCRForCausalLM.from_pretrained(request.param)
     inputs = page_inputs(model.config, "tiny", (1, 1))
     embedding = {name: value for name, value in inputs.items() if name != "attention_mask"}
@@ -110,7 +110,7 @@ def test_recorder_and_counted_see_the_same(subject):
 
 
 def test_census_benchmark_and_counted_agree_on_every_phase(subject):
-    """The census listens to each token, and on a CPU the loop looks at each token anyway."""
+    """The census gets each token, and on a CPU the loop checks each token anyway."""
     model, inputs, _ = subject
     found = census_ocr(model, inputs=inputs, plan=dict(vars(model.slots)))
     made = count(model, inputs, 10)
@@ -120,15 +120,15 @@ def test_census_benchmark_and_counted_agree_on_every_phase(subject):
         phase: (made["phases"][key]["launches"], made["phases"][key]["syncs"]) for phase, key in names.items()
     }
     assert got["decode"] == bench["decode"]
-    # `count` takes the placing of the picture's vectors to vision, the census to prefill; and it has the end
-    # of `generate` too, where the host puts the ids together: on a CPU one launch.
+    # `count` includes the placing of the picture's vectors in vision, the census in prefill. It also includes
+    # the end of `generate`, where the host joins the ids: one launch on a CPU.
     for i, more in ((0, 1), (1, 0)):
         ours, theirs = got["vision"][i] + got["prefill"][i], bench["vision"][i] + bench["prefill"][i]
         assert ours + more == theirs
 
 
 def test_the_cpus_own_work_is_the_devices_and_the_hosts():
-    """What an accelerator would leave on its host: on a CPU there is no other place, so it counts."""
+    """Work that an accelerator would leave to its host: on a CPU there is only the host, so it counts."""
 
     class Places(nn.Module):
         def __init__(self):
@@ -136,7 +136,7 @@ def test_the_cpus_own_work_is_the_devices_and_the_hosts():
             self.weight = nn.Parameter(torch.ones(3))
 
         def forward(self, mask):
-            at = mask.to(torch.int32).cumsum(0)  # two operators of the host
+            at = mask.to(torch.int32).cumsum(0)  # two operators on the host
             return self.weight + at.to(self.weight.device)
 
     mask = torch.ones(3, dtype=torch.bool)

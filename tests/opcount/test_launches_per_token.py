@@ -1,8 +1,8 @@
-"""Launches per decoded token at the official sizes: counted dry, batch 1, the token picked on the device.
+"""Launches per decoded token at the official sizes: a dry run, batch 1, token chosen on the device.
 
-A launch is one operator that gives the device work, see opcount/definition.py. What is compared with is the
-original's expert-loop path, see baselines/original.py. The fused operators of torch_npu are counted under
-their own schemas, with the stand-in's shapes.
+A launch is one operator that gives the device work, see opcount/definition.py. The baseline is the loop over
+experts in the original, see baselines/original.py. The fused operators of torch_npu are counted under their
+own schemas, with the shapes of the replacement (helpers/npu_double.py).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from model.ngram import DeviceGuard
 from tests.helpers import npu_double
 from tests.helpers.paths import ROOT
 
-# Rotation stays a product: it leaves keys and values side by side, npu_rotary_mul would cost a copy more.
+# Rotation stays a product, which keeps keys and values adjacent; npu_rotary_mul would need one more copy.
 FUSED = {"rms_norm": "npu_rms_norm", "swiglu": "npu_swiglu", "moe": "npu_gathered_swiglu"}
 
 
 @contextlib.contextmanager
 def fused():
-    """torch_npu's operators as operators of torch, so that each call is seen as one."""
+    """The operators of torch_npu as operators of torch, so that each call counts as one."""
     library, calls = torch.library.Library("npu", "FRAGMENT"), {}
     for name in ("npu_rms_norm", "npu_swiglu"):
         (line,) = (line for line in npu_double._LINES["2.13.0"][name])
@@ -46,7 +46,7 @@ def fused():
 
 @pytest.fixture(scope="module")
 def counted() -> dict:
-    """{who: census of a small page}: what costs a decoded token does not hang on the page."""
+    """{name: census of a small page}: the work of a decoded token does not depend on the page."""
     made = {"original": census_original(), "defaults": census_ocr(mode="tiny")}
     made["references"] = census_ocr(plan=references(), mode="tiny")
     with fused() as plan:
@@ -67,7 +67,7 @@ def test_a_fifth_of_the_originals_launches(counted):
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_readme_states_these_numbers(counted, name):
-    """Of the original's loop, of the defaults and of the fused plan; and how often the original waits."""
+    """Launches of the original, of the defaults and of the fused plan, and the waits of the original."""
     lines = (ROOT / name).read_text("utf-8").splitlines()
     row = next(i for i, line in enumerate(lines) if "portable_plan" in line)
     launches, waits = (re.findall(r"\d+", line.split("|")[2]) for line in lines[row : row + 2])
@@ -78,7 +78,7 @@ def test_the_readme_states_these_numbers(counted, name):
 
 
 def test_the_plans_of_prediction_cost_the_same(counted):
-    """To a decoded token `portable_plan` is the defaults; `fused_plan` has the fused operators."""
+    """For a decoded token `portable_plan` equals the defaults; `fused_plan` has the fused operators."""
     works = {work.plan: work.phases["decode"] for work in work_of(mode="tiny")}
     for plan, who in (("original", "original"), ("portable", "defaults"), ("fused", "fused")):
         assert (works[plan].launches, works[plan].syncs) == (
@@ -88,7 +88,7 @@ def test_the_plans_of_prediction_cost_the_same(counted):
 
 
 def test_waits(counted):
-    """Ours: one look at the token. `generate` looks once in 16 where nobody listens, this count at each."""
+    """Ours: one check per token. `generate` checks every 16 tokens without a listener; this count has one."""
     c = DeepseekOCRConfig().decoder
     layers = c.layers - c.dense_layers
     assert counted["original"].syncs("decode") == layers + 3
@@ -97,7 +97,7 @@ def test_waits(counted):
 
 
 def test_the_expert_loop_is_gone(counted):
-    """Seven operators for chosen and shared experts of a layer; the loop starts five for each chosen one."""
+    """Seven operators for the chosen and shared experts of a layer; the loop launches five per chosen one."""
     c = DeepseekOCRConfig().decoder
     layers = c.layers - c.dense_layers
     loop, mixing = (
@@ -107,11 +107,11 @@ def test_the_expert_loop_is_gone(counted):
         for who, where in (("original", "swiglu_mlp"), ("defaults", "fast/moe.py"))
     )
     assert loop == 5 * (layers * (c.experts_per_token + 1) + c.dense_layers)
-    assert mixing == 5 * layers  # and the two of swiglu
+    assert mixing == 5 * layers  # and two for swiglu
 
 
 def test_the_guard_costs_seven_operators_whatever_its_window():
-    """It runs on the device; the original's reads the whole sequence back to the host instead."""
+    """The guard runs on the device; that of the original reads the whole sequence back to the host."""
     ids = torch.zeros(1, 64, dtype=torch.long, device="meta")
     guard, logits = DeviceGuard(ids, 40, 20, 50, (), 100), torch.zeros(1, 100, device="meta")
     recorder = Recorder()

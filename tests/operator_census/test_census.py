@@ -1,4 +1,4 @@
-"""The census: dry equals real, places are named, verdicts follow the tables, any module works."""
+"""The census: a dry run equals a real one, lines are named, verdicts follow the tables, any module works."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Small(nn.Module):
 
 @pytest.fixture(scope="module")
 def dry():
-    """The official size; made once, because every test of it reads only."""
+    """The official size; made once, because all its tests only read it."""
     start = time.process_time()
     made = census_ocr(mode="gundam", grid=(2, 1))
     made.seconds = time.process_time() - start
@@ -91,7 +91,7 @@ def test_a_recurrent_layer_is_the_kernel_of_the_wheels_not_the_cpus():
 
 
 def test_attention_of_torch_nn_goes_the_way_that_it_goes_on_a_device():
-    """In eval mode by one operator, which for the encoder's layer is not there on an NPU; else by SDPA."""
+    """In eval mode one operator, which an NPU lacks for the layer of an encoder; else SDPA."""
     x, attention = torch.zeros(1, 3, 8), nn.MultiheadAttention(8, 2, batch_first=True)
     given = {"query": x, "key": x, "value": x, "need_weights": False}
     found = census(attention.eval(), given)
@@ -198,8 +198,8 @@ def test_composites_are_counted_by_their_parts():
 
 # ---------------------------------------------------------------------- our network
 def by_module(found, phase):
-    """{(module, operator): calls} inside modules. Copies are left out: a fused attention's result may lie
-    otherwise in memory than the CPU's, and then reshaping it copies."""
+    """{(module, operator): calls} inside modules. Copies are left out: the result of a fused attention may
+    have another memory layout than on the CPU, so that a reshape copies it."""
     counts = collections.Counter()
     for e in found.select(phase):
         if e.call.module and e.call.kind == "launch" and e.call.operator != "aten::clone":
@@ -214,7 +214,7 @@ def test_dry_run_counts_what_a_real_one_does(golden_model, phase, real_and_dry):
 
 
 def test_dry_prefill_differs_only_by_the_experts_it_assumes(real_and_dry):
-    """The real page may leave an expert without a token; each costs the same operators."""
+    """In the real run an expert may get no token; all experts use the same operators."""
     real, dry = (by_module(c, "prefill") for c in real_and_dry)
     per_expert = set("matmul index.Tensor silu mul.Tensor eq.Scalar nonzero index_add _to_copy".split())
     for key in real.keys() | dry.keys():
@@ -251,24 +251,24 @@ def test_the_calls_of_the_official_sizes_in_vision(dry):
 
 
 def test_flops_agree_with_the_published_count(dry):
-    """Two operations for each of the 574 M active weights, and a little attention."""
+    """Two operations for each of the 574 M active weights, plus a little for attention."""
     flops = dry.flops("decode")
     assert 2 * 574.1e6 < flops < 2 * 574.1e6 * 1.06
 
 
 def test_syncs_of_the_reference(dry):
-    """One token: per MoE layer one for the set of experts, one for each expert's rows; one to pick."""
+    """Per MoE layer one for the set of experts and one for the rows of each; one for the choice."""
     original = census_ocr(plan=references(), mode="tiny")
     assert original.syncs("decode") == 11 * (1 + 1 + 6) + 1
     assert original.syncs("vision") == 0
 
 
 def test_syncs_of_the_default_in_vision(dry):
-    """A position table that does not fit the view comes to the host once per size, to be resized there."""
+    """A position table of another size than the view is copied to the host once per size, to be resized."""
     waits = [e for e in dry.select("vision") if e.call.waits]
     assert {e.call.site.split(":")[0] for e in waits} == {"fast/position_tables.py"}
     c = DeepseekOCRConfig()
-    # one page of a 1024 view and 640 tiles: the tiles' two grids, and two tables in SAM's global blocks
+    # one page, a 1024 view and 640 tiles: two grids of the tiles, and two tables in the global blocks of SAM
     assert dry.syncs("vision") == 2 + 2 * len(c.sam.global_blocks)
 
 
@@ -289,7 +289,8 @@ def test_a_plan_changes_the_count_and_is_taken_back(golden_model):
 # ---------------------------------------------------------------------- showing
 def test_output(dry, tmp_path):
     text, html = repr(dry), dry._repr_html_()
-    assert "no device was asked" in text and "launches" in text and "assumed:" in text
+    assert "not from a device" in text and "verdicts from the published torch_npu" in text
+    assert "launches" in text and "assumed:" in text
     assert "<table>" in html and "gelu" in html
     paths = dry.save(tmp_path)
     data = json.loads(paths[0].read_text())
@@ -309,7 +310,7 @@ def test_html_is_escaped():
 def test_another_version_judges_the_same_calls(masked):
     older = masked.judged_by("2.9.0")
     assert older.launches() == masked.launches() and older.asked == "2.9.0"
-    assert older.torch_npu == "2.6.0.post5" and "nearest table" in older.title()
+    assert older.torch_npu == "2.6.0.post5" and "nearest table to 2.9.0" in older.title()
     assert {e.call.operator for e in older.worst()} >= {
         "aten::convolution",
         "aten::scaled_dot_product_attention",
@@ -318,7 +319,7 @@ def test_another_version_judges_the_same_calls(masked):
 
 @pytest.fixture(scope="module")
 def masked():
-    """The references: SAM's attention with its bias as a float mask."""
+    """The reference implementations: the attention of SAM with its bias as a float mask."""
     return census_ocr(plan=references(), mode="tiny")
 
 

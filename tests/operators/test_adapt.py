@@ -1,4 +1,4 @@
-"""Plans for models that are not ours: what is exchanged, that it computes the same, that all is undone."""
+"""Plans for other models: the exchanged operators, equal results, and that everything is undone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CUDA = [(owner, name) for owner in (torch.Tensor, nn.Module) for name in ("cuda"
 
 
 def state() -> list:
-    """What `adapt` may change in torch, as it is now."""
+    """The attributes of torch that `adapt` may change, with their present values."""
     return [(owner.__dict__.get(name, "inherited"), getattr(owner, name)) for owner, name in TORCH + CUDA]
 
 
 class Vision(nn.Module):
-    """Convolutions of every kind, and the two habits that stop a port."""
+    """Convolutions of every kind, and two common lines that fail on an NPU."""
 
     def __init__(self):
         super().__init__()
@@ -42,13 +42,13 @@ class Vision(nn.Module):
         text = torch.zeros(len(x), rows.shape[1] + 3, rows.shape[2])
         mask = torch.zeros(text.shape[:2], dtype=torch.bool)
         mask[:, 1:-2] = True
-        for i in range(len(x)):  # as DeepSeek-OCR does it: on a row view, in place
+        for i in range(len(x)):  # as in DeepSeek-OCR: in place on a row view
             text[i].masked_scatter_(mask[i].unsqueeze(-1).cuda(), rows[i].to("cuda"))
         return text + torch.masked_scatter(torch.zeros_like(text), mask[..., None], rows)
 
 
 def expected(model, x):
-    """Without adapt, on a machine without CUDA: the habits removed by hand."""
+    """The same without adapt, on a machine without CUDA: the two lines changed by hand."""
     with adapt(model, {}):
         return model(x)
 
@@ -110,7 +110,7 @@ def test_other_devices_keep_torchs_own():
 
 
 def test_other_threads_see_it():
-    """A streamer runs generate in a thread of its own."""
+    """With a streamer, generate runs in a separate thread."""
     said = []
     with adapt(nn.Linear(1, 1), {"masked_scatter_": lambda x, mask, source: said.append(1)}):
         thread = threading.Thread(

@@ -1,4 +1,4 @@
-"""adapt on towers that are not ours: one, two and three dimensions, depthwise, dilated and transposed."""
+"""adapt on other towers: one, two and three dimensions, depthwise, dilated and transposed."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def trained(net):
 def test_training_ties_and_hooks(net):
     other = copy.deepcopy(net)
     want, names = trained(other), list(net.state_dict())
-    net.seen.clear()  # the copy's hook writes here too
+    net.seen.clear()  # the hook of the copy writes here too
     with adapt(net, {"conv2d": "im2row"}) as adapted:
         ours = trained(net)
         assert set(adapted.exchanged) == {"first", "shared", "tied", "up", "line"}

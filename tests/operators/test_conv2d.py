@@ -1,5 +1,4 @@
-"""Every convolution substitute against torch's own, at the model's five layers and on whatever else may
-come."""
+"""Every convolution substitute compared with torch, on the five layers of the model and on other shapes."""
 
 from __future__ import annotations
 
@@ -105,11 +104,11 @@ def test_autocast_is_left_to_autocast(name):
 
 
 def test_the_dilation_trap_is_real():
-    """What `F.unfold(x, k, padding, stride)` does, so that the warning in the lesson stays true."""
+    """The behaviour of `F.unfold(x, k, padding, stride)` on which the warning in the course depends."""
     x = torch.randn(1, 1, 8, 8)
     right = F.unfold(x, kernel_size=3, padding=1, stride=1)
-    assert torch.equal(F.unfold(x, 3, 1, 1), right)  # silently right: 1 for 1, twice
-    assert F.unfold(x, 3, 1, 2).shape[-1] == 100  # in place of 16 windows
+    assert torch.equal(F.unfold(x, 3, 1, 1), right)  # right by chance: both numbers are 1, twice
+    assert F.unfold(x, 3, 1, 2).shape[-1] == 100  # instead of 16 windows
     assert F.unfold(x, kernel_size=3, padding=1, stride=2).shape[-1] == 16
     with pytest.raises(RuntimeError, match="dilation"):
         F.unfold(x, 3, 0, 1)

@@ -1,4 +1,4 @@
-"""Unusual calls of the convolutions, held against torch.nn.functional.conv2d itself."""
+"""Unusual calls of the convolutions, compared with torch.nn.functional.conv2d itself."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ CALLS = {
     "shapes alone, patches": (X.to("meta"), TWO.to("meta"), B.to("meta"), 2, 0),
     "the picture elsewhere": (X.to("meta"), W, B, 1, 1),
 }
-if torch.__version__ < (2, 7):  # it takes no number in a tensor; ours do there what they do everywhere
+if torch.__version__ < (2, 7):  # it accepts no number in a tensor; ours treat it as everywhere else
     del CALLS["a number in a tensor"]
 
 
@@ -109,7 +109,7 @@ def test_hard_calls(name):
 
 
 def test_what_is_declined_though_torch_takes_it_is_known():
-    """No more than these: a candidate that declines everything would pass the test above."""
+    """No other calls may be declined: a candidate that declines everything would pass the test above."""
     declined = set()
     for call, args in CALLS.items():
         with warnings.catch_warnings():
@@ -156,14 +156,14 @@ def test_no_gradient_where_none_is_wanted_and_none_in_inference_mode(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_are_inferred_without_numbers(name):
     for x, weight, stride in ((X, W, 2), (X[0], ONE, 1), (X, TWO, 2), (X[:0], W, 1)):
-        with FakeTensorMode() as mode:  # one each: torch 2.6 mixes up what a mode has seen before
+        with FakeTensorMode() as mode:  # a mode for each: torch 2.6 confuses repeated use of one mode
             args = mode.from_tensor(x), mode.from_tensor(weight), None, stride, 0
             ours, expected = candidates("conv2d")[name](*args), F.conv2d(*args)
             assert (ours.shape, ours.dtype) == (expected.shape, expected.dtype)
 
 
 def test_an_infinite_weight_is_torchs_product_at_the_border():
-    """The zeros of the padding are multiplied: NaN, as in torch wherever it multiplies a matrix itself."""
+    """The zeros of the padding are multiplied: NaN, as in torch where it multiplies matrices itself."""
     weight = torch.where(W > 1, torch.inf, W).double()
     for name in NAMES:
         ours = candidates("conv2d")[name](X.double(), weight, None, 1, 1)

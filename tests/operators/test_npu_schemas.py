@@ -1,4 +1,4 @@
-"""The operators that NPU substitutes call, in the oldest and the newest wheel that we have the schemas of.
+"""The operators that NPU substitutes call, in the oldest and the newest wheel with stored schemas.
 
 The files list every `npu::` schema of a published wheel; real_wheel/inside/schemas.py prints one.
 """
@@ -48,7 +48,7 @@ def default(schema: str, argument: str):
 
 
 def test_defaults_that_changed_have_to_be_passed_by_name():
-    """The same call means something else in the other wheel: a substitute must not lean on these defaults."""
+    """These defaults differ between the wheels, so a substitute must not depend on them."""
     for name, argument, old, new in (
         ("npu_apply_rotary_pos_emb", "layout", "BSH", "BSND"),
         ("npu_moe_init_routing_v2", "quant_mode", 0, -1),

@@ -1,7 +1,7 @@
-"""NPU substitutes without an NPU: the calls fit the published schemas, mean what they should, are watched.
+"""NPU substitutes without an NPU: their calls fit the published schemas, are correct, and are checked.
 
-The operators are a stand-in (helpers/npu_double.py): this proves the calls, not the card. For the real wheel
-under FakeTensor see tests/real_wheel/test_real_wheel.py.
+The operators are replacements (helpers/npu_double.py): the tests prove the calls, not the card. For the real
+wheel under FakeTensor see tests/real_wheel/test_real_wheel.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAIRS = [(slot, name) for slot, found in npu.CANDIDATES.items() for name in foun
 
 
 def inputs(slot: str, dtype=torch.float16) -> list[tuple]:
-    """Calls as the model makes them, small."""
+    """Small calls with the arguments that the model uses."""
     torch.manual_seed(0)
     r = lambda *shape: torch.randn(shape).to(dtype)  # noqa: E731
     ids = torch.tensor([[0, 3], [3, 1], [2, 3]])
@@ -79,14 +79,14 @@ def test_the_binder_refuses_what_torch_would():
 
 @pytest.mark.parametrize(("slot", "name"), PAIRS)
 def test_without_torch_npu_it_says_so(slot, name, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch_npu", None)  # the import fails, wherever this runs
+    monkeypatch.setitem(__import__("sys").modules, "torch_npu", None)  # makes the import fail anywhere
     with pytest.raises(NeedsTorchNpu, match="torch_npu, which cannot be imported here"):
         candidates(slot)[name](*inputs(slot)[0])
 
 
 # ---------------------------------------------------------------------- the check on first use
 def watched(slot: str, name: str):
-    """A fresh one: verdicts are kept per process."""
+    """A new self-check, because verdicts are kept per process."""
     return npu.self_checked(npu.CANDIDATES[slot][name].unchecked, getattr(slots, slot), name)
 
 
@@ -96,7 +96,7 @@ def test_a_sound_operator_is_checked_once_per_kind(monkeypatch):
         warnings.simplefilter("error")
         for _ in range(3):
             function(x, w, eps)
-        function(x[:, :1], w, eps)  # 1 token is another kind than 3
+        function(x[:, :1], w, eps)  # 1 token is another kind of call than 3
         function(x.float(), w.float(), eps)
     assert len(function.verdicts) == 3 and set(function.verdicts.values()) == {""}
 
@@ -121,7 +121,7 @@ def test_a_faulty_operator_is_replaced_and_named(slot, name, fault, monkeypatch)
         with pytest.warns(SelfCheckWarning, match=name):
             first = function(*args)
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # said once
+            warnings.simplefilter("error")  # one warning only
             second = function(*args)
         expected = getattr(slots, slot)(*args)
         assert torch.equal(first, expected) and torch.equal(second, expected)
@@ -131,7 +131,7 @@ def test_a_faulty_operator_is_replaced_and_named(slot, name, fault, monkeypatch)
 
 
 def test_the_mask_that_is_ignored_past_512_keys_would_be_caught():
-    """The decoding operator never gets a mask from us; if it did, the check would see it from 513 keys on."""
+    """Our code never passes a mask to the decoding operator; the check would notice one from 513 keys on."""
 
     def naive(q, k, v, mask=None, causal=False):
         return npu.operator("npu_fused_infer_attention_score")(
@@ -163,14 +163,14 @@ def test_the_decoding_operator_gets_the_cache_and_not_a_copy():
         out = npu.npu_fused_infer_attention_score(q, k, v)
         torch.testing.assert_close(out, slots.attention(q, k, v), atol=1e-5, rtol=1e-4)
         assert given == [(k.data_ptr(), v.data_ptr())]
-        turned = torch.randn(3, 5, 2, 16).transpose(1, 2)  # no cache: copied, and right
+        turned = torch.randn(3, 5, 2, 16).transpose(1, 2)  # no cache: copied, and correct
         torch.testing.assert_close(
             npu.npu_fused_infer_attention_score(q, turned, v),
             slots.attention(q, turned, v),
             atol=1e-5,
             rtol=1e-4,
         )
-    assert npu.allocated(v[:, :, 4:]).shape == (3, 2, 1, 16)  # the memory ends before 9 more do: a copy
+    assert npu.allocated(v[:, :, 4:]).shape == (3, 2, 1, 16)  # the memory has no room for 9 more: a copy
 
 
 def test_shapes_alone_are_not_checked():

@@ -1,4 +1,4 @@
-"""Placing rows by a mask: every substitute against torch's masked_scatter, views and errors included."""
+"""Placing rows by a mask: every substitute compared with torch's masked_scatter, with views and errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_types_have_to_agree(name):
 @pytest.mark.parametrize("name", PLACE)
 def test_one_mask_for_a_batch(name):
     embeds, mask = torch.zeros(2, 3, 1), torch.tensor([[True, False, True]])
-    if name == "reference":  # the model's own has one mask per sample
+    if name == "reference":  # in the model there is one mask per sample
         mask = mask.expand(2, 3)
     out = PLACE[name](embeds, mask, torch.arange(1.0, 5.0)[:, None])
     assert out[..., 0].tolist() == [[1, 0, 2], [3, 0, 4]]
@@ -105,7 +105,7 @@ def test_four_hundred_scenes(name):
         result = SCATTER[name](target, mask, source)
         view(expected).masked_scatter_(mask, source)
         assert result is target, "masked_scatter_ gives back the tensor it was called on"
-        assert torch.equal(ours, expected), seed  # the base, not the view: it was written in place
+        assert torch.equal(ours, expected), seed  # compare the base, not the view: the write was in place
 
 
 @pytest.mark.parametrize("name", SCATTER)
@@ -118,12 +118,12 @@ def test_out_of_place(name):
         assert torch.equal(function(view(base), mask, source), view(base).masked_scatter(mask, source))
         assert torch.equal(base, before)
     wide = function(torch.zeros(3), torch.tensor([[True], [False]]), torch.arange(3.0))
-    assert wide.tolist() == [[0, 1, 2], [0, 0, 0]]  # self broadcasts too
+    assert wide.tolist() == [[0, 1, 2], [0, 0, 0]]  # self is broadcast too
 
 
 @pytest.mark.parametrize("name", SCATTER)
 def test_a_row_view_changes_its_base(name):
-    """As DeepSeek-OCR's own code calls it; the copy that a careless patch returns would leave zeros."""
+    """The call in DeepSeek-OCR's own code; a patch that returns a copy would leave zeros."""
     embeds = torch.zeros(2, 4, 3)
     mask = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
     rows = torch.arange(1.0, 10.0).view(3, 3)
@@ -144,17 +144,17 @@ def test_errors_are_torchs_with_better_words(name):
     with pytest.raises(RuntimeError):
         SCATTER[name](x, torch.ones(4, 3, dtype=torch.bool), torch.ones(12))
     with pytest.raises(RuntimeError):
-        SCATTER[name](torch.zeros(1, 3).expand(2, 3), mask, torch.ones(6))  # six places, three numbers
+        SCATTER[name](torch.zeros(1, 3).expand(2, 3), mask, torch.ones(6))  # six places, three values
     assert torch.equal(x, torch.zeros(2, 3)), "a refused call must change nothing"
 
 
 def test_a_missing_row_cannot_pass_where_nobody_may_wait(monkeypatch):
-    """With the mask on a device the count is unknown: what is missing becomes NaN."""
+    """With the mask on a device the count is unknown: missing values become NaN."""
     from deskocr_kit.operators.substitutes import masked_scatter
 
     mask, rows = torch.tensor([True, False, True, True]), torch.arange(1.0, 5.0).view(2, 2)
 
-    class OnDevice(torch.Tensor):  # says that it lies elsewhere, computes here
+    class OnDevice(torch.Tensor):  # reports another device, computes on this one
         device = property(lambda self: torch.device("meta"))
 
     picked = masked_scatter.take_in_order(mask.as_subclass(OnDevice), rows, torch.device("cpu"))
@@ -163,7 +163,7 @@ def test_a_missing_row_cannot_pass_where_nobody_may_wait(monkeypatch):
 
 
 def test_many_places_are_counted_exactly():
-    """A count in half precision stops at 2048, in bf16 at 256."""
+    """Counting in fp16 is exact only up to 2048, in bf16 up to 256."""
     mask = torch.ones(1, 5000, dtype=torch.bool)
     source = torch.arange(5000.0)[:, None].expand(5000, 2)
     for name, function in PLACE.items():

@@ -1,4 +1,4 @@
-"""Unusual calls of place_images and masked_scatter_, held against torch's masked_scatter."""
+"""Unusual calls of place_images and masked_scatter_, compared with torch's masked_scatter."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_shapes_are_inferred_without_numbers():
 
 # ---------------------------------------------------------------------- in place
 def both(name, prepare):
-    """(ours, torch's): base after the call, or what was raised. prepare() -> base, self, mask, source."""
+    """(ours, torch's): the base after the call, or the exception. prepare() -> base, self, mask, source."""
     results = []
     for function in (candidates("masked_scatter_")[name], torch.Tensor.masked_scatter_):
         torch.manual_seed(3)
@@ -116,7 +116,7 @@ def both(name, prepare):
 
 
 def views():
-    """(what, base -> view): everything a caller may have in hand."""
+    """(name, base -> view): every kind of view that a caller may have."""
     return {
         "the base": lambda t: t, "a row": lambda t: t[1], "every second": lambda t: t[:, ::2],
         "turned": lambda t: t.transpose(0, 2), "flat": lambda t: t.view(-1), "a column": lambda t: t[..., 2],
@@ -180,7 +180,7 @@ def test_nothing_asked_is_no_error(name):
 
 @pytest.mark.parametrize("name", SCATTER)
 def test_the_mask_may_be_what_is_written(name):
-    """`x.masked_scatter_(x, …)` of flags: read before it is written over."""
+    """`x.masked_scatter_(x, …)` of bools: values are read before they are overwritten."""
     flags, source = torch.tensor([True, False, True, True]), torch.tensor([False, True, False])
     expected = outcome(torch.Tensor.masked_scatter_, (flags.clone(), flags.clone(), source))
     own = flags.clone()

@@ -1,4 +1,4 @@
-"""plan.json: written, read, refused where it does not fit, used by from_pretrained."""
+"""plan.json: written, read, refused if it does not fit, used by from_pretrained."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def broken_plans(plan) -> dict[str, bytes]:
 
 
 def test_a_broken_plan_is_named_and_never_stops_auto(plan, tmp_path, monkeypatch, capsys, golden_model):
-    """The next file is asked; a file that was named by its path raises instead."""
+    """The next file is tried; a file named by its path raises instead."""
     good = tmp_path / "good" / "plan.json"
     plan.save(good)
     for what, content in broken_plans(plan).items():
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_is_not_there_is_named_before_anything_is_proved(tmp_p
 
 
 def test_the_digest_is_of_code_and_not_of_words():
-    """A comment, a docstring, another line break or a moved module leave every stored plan in force."""
+    """Stored plans stay valid after changes of comments, docstrings, line breaks and module names."""
     before = source_digest(["from .a import b\n\n\ndef f(x):\n    return b(x, 1)\n"])
     same = '"""Words."""\nfrom ..other.a import b  # why\n\ndef f(x):\n    "More."\n    return b(\n x, 1)\n'
     assert source_digest([same]) == before

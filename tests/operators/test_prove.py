@@ -1,4 +1,4 @@
-"""`deskocr prove`: sound candidates pass, planted faults are found, the choice follows the figures."""
+"""`deskocr prove`: correct candidates pass, planted faults are found, the choice follows the figures."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def fault_unfold(x, weight, bias, stride, padding):
 
 
 def fault_scatter(self, mask, source):
-    return self.masked_scatter(mask, source)  # a copy: the view's base never changes
+    return self.masked_scatter(mask, source)  # a copy: the base of the view does not change
 
 
 def fault_extra(embeds, mask, source, allow_extra=False):
-    return embeds.masked_scatter(mask[..., None], source)  # more rows than places pass in silence
+    return embeds.masked_scatter(mask[..., None], source)  # more rows than places: no error
 
 
 FAULTS = [
@@ -113,7 +113,7 @@ def test_planted_faults_are_found_and_never_planned(slot, fault, verdict, monkey
     rows = slot_rows(slot)
     found = {row.verdict for row in rows if row.candidate == "faulty"}
     assert verdict in found, rows
-    for row in rows:  # as if it were the fastest of all
+    for row in rows:  # as if it were the fastest
         if row.candidate == "faulty" and row.verdict == PASS:
             row.real, row.launches, row.extra_bytes, row.seconds, row.syncs = True, 0, 0, 0.0, 0
     chosen = choose(rows, "float32", simulated=False).get(slot, {})
@@ -169,19 +169,19 @@ def test_on_the_simulated_npu_counts_decide_and_times_do_not():
 
 
 def test_never_slower_than_the_reference_in_any_call():
-    """Twice as fast in sum, but slower in the small one: not for a kind of call that has both."""
+    """Twice as fast in total but slower for the small size: not chosen for a kind of call with both sizes."""
     rows = [
         measured("reference", 10.0, "prefill"), measured("reference", 0.1, "decode"),
         measured("split", 4.0, "prefill"), measured("split", 0.2, "decode"),
         measured("even", 8.0, "prefill"), measured("even", 0.1, "decode"),
     ]  # fmt: skip
     assert used(rows) == {"*": "even"}
-    rows[3] = measured("split", 0.2, "decode", spread=1.5)  # a measurement that says nothing
+    rows[3] = measured("split", 0.2, "decode", spread=1.5)  # a measurement without meaning
     assert used(rows) == {"*": "even"}, "then the next best, whose gain is one"
 
 
 def test_a_planted_slow_candidate_is_never_chosen(monkeypatch):
-    """Measured for real: a sound candidate that does everything three times."""
+    """Really measured: a correct candidate that does everything three times."""
 
     def slow(x):
         for _ in range(20):
@@ -235,7 +235,7 @@ def test_what_the_network_runs_stays_unless_another_is_better(simulated):
 
 
 def test_the_plan_says_what_decided():
-    """Waits count before launches, launches before bytes: why `grouped`, why `swiglu_in_place`."""
+    """Waits count before launches, launches before bytes: hence `grouped` and `swiglu_in_place`."""
     grouped = [
         measured("reference", 1, syncs=10, launches=92), measured("grouped", 1, syncs=1, launches=47),
         measured("grouped_mm", 1, syncs=2, launches=33),
@@ -260,7 +260,7 @@ def test_counting_without_a_simulator():
     with counted(CPU) as counts:
         y = x.view(64, 100).t() + 1  # one launch, two views
         y.sum().item()  # one launch, one wait
-        x[mask]  # one launch, one wait: how many rows there will be
+        x[mask]  # one launch, one wait for the number of rows
     assert counts.launches >= 3 and counts.syncs == 2
     assert 25600 <= counts.extra_bytes < 3 * 25600
     with counted(CPU) as counts:

@@ -1,7 +1,6 @@
-"""Speed that must show: ratios to torch's own, on the CPU with one thread, at the model's real sizes.
+"""Required speed: ratios to torch's own operators on the CPU, one thread, sizes of the model.
 
-Both sides are timed in turn in one process, so that what else runs falls on both; the shortest sample
-counts.
+Both are timed in turns in one process, so that other programs affect both; the shortest time counts.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ LAYERS = {
 
 
 def ratio(ours, theirs, samples: int = 15) -> float:
-    """Shortest time of ours over theirs; CPU time of this process, so that waiting does not count."""
+    """Shortest time of ours divided by theirs, in CPU seconds of this process, which exclude waiting."""
     times = {ours: [], theirs: []}
     ours(), theirs()
     for _ in range(samples):
@@ -54,14 +53,13 @@ def layer(name: str, dtype: torch.dtype) -> tuple:
 
 
 def product(args: tuple):
-    """The bare matrix product of a layer on operands that lie ready: no convolution made of it is faster.
+    """Only the matrix product of a layer, with prepared operands: no substitute that uses it is faster.
 
-    Where a native convolution already runs near the CPU's peak (AVX512-BF16 without tiles) this, and not the
-    bound in the table, is what a substitute can be held to. One core of a Zen 5 at 1x1, in parts of native:
-    rows first 0.82 (0.77 where the rows lie ready, 0.76 into a result that is there), weights first 0.81,
-    batched 0.80. All of them run at 195 to 206 GFLOP/s, and so does a product of two squares of 2048 (199):
-    0.6 would take 260. With the channels innermost, as the model has them there, native takes as long as
-    the product.
+    If a native convolution already runs near the peak of the CPU (AVX512-BF16 without tiles), this is the
+    bound for a substitute, not the one in the table. One core of a Zen 5 at 1x1, as fractions of native: rows
+    first 0.82 (0.77 with prepared rows, 0.76 into an existing result), weights first 0.81, batched 0.80. All
+    of them run at 195 to 206 GFLOP/s, as does a product of two squares of 2048 (199); 0.6 would need 260.
+    With the channels innermost, as in the model, native takes as long as the product.
     """
     x, weight = args[:2]
     rows = torch.randn(F.conv2d(*args)[0, 0].numel(), weight[0].numel()).to(x.dtype)
@@ -80,7 +78,7 @@ def product(args: tuple):
 @torch.no_grad()
 def test_convolution_in_bf16(name, which, bound):
     if (name, which) == ("unfold_einsum", "3x3") and amx():
-        bound = 3.5  # tiles make the native one faster still; F.unfold copies number by number as before
+        bound = 3.5  # tiles make native even faster; F.unfold still copies element by element
     args = layer(which, torch.bfloat16)
     found = ratio(lambda: CONV[name](*args), lambda: F.conv2d(*args))
     if name in ("patchify", "pointwise") and found > bound:
@@ -92,9 +90,9 @@ def test_convolution_in_bf16(name, which, bound):
 @pytest.mark.parametrize("which", LAYERS)
 @torch.no_grad()
 def test_rows_first_in_fp16(which):
-    """A CPU without fp16 arithmetic takes seconds for a native fp16 convolution, rows first a tenth of it.
+    """A CPU without fp16 arithmetic needs seconds for a native fp16 convolution, and a tenth for rows first.
 
-    Where oneDNN computes in fp16 (AVX512-FP16) native is quick: rows first has to keep up.
+    If oneDNN computes in fp16 (AVX512-FP16), native is fast, and rows first must be as fast.
     """
     quick = torch.ops.mkldnn._is_mkldnn_fp16_supported()
     name = {"16x16/16": "patchify", "1x1": "pointwise"}.get(which, "im2row")

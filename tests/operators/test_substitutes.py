@@ -1,4 +1,4 @@
-"""The other slots: every portable substitute against its reference; what all slots have in common."""
+"""The other slots: every portable substitute compared with its reference; properties of all slots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DTYPES = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}
 
 
 def portable(slot: str) -> list[str]:
-    """What this torch can run: before 2.8 there is no grouped product, and its substitute says so (below)."""
+    """The candidates that this torch can run: before 2.8 there is no grouped product (see the test below)."""
     missing = {"grouped_mm"} if not hasattr(torch, "_grouped_mm") else set()
     left_out = {"reference", *missing}
     return [name for name in candidates(slot) if name not in left_out and not name.startswith("npu_")]
@@ -65,7 +65,7 @@ def test_attention(name, dtype):
         q, k, v = torch.randn(2, 3, nq, 8), torch.randn(2, 3, nk, 8), torch.randn(2, 3, nk, 8)
         mask = torch.rand(2, 1, nq, nk) < 0.6 if masked else None
         if masked:
-            mask[..., 0] = True  # a query that may look nowhere has no answer
+            mask[..., 0] = True  # a query with every key masked has no result
         q, k, v = cast((q, k, v), dtype)
         ours = candidate("attention", name)(q, k, v, mask, causal)
         assert ours.dtype == dtype
@@ -78,7 +78,7 @@ def test_rel_pos_attention(name, dtype, monkeypatch):
     torch.manual_seed(0)
     from model.fast import rel_pos_attention
 
-    for s, chunk in [(3, 1 << 22), (5, 700), (4, 1)]:  # the last: one row of the map at a time
+    for s, chunk in [(3, 1 << 22), (5, 700), (4, 1)]:  # the last case: one row of the map at a time
         monkeypatch.setattr(rel_pos_attention, "CHUNK", chunk)
         qkv = torch.randn(2, s * s, 3, 2, 8).permute(2, 0, 3, 1, 4)  # not contiguous, as in the model
         args = cast((*qkv, torch.randn(s, s, 8), torch.randn(s, s, 8)), dtype)
@@ -94,7 +94,7 @@ def test_rel_pos_attention(name, dtype, monkeypatch):
 def test_moe(name, dtype, tokens):
     torch.manual_seed(tokens)
     experts, top, d, i = 9, 3, 16, 24
-    ids = torch.stack([torch.randperm(experts - 2)[:top] for _ in range(tokens)])  # two experts get nothing
+    ids = torch.stack([torch.randperm(experts - 2)[:top] for _ in range(tokens)])  # two experts get no token
     args = (torch.randn(tokens, d), torch.randn(experts, 2 * i, d) / 4, torch.randn(experts, d, i) / 5)
     args, weights = cast(args, dtype), torch.rand(tokens, top)
     ours = candidate("moe", name)(*args, ids, weights)
@@ -233,7 +233,7 @@ def test_by_case_hands_each_call_to_its_choice():
 
 # ---------------------------------------------------------------------- in the model
 def test_the_network_calls_every_slot(golden_model):
-    """Otherwise the next test would pass for a slot that nothing reads."""
+    """Else the next test would pass for a slot that the network never reads."""
     called = set()
 
     def listening(slot, function):
@@ -249,7 +249,7 @@ def test_the_network_calls_every_slot(golden_model):
 
 
 def test_the_golden_model_with_every_portable_substitute(golden_model):
-    """Not one of them changes what the network computes."""
+    """None of them changes the result of the network."""
     from model.slots import Slots
 
     torch.manual_seed(0)

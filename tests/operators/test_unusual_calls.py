@@ -1,4 +1,4 @@
-"""Unusual calls of all slots but conv2d: what the reference gives, or a refusal in words.
+"""Unusual calls of all slots except conv2d: the result of the reference, or a refusal with a message.
 
 The rule is in helpers/unusual_calls.py.
 """
@@ -25,7 +25,7 @@ Q, K, V = r(2, 3, 5, 8), r(2, 3, 7, 8), r(2, 3, 7, 8)
 MASK = torch.rand(2, 1, 5, 7) < 0.6
 MASK[..., 0] = True
 BLIND = MASK.clone()
-BLIND[0, 0, 2] = False  # one query may look nowhere
+BLIND[0, 0, 2] = False  # every key of one query is masked
 ATTENTION = {
     "a query that may look nowhere": (Q, K, V, BLIND),
     "mask and causal": (Q, K, V, MASK, True),
@@ -64,7 +64,7 @@ ATTENTION = {
     "expanded": (Q[:, :1].expand(2, 3, 5, 8), K, V),
     "as cut from a cache": (Q, r(2, 3, 9, 8)[:, :, :7], r(2, 7, 3, 8).transpose(1, 2)),
 }
-if torch.__version__ >= (2, 14):  # it refuses the two together; the network never gives both
+if torch.__version__ >= (2, 14):  # it refuses both together; the network never passes both
     del ATTENTION["mask and causal"]
 
 # ---------------------------------------------------------------------- SAM's attention
@@ -172,7 +172,7 @@ ROTARY = {
 ENDS = torch.tensor([0.0, -0.0, 1e-8, 3, -3, 30, -30, 1e4, -1e4, 6e4, -6e4, torch.inf, -torch.inf, torch.nan])
 GELU = {
     **{f"the ends of {dtype}": (ENDS.to(dtype),) for dtype in (torch.float16, torch.float64)},
-    "the ends of fp32": (ENDS[torch.inf != ENDS],),  # torch's own gelu makes NaN of inf there, in vectors
+    "the ends of fp32": (ENDS[torch.inf != ENDS],),  # torch's own vectorised gelu gives NaN for inf there
     "nothing": (r(0),),
     "a number": (torch.tensor(1.5),),
     "whole numbers": (torch.arange(4),),
@@ -219,7 +219,7 @@ CALLS = {
     "gelu": GELU, "quick_gelu": GELU, "swiglu": SWIGLU, **TABLE,
 }  # fmt: skip
 PAIRS = [(slot, name) for slot in CALLS for name in portable(slot)]
-#: Slots whose unusual calls stand in test_conv2d_unusual_calls.py and test_place_images_unusual_calls.py.
+#: Slots with unusual calls in test_conv2d_unusual_calls.py and test_place_images_unusual_calls.py.
 ELSEWHERE = {"conv2d", "place_images", "masked_scatter_"}
 
 
@@ -236,7 +236,7 @@ def test_hard_calls(slot, name):
             raise AssertionError(f"{call}: {error}") from error
 
 
-#: Everything that is declined though the reference takes it, by slot or candidate.
+#: Every call that is declined although the reference accepts it, by slot or candidate.
 DECLINED = {
     "attention": {"a mask that is added", "fewer values than keys"},
     "fused_rms_norm": {"one weight", "a weight of two dimensions", "whole numbers", "a number"},
@@ -272,18 +272,18 @@ def test_gradients_and_inference_mode(slot, name):
     expected = reference(*args)
     with torch.inference_mode():
         torch.testing.assert_close(function(*args), expected, rtol=1e-4, atol=1e-4)
-    again = function(*args)  # what was made in inference mode is not handed to those who learn
+    again = function(*args)  # tensors made in inference mode must not reach training
     assert not again.is_inference() and torch.allclose(again, expected, rtol=1e-4, atol=1e-4)
 
 
-#: As their descriptions say, and like the reference, these look which experts were chosen.
+#: These read the chosen experts on the host, as documented, and like the reference.
 LOOKING = {("moe", "in_place"), ("moe", "grouped"), ("moe", "auto")}
 
 
 @pytest.mark.parametrize(("slot", "name"), [p for p in PAIRS if p[0] in LEARNING and p not in LOOKING])
 def test_shapes_are_inferred_without_numbers(slot, name):
     args = (ROWS[:1], GATE_UP, DOWN, IDS[:1], SHARES[:1]) if name == "gathered" else LEARNING[slot]
-    if name == "grouped_mm":  # torch infers its shape in bfloat16 alone
+    if name == "grouped_mm":  # torch infers its shape only in bfloat16
         args = [a.bfloat16() if a.is_floating_point() else a for a in args]
     expected = candidates(slot)["reference"](*args)
     with FakeTensorMode() as mode:

@@ -1,4 +1,4 @@
-"""Predictions: arithmetic on made-up work, sources of the table, and the bound against this CPU."""
+"""Predictions: arithmetic on made-up work, sources of the table, and the bound compared with this CPU."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_beside_published_figures():
     work = [Work(name, dict.fromkeys(("vision", "prefill", "decode"), PHASE)) for name in PLANS]
     rows = Prediction(find("910B2"), "fp16", "", "gundam", 256, work).published()
     same = [row for row in rows if row["mode"] == "gundam"]
-    assert same and {row["tpot"] for row in same} == {"above"}  # MindNLP's against four launches
+    assert same and {row["tpot"] for row in same} == {"above"}  # MindNLP, compared with four launches
     assert {row["tpot"] for row in rows if row["mode"] != "gundam"} == {"not comparable"}
     assert not Prediction(find("H100"), "fp16", "", "gundam", 256, work).published()
 
@@ -132,7 +132,7 @@ def test_longer_readings_read_more_of_the_cache(nano):
 
 
 def test_the_lower_bound_holds_on_this_cpu(nano):
-    """In processor seconds of one thread, so that other work on the machine does not matter."""
+    """In processor seconds of one thread, so that other programs on the machine do not matter."""
     made, measured = cpu_check(nano)
     for name, found in (("ttft", made.ttft("original")), ("tpot", made.tpot("original"))):
         assert 0 < found.bound.low <= measured[name], (name, found, measured)

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "prediction": FIVE | {"baselines", "benchmark", "operator_census"},
 }
 EVERYTHING = {unit(name) for name in KNOWN} - {"__main__", "cli", "commands", "deskocr_kit"}
-ANYTHING_BELOW = {"claims", "course"}  # nobody but the commands imports these
+ANYTHING_BELOW = {"claims", "course"}  # only the commands import these
 STARTS = {"__main__", "cli", "commands", "deskocr_kit"}  # these may import everything
 #: Imports inside functions outside commands/, with the reason.
 INSIDE_FUNCTIONS = {
@@ -55,7 +55,7 @@ def test_there_is_no_import_cycle():
     graph = defaultdict(set)
     for each in IMPORTS:
         graph[each.module].add(each.target)
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the modules of the cycle
 
 
 def test_each_package_imports_only_what_its_rule_allows():

@@ -1,4 +1,4 @@
-"""What the README tells a user to type exists, and its Python runs."""
+"""The commands in the README exist, and its Python code runs."""
 
 from __future__ import annotations
 

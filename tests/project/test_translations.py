@@ -1,4 +1,4 @@
-"""The two READMEs are one in structure and in every figure; the map of the notebooks lists all of them."""
+"""The two READMEs have the same structure and figures; the map of the notebooks lists all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAP = (ROOT / "notebooks" / "README.md").read_text("utf-8")
 
 
 def blocks(text):
-    """Code without its comments, which are translated."""
+    """Code without comments, because comments are translated."""
     return [re.sub(r" *#.*", "", block) for block in re.findall(r"```\w+\n.*?```", text, re.S)]
 
 
@@ -33,7 +33,7 @@ def tables(text):
 
 
 def figures(text):
-    """Every number that stands in the prose and the tables."""
+    """Every number in the prose and the tables."""
     return sorted(re.findall(r"\d+(?:\.\d+)*", re.sub(r"\]\([^)]+\)", "", prose(text))))
 
 

@@ -1,4 +1,4 @@
-"""The versions said in several places are the same everywhere."""
+"""Versions that appear in several places are equal everywhere."""
 
 from __future__ import annotations
 

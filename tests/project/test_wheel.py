@@ -1,4 +1,4 @@
-"""The built wheel, apart from this checkout: it holds every data file, and runs `deskocr demo` anywhere."""
+"""The built wheel outside this checkout: it contains every data file and runs `deskocr demo` anywhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRACKED_DATA = (".json", ".tsv", ".j2", ".txt", ".png", ".safetensors", ".jsonl"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, so that no build folder is left here and none of an earlier build is packed."""
+    """The wheel, built from a copy: no build folder stays here, and none of an earlier build is packed."""
     work = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (work / name).write_bytes((ROOT / name).read_bytes())
@@ -34,7 +34,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def tracked() -> list[str]:
-    """What git tracks of the two packages."""
+    """The files of the two packages that git tracks."""
     listed = subprocess.run(
         ["git", "ls-files", "model", "deskocr_kit"], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -49,7 +49,7 @@ def test_everything_but_the_pages_for_readers_is_packed(wheel):
 
 
 def test_demo_runs_from_any_folder(wheel, tmp_path):
-    """In a new environment with the wheel. It sees the dependencies of this one, not its editable install."""
+    """Run in a new environment with the wheel and the dependencies of this one, not its editable install."""
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
     (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
@@ -68,7 +68,7 @@ def test_demo_runs_from_any_folder(wheel, tmp_path):
         ],
         check=True,
     )
-    # A .pth file adds the folder without running the .pth files in it, of which the editable install is one.
+    # A .pth file adds the folder without running the .pth files in it, such as that of the editable install.
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     elsewhere = tmp_path / "elsewhere"

@@ -1,4 +1,4 @@
-"""Weights in 8 and 4 bits: the arithmetic, the modules, a whole model, and what must stay impossible."""
+"""Weights in 8 and 4 bits: the arithmetic, the modules, a whole model, and refused combinations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_rounding_costs_at_most_half_a_step(bits, group, columns):
     torch.manual_seed(0)
     w = torch.randn(9, columns) * torch.logspace(-12, 3, 9)[:, None]
     w[4] = 0
-    w[5, 0] = 1e4  # an outlier coarsens its own row (or group) only
+    w[5, 0] = 1e4  # an outlier makes only its own row (or group) coarser
     packed = pack(w, bits, group)
     # The scale makes the largest value the largest integer, so nothing is clipped; rounding to the nearest
     # integer is then off by half a step at most (and by fp32's own rounding).
@@ -111,7 +111,7 @@ def test_the_kernel_of_torch_is_used_where_it_is_safe(monkeypatch):
 def test_fp16_sums_of_integers_would_overflow():
     x, w = torch.full((1, 1280), 5.0, dtype=torch.float16), torch.full((2, 1280), 1e-3)
     packed = pack(w)
-    assert torch.isinf(x @ packed.integers().half().T).all()  # why scale-after-product is not what is done
+    assert torch.isinf(x @ packed.integers().half().T).all()  # the reason not to scale after the product
     assert torch.allclose(products.product(x, packed).float(), torch.tensor(6.4), rtol=1e-2)
 
 
@@ -146,7 +146,7 @@ def test_what_is_quantised_and_what_is_not():
     assert not any("norm" in e.name or "embed" in e.name or "pos" in e.name for e in errors)
     assert [e.relative for e in errors] == sorted((e.relative for e in errors), reverse=True)
     assert all(0 < e.relative < 0.02 and e.largest <= 0.501 for e in errors)
-    # 4 bytes a weight became 1, and 4 per output row for its scale
+    # 4 bytes per weight became 1, plus 4 per output row for its scale
     experts = len(routers) * c.experts * 3 * c.expert_hidden * c.width
     staying = c.vocab * c.width + len(routers) * c.experts * c.width
     rows = sum(m.scales.numel() for m in held)

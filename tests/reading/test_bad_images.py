@@ -1,4 +1,4 @@
-"""Bad input: a faulty image or PDF gives one clear line (what, which file, what to do); odd ones work."""
+"""Bad input: a faulty image or PDF gives one clear line (problem, file, remedy); unusual ones work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.image_files import (
     rgb,
 )
 
-FAULTY = {  # file name: (content, what the message must say, what to do)
+FAULTY = {  # file name: (content, problem in the message, remedy in the message)
     "empty.png": (b"", "empty file (0 bytes)", "copy or download it again"),
     "half.jpg": (JPEG[: len(JPEG) // 2], "truncated image", "copy or download it again"),
     "half.png": (PNG[: len(PNG) // 2], "truncated image", "copy or download it again"),
@@ -75,7 +75,7 @@ def test_faulty_file_gives_one_clear_line(name, tmp_path):
     assert "\n" not in message
     assert any(part in message for part in what.split("|")), message
     assert any(part in message for part in do.split("|")), message
-    if content:  # the same from memory
+    if content:  # the same message for bytes in memory
         with pytest.raises(ImageError, match="bytes>: "):
             load_image(content)
 
@@ -149,7 +149,7 @@ def test_every_kind_of_source_gives_the_same_page(source, tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "PA", "CMYK", "YCbCr", "HSV", "RGBX"])
 def test_usual_colour_modes_equal_pillows_conversion(mode):
-    """convert("RGB") is what the original does."""
+    """The original uses convert("RGB")."""
     source = PAGE.convert("P").convert("PA") if mode == "PA" else PAGE.convert(mode)
     assert np.array_equal(rgb(load_image(source)), rgb(source.convert("RGB")))
 
@@ -222,7 +222,7 @@ def test_exif_orientations(orientation, format):
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = Image.new("RGB", (64, 32), "white")
-    ImageDraw.Draw(picture).rectangle((0, 0, 31, 15), fill="black")  # marks the stored top left corner
+    ImageDraw.Draw(picture).rectangle((0, 0, 31, 15), fill="black")  # marks the top left corner as stored
     page = load_image(encoded(format, picture, exif=exif))
     assert page.size == ((64, 32) if orientation < 5 else (32, 64))
     corners = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}

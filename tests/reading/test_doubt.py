@@ -1,4 +1,4 @@
-"""Warnings: one line says when a text is not to be trusted. How well the confidence of nano tells it."""
+"""Warnings: one line for a text that may be wrong, and how well the confidence of nano predicts it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_angle_is_signed_and_small_ones_are_none():
 
 
 def test_without_a_record_only_a_blank_page_is_named():
-    """So it is for the official weights: no threshold and no domain has been measured for them."""
+    """This applies to the official weights: no threshold and no domain has been measured for them."""
     unread = reading(1e-6)
     assert doubts(clean(), unread, {}, "gundam", "free") == []
     assert doubts(Image.new("RGB", (3000, 4000)), unread, {}, "gundam", "free")[0].startswith(
@@ -200,7 +200,7 @@ def test_damage_keeps_the_size_repeats_itself_and_changes_the_page(kind):
 
 
 def test_the_stored_record_is_of_these_weights_and_reaches_the_aim():
-    """If the weights changed: python -m deskocr_kit.evaluation --confidence --model nano"""
+    """After a change of the weights run: python -m deskocr_kit.evaluation --confidence --model nano"""
     assert RECORD["weights"] == batches.weights_digest(FOLDER)
     evaluation = RECORD["evaluation"]
     assert evaluation["pages"] == 500 and evaluation["seed"] != RECORD["calibration"]["seed"]

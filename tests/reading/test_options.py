@@ -1,4 +1,4 @@
-"""The reading options: one definition for the command line, `Reader` and a batch's memory."""
+"""The reading options: one definition for the command line, `Reader` and the record of a batch."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_new_field_reaches_every_command_the_reader_and_the_memory_of_a_batch(
     assert done.returncode == 0, done.stderr
     found = ast.literal_eval(done.stdout.splitlines()[-1])
     assert found["helps"] == {name: [True, True] for name in ("ocr", "batch", "shell", "bench")}
-    # Read, resumed, read again because the margin differs, resumed, read again because of the switch.
+    # Read; resumed; read again with another margin; resumed; read again with the other switch.
     assert found["counts"] == [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)]
     unset, margin = {"margin": None, "tiles_first": None}, {"margin": 3, "tiles_first": None}
     assert found["settings"] == [unset, unset, margin, margin, {"margin": 3, "tiles_first": True}]

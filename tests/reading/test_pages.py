@@ -117,7 +117,7 @@ def test_pdf_without_pages(tmp_path):
     path = make_pdf(tmp_path / "none.pdf", [])
     for content in (b"%PDF-", make_encrypted_pdf(tmp_path / "s.pdf", "x").read_bytes()):
         (tmp_path / "before.pdf").write_bytes(content)
-        pdf_says(tmp_path / "before.pdf")  # PDFium remembers this reason and gives it for the next file
+        pdf_says(tmp_path / "before.pdf")  # PDFium keeps this reason and reports it for the next file
         assert "the PDF has 0 pages; export it again" in pdf_says(path)
 
 

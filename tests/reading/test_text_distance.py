@@ -1,4 +1,4 @@
-"""The ruler itself."""
+"""Edit distance and normalisation, on which CER and NED depend."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from deskocr_kit.reading.text_distance import cer, edits, normalise
         ("abd", "abc", 1 / 3),
         ("", "abcd", 1.0),
         ("abcd", "", 4.0),  # an empty truth counts as one character
-        ("ab  \ncd \n", "ab\ncd", 0.0),  # blanks at line ends are not seen
+        ("ab  \ncd \n", "ab\ncd", 0.0),  # blanks at line ends are ignored
         ("\n\nab", "ab", 0.0),
-        ("a b", "ab", 0.5),  # blanks inside a line are
+        ("a b", "ab", 0.5),  # blanks inside a line count
         ("AB", "ab", 1.0),  # case counts
         ("e\u0301", "\u00e9", 0.0),  # one letter, two encodings
     ],

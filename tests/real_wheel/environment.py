@@ -1,4 +1,4 @@
-"""The throwaway environment: a real torch-npu next to the torch it is built for. Never the kit's own one.
+"""A temporary environment with a real torch-npu and its torch, never the environment of the kit.
 
 Kept under ~/.cache/deskocr-tests (or DESKOCR_TEST_CACHE), so that a rerun takes seconds; delete it freely.
 """
@@ -31,16 +31,16 @@ UNREACHABLE = re.compile(
     r"|Connection (refused|timed out|to \S+ timed out)|ConnectTimeoutError|ReadTimeoutError|ProxyError"
     r"|error sending request|dns error"
 )
-# Variables of this process that torch, torch_npu or the loader read: they would decide in place of the test.
+# Variables of this process that torch, torch_npu or the loader read; they would override the test.
 _FOREIGN = re.compile(r"PYTHON|PYTEST|TORCH|ASCEND|TASK_QUEUE|LD_LIBRARY_PATH|DESKOCR|JPY_|STUB_")
 
 
 class NoRegistry(Exception):
-    """No package registry can be reached; the text is the line of pip or uv that says so."""
+    """No package registry can be reached; the message is that line of pip or uv."""
 
 
 def pip(python: str | Path, *arguments: str, seconds: int = 1800) -> str:
-    """What pip prints. Raises NoRegistry without a network, else AssertionError with the output."""
+    """The output of pip. Raises NoRegistry without a network, else AssertionError with the output."""
     command = [str(python), "-m", "pip", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     if done.returncode:
@@ -58,7 +58,7 @@ class Environment:
     libraries: Path  # the stub CANN
 
     def run(self, *arguments: str | Path, cann: bool, stdin: str = "", **variables: str):
-        """Run this environment's Python; `cann`: with the stub libraries and one card, or with none."""
+        """Run the Python of this environment; `cann`: with the stub libraries and one card, or neither."""
         env = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
         env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         if cann:
@@ -70,7 +70,7 @@ class Environment:
 
 
 def build() -> Environment:
-    """Make the environment and the libraries, or find them made. Raises NoRegistry."""
+    """Make the environment and the libraries if they do not exist. Raises NoRegistry."""
     wanted = "\n".join([*PACKAGES, sys.version])
     place = CACHE / f"torch-npu-{TORCH_NPU}-cp{sys.version_info[0]}{sys.version_info[1]}"
     python, stamp = place / "bin" / "python", place / "made-of.txt"

@@ -1,11 +1,11 @@
-/* The few CANN functions that must answer something: device memory is host memory, streams and events are
- * tickets that are always done. Everything else that torch_npu asks for is generated and returns 0, which is
- * acl's "success" (stubs.py). Fresh memory is filled with 0xFF, NaN in every floating type: no kernel computes
- * anything here, and a result should look like it.
+/* The few CANN functions that need a real result: device memory is host memory, streams and events are
+ * handles that are always complete. All other functions that torch_npu calls are generated and return 0, which
+ * is "success" in acl (stubs.py). New memory is filled with 0xFF, NaN in every floating type, because no kernel
+ * computes anything here and results must show it.
  *
- * STUB_NPU_COUNT   how many cards there are (0)
- * STUB_SOC         what they are called (Ascend910B3)
- * STUB_MEMORY_MIB  what all of them together hold (2048); more is refused with acl's code for it
+ * STUB_NPU_COUNT   number of cards (0)
+ * STUB_SOC         their name (Ascend910B3)
+ * STUB_MEMORY_MIB  memory of all cards together (2048); more is refused with the acl code for it
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -29,7 +29,7 @@ void stub_note(const char *kind, const char *name)
 const char *stub_calls(void) { return calls; }
 void stub_forget(void) { calls_end = 0; calls[0] = 0; }
 
-/* The legacy route: the operator goes by name, and CANN compiles it for the shapes at hand. */
+/* The legacy route: the operator is given by name, and CANN compiles it for the present shapes. */
 int aclopCompileAndExecute(const char *name) { stub_note("aclop:", name); return DONE; }
 int aclopCompileAndExecuteV2(const char *name) { stub_note("aclop:", name); return DONE; }
 
@@ -53,7 +53,7 @@ int aclrtSetDevice(int32_t device)
 int aclrtGetDevice(int32_t *device) { *device = current; return DONE; }
 const char *aclrtGetSocName(void) { return getenv("STUB_SOC") ? getenv("STUB_SOC") : "Ascend910B3"; }
 const char *aclGetRecentErrMsg(void) { return ""; }
-int aclsysGetCANNVersion(int package, void *version) { (void)package; (void)version; return 1; } /* not told */
+int aclsysGetCANNVersion(int package, void *version) { (void)package; (void)version; return 1; } /* not available */
 size_t aclGetCompileoptSize(int option) { (void)option; return 256; }
 int aclrtGetCurrentContext(void **context) { *context = &calls; return DONE; }
 int aclrtCreateContext(void **context, int32_t device) { (void)device; *context = &calls; return DONE; }
@@ -69,7 +69,7 @@ static size_t whole(void)
 static int take(void **memory, size_t size)
 {
     if (size > whole() || used + size > whole()) return OUT_OF_MEMORY;
-    size_t padded = (size / 512 + 2) * 512; /* kernels may touch a little more than a tensor */
+    size_t padded = (size / 512 + 2) * 512; /* kernels may access slightly more than a tensor */
     if (!(*memory = aligned_alloc(512, padded))) return OUT_OF_MEMORY;
     __atomic_add_fetch(&used, malloc_usable_size(*memory), __ATOMIC_RELAXED);
     memset(*memory, 0xFF, padded);

@@ -3,8 +3,8 @@
     python stubs.py .venv/lib/python3.11/site-packages stubs        (gcc and binutils; no Python packages)
     LD_LIBRARY_PATH=stubs STUB_NPU_COUNT=1 TASK_QUEUE_ENABLE=0 python script.py
 
-Which names the wheel wants is read from the wheel itself, so this follows its version. What the names do is
-in host_memory.c, or nothing. The libraries hold names only: build them, never commit them.
+The required names are read from the wheel itself, so they fit its version. The functions do nothing, except
+those in host_memory.c. The libraries contain only names: build them, never commit them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 BEHAVIOUR = Path(__file__).with_name("host_memory.c")
 SYSTEM = ("libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6")
 _NOT_CANN = re.compile(r"(ld-linux|lib(stdc\+\+|m|gcc_s|c|pthread|dl|rt))[-.]")
-# aclnn calls take these; each must be an address of its own, never looked into.
+# Arguments of aclnn calls; each needs a distinct address, whose content is never read.
 _HANDLES = ("Tensor", "Scalar", "IntArray", "FloatArray", "BoolArray", "TensorList", "ScalarList")
 
 
@@ -36,13 +36,13 @@ def _needed(library: Path) -> set[str]:
 
 
 def _asked_by_name(library: Path) -> set[str]:
-    """C strings that look like functions of CANN: what the wheel looks up with dlsym while it runs."""
+    """C strings that look like functions of CANN, which the wheel looks up with dlsym at run time."""
     words = re.findall(rb"(?<=\0)(?:acl|Hccl)\w+(?=\0)", library.read_bytes())
     return {word.decode() for word in words if re.fullmatch(rb"(acl[a-z]*|Hccl)[A-Z][A-Za-z0-9]+", word)}
 
 
 class Wanted:
-    """What the torch-npu wheel in `site_packages` wants from CANN."""
+    """The names that the torch-npu wheel in `site_packages` needs from CANN."""
 
     def __init__(self, site_packages: Path):
         wheel = sorted((site_packages / "torch_npu").rglob("*.so"))

@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def attempt(action, *arguments, **options):
-    """The one honest reason to skip: pip or uv cannot reach a package registry."""
+    """Skip only if pip or uv cannot reach a package registry."""
     try:
         return action(*arguments, **options)
     except real.NoRegistry as error:
@@ -37,7 +37,7 @@ def env() -> Environment:
 
 
 def answer(done) -> dict:
-    """The JSON that a script of real_wheel/inside printed last."""
+    """The JSON in the last line of a script in real_wheel/inside."""
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -51,7 +51,7 @@ def test_without_cann_torch_does_not_import_and_explain_says_why(env):
     told = env.run("-m", "deskocr_kit", "explain", "--json", "-", cann=False, stdin=broken.stderr)
     assert told.returncode == 0, told.stderr
     found = [match["id"] for match in json.loads(told.stdout)["matches"]]
-    assert found[0] == "libhccl" and "autoload_fail" in found  # the cause before the message that wraps it
+    assert found[0] == "libhccl" and "autoload_fail" in found  # the cause before the message around it
     assert f"{AUTOLOAD}=0" in told.stdout
 
     assert env.run("-c", "import torch", cann=False, **{AUTOLOAD: "0"}).returncode == 0
@@ -109,7 +109,7 @@ def test_without_cann_the_device_layer_explains_and_goes_on(env, autoload):
 
 # ---------------------------------------------------------------------- b. can it be installed?
 def uv_resolve(env, architecture: str, *requirements: str) -> dict[str, str]:
-    """What a machine of this architecture would install: {name: version}. Nothing is installed."""
+    """{name: version} that a machine of this architecture would install. Nothing is installed."""
     machine = f"--python-platform={architecture}-manylinux_2_28 --python-version=3.11"
     quiet = "--only-binary=:all: --quiet --no-header --no-annotate"
     command = ["-m", "uv", "pip", "compile", *machine.split(), *quiet.split(), *requirements]
@@ -121,7 +121,7 @@ def uv_resolve(env, architecture: str, *requirements: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("architecture", ["aarch64", "x86_64"])
 def test_the_environment_file_resolves_with_the_npu_extra(env, architecture):
-    """As environment.yml says for an Ascend machine: its pip line with the extra, without the constraints."""
+    """The pip line of environment.yml for an Ascend machine: with the extra, without the constraints."""
     (line,) = re.findall(r"-e \.\[([\w,]*npu[\w,]*)\]", (ROOT / "environment.yml").read_text())
     extras = [f"--extra={extra}" for extra in line.split(",")]
     found = attempt(uv_resolve, env, architecture, str(ROOT / "pyproject.toml"), *extras)
@@ -143,7 +143,7 @@ def test_the_wheels_are_published(env, architecture, build, tmp_path):
 
 
 def test_torch_npu_2_6_asks_for_a_torch_that_the_index_has_not_on_x86(env):
-    """Its x86 wheel wants torch==2.6.0+cpu, which lives on PyTorch's own index; on aarch64 all is well."""
+    """Its x86 wheel requires torch==2.6.0+cpu, only on PyTorch's own index; aarch64 is not affected."""
     pair = real.CACHE / "pair.in"
     pair.write_text("torch==2.6.0\ntorch-npu==2.6.0.post5\n")
     assert attempt(uv_resolve, env, "aarch64", str(pair))["torch"] == "2.6.0"
@@ -159,7 +159,7 @@ def test_device_layer_on_the_real_backend(env):
     assert found["describe"]["torch_npu"] == TORCH_NPU and found["describe"]["name"] == "Ascend910B3"
     assert "highest index is 0" in found["too high"]
 
-    # Switching both off is what takes a convolution from the route that compiles to the operator library.
+    # Only with both off does a convolution use the operator library instead of compiling.
     assert found["convolution before"] == ["aclop:Conv2D"]
     assert found["convolution after"] == ["aclnnConvolution"]
     assert found["jit_compile is false"] is True
@@ -178,9 +178,9 @@ def test_device_layer_on_the_real_backend(env):
 
 
 def test_doctor_on_the_real_backend(env, tmp_path):
-    """Its device rows speak the names of torch_npu, and it catches a device that computes nothing."""
+    """Its device rows use the names of torch_npu, and it detects a device that computes nothing."""
     home = tmp_path / "cann-9.1.0"
-    for part in ("opp", "runtime", "compiler"):  # torch_npu looks whether these packages of CANN are there
+    for part in ("opp", "runtime", "compiler"):  # torch_npu tests for these packages of CANN
         (home / part).mkdir(parents=True)
     (home / "lib64").symlink_to(env.libraries)
     (home / "ascend_toolkit_install.info").write_text("package_name=Ascend-cann-toolkit\nversion=9.1.0\n")
@@ -201,8 +201,8 @@ def test_schemas_of_the_wheel(env):
     assert [line for line in done.stdout.splitlines() if line.startswith("npu::")] == want
 
 
-# Shapes, dtypes: as the documents of op-plugin state them. Calls: seen with torch_npu 2.13.0; the suffix is
-# the revision of the aclnn function.
+# Shapes, dtypes: from the documents of op-plugin. Calls: recorded with torch_npu 2.13.0; the suffix is the
+# revision of the aclnn function.
 OPERATORS = {
     "npu_rms_norm": ("(1, 5, 1280) float16; (1, 5, 1) float32", "aclnnRmsNorm"),
     "npu_add_rms_norm": (
@@ -253,7 +253,7 @@ def test_operator_shapes_and_calls(operators, name):
 
 
 def test_attention_with_a_float_mask_is_not_fused(operators):
-    """SAM's relative positions: the reason for a substitute. Two matmuls and a softmax between copies."""
+    """The reason for a substitute of SAM's relative positions: two matmuls and a softmax between copies."""
     found = operators["sdpa with a float mask"]
     assert "aclnnFlashAttentionScore" not in found["calls"]
     assert found["calls"].count("aclnnMatmul") == 2 and len(found["calls"]) > 10
@@ -261,7 +261,7 @@ def test_attention_with_a_float_mask_is_not_fused(operators):
 
 
 def test_the_stored_dispatch_table_is_the_wheels(env, tmp_path):
-    """Made anew from the dispatcher of the real wheel, byte for byte."""
+    """Generated again from the dispatcher of the real wheel, byte for byte."""
     stored = dispatch.FOLDER / f"torch_npu_{TORCH_NPU}.tsv"
     done = env.run("-m", "deskocr_kit.simulator.dispatch_generator", tmp_path, cann=True)
     assert done.returncode == 0, done.stderr
@@ -278,7 +278,7 @@ def test_the_simulator_refuses_to_start_beside_the_real_backend(env):
 
 
 def test_the_real_backend_is_kept_out_beside_the_simulator(env):
-    """Else it registers its kernels over the simulator's, and PyTorch ends the process (torch_npu 2.13)."""
+    """Else its kernels replace those of the simulator, and PyTorch ends the process (torch_npu 2.13)."""
     found = answer(env.run(INSIDE / "simulator.py", "simulated", cann=True, **{AUTOLOAD: "0"}))
     assert not found["real is active"] and found["before"] == [0, 2, 4, 6]
     assert found["import torch_npu"] and found["after"] == [0, 3, 6, 9]

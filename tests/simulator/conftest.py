@@ -1,5 +1,6 @@
-"""Installs the simulated NPU for this folder. Collected only in a process that is meant for it: see
-tests/simulator_process/test_simulator_suite.py."""
+"""Installs the simulated NPU for this folder, which is collected only in a separate process.
+
+See tests/simulator_process/test_simulator_suite.py."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ collect_ignore_glob = [] if SIMULATING else ["test_*.py"]
 
 
 def pytest_collect_file(file_path, parent):
-    """A file named on the command line is collected in spite of the list above: say what it needs."""
+    """A file named on the command line is collected despite the list above: report what it needs."""
     if not SIMULATING and file_path.name.startswith("test_"):
         raise pytest.UsageError(f"{file_path.name} needs the simulated NPU: set DESKOCR_DEVICE=npu-sim")
 

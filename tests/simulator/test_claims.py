@@ -1,4 +1,4 @@
-"""«The NPU lacks this», tried on a device: a stand-in setting says NPU, the device is the simulated one."""
+"""Claims that an NPU lacks an operator, tested with a setting that reports an NPU: the simulated one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def outcome(operator: str, how: str | None):
     with simulator.using({"name": "stand-in", "block": blocked}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         here = dataclasses.replace(checks.Setting.on("npu-sim", None), npu=True)
-        simulator.use({"name": "stand-in", "block": blocked})  # the setting chose a profile of its own
+        simulator.use({"name": "stand-in", "block": blocked})  # the setting chose its own profile
         return checks.CHECKS[TRIED[operator]]({}, here)
 
 
@@ -44,7 +44,7 @@ def test_a_simulated_device_decides_nothing_about_npus():
 
 
 def test_what_only_a_device_can_decide_really_runs(monkeypatch):
-    """Those checks with a stand-in that claims to decide: nano, one page, four tokens."""
+    """The checks of these claims with a replaced setting that may decide: nano, one page, four tokens."""
     reader = Reader.load("nano", torch.device("npu:0"), "fp16")
     reader.settings["max_new_tokens"] = 4
     page = reading_checks._pages()[0]

@@ -1,7 +1,6 @@
-"""What the simulation costs, against the same work on the CPU. One thread, CPU time, best of several.
+"""The cost of the simulation compared with the same work on the CPU: one thread, CPU time, best of several.
 
-The bounds are those that the simulator promises; they are ratios of two times on the same machine, not device
-times.
+The bounds are those in simulator/README.md. They are ratios of two times on one machine, not device times.
 """
 
 from __future__ import annotations
@@ -22,15 +21,16 @@ NPU = torch.device("npu:0")
 
 
 def ratio(on_cpu, on_npu, bound: float, what: str, least: int = 5, most: int = 20) -> float:
-    """Best CPU time of the simulated device over the best of the CPU, in turns, because others share this
-    machine. Who shares it can only add to a time, so while the bound is not met more rounds are taken: the
-    best of them come nearer to what the work itself costs, on both sides alike."""
+    """Best CPU time of the simulated device divided by the best of the CPU, measured in turns.
+
+    Other programs can only lengthen a time, so more rounds follow while the bound is not met: the best times
+    approach those of the work itself, for both."""
     seconds: dict = {on_cpu: [], on_npu: []}
     for done in range(most + 1):
         for run, taken in seconds.items():
             start = time.process_time()
             run()
-            if done:  # the first warms up
+            if done:  # the first one warms up
                 taken.append(time.process_time() - start)
         if done >= least and min(seconds[on_npu]) < 0.95 * bound * min(seconds[on_cpu]):
             break
@@ -57,7 +57,7 @@ def test_our_model_costs_less_than_three_times():
 
 @pytest.mark.slow
 def test_nano_costs_less_than_three_times():
-    """The embedded checkpoint, a page in and sixteen tokens out."""
+    """The embedded checkpoint with one page and sixteen tokens."""
     page = sample_pages.draw("5_notes").image
     cpu, npu = (Reader.load("nano", torch.device(device), "fp32") for device in ("cpu", "npu:0"))
     measured = ratio(

@@ -1,4 +1,4 @@
-"""Counts are exact: what one line of code makes the device do, no more and no less."""
+"""The counts are exact: the work of one line of code, no more and no less."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def test_syncs(x, run, expected):
 def test_copies_and_bytes(x):
     pinned = torch.empty(6).pin_memory()
     with simulator.record() as r:
-        torch.tensor([1, 2], device=NPU)  # 16 bytes up
-        torch.ones(5, dtype=torch.float16).to(NPU)  # 10 bytes up
-        x[torch.tensor([0])]  # an index from the host: 8 bytes up
-        x.cpu()  # 24 bytes down
-        x[:2].cpu()  # 8 bytes down
-        x[0].item()  # 4 bytes down
-        pinned.copy_(x, non_blocking=True)  # 24 bytes down, nobody waits
+        torch.tensor([1, 2], device=NPU)  # 16 bytes to the device
+        torch.ones(5, dtype=torch.float16).to(NPU)  # 10 bytes to the device
+        x[torch.tensor([0])]  # an index from the host: 8 bytes to the device
+        x.cpu()  # 24 bytes to the host
+        x[:2].cpu()  # 8 bytes to the host
+        x[0].item()  # 4 bytes to the host
+        pinned.copy_(x, non_blocking=True)  # 24 bytes to the host, no wait
     assert summary(r, "h2d_copies", "h2d_bytes") == (3, 34)
     assert summary(r, "d2h_copies", "d2h_bytes") == (4, 60)
     assert r.syncs == 3
@@ -123,7 +123,7 @@ def test_sites_name_the_line_of_the_caller(x):
 
 
 def test_peak_bytes_of_a_recording():
-    torch.empty(1_000_000, device=NPU)  # an earlier, higher peak must not show
+    torch.empty(1_000_000, device=NPU)  # an earlier, higher peak must not appear
     held = torch.empty(1000, device=NPU)
     base = torch.npu.memory_allocated()
     with simulator.record() as outer:

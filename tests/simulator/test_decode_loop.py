@@ -1,4 +1,4 @@
-"""What one decoded token costs a device, by its counters: no bytes up, a wait in sixteen tokens."""
+"""The work of one decoded token by the counters: no bytes to the device, one wait in sixteen tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def spent(model, new: int, **how) -> dict:
 
 
 def per_token(model, **how) -> dict:
-    """The difference of 33 and 17 tokens, so that prompt and set-up fall out."""
+    """The difference of 33 and 17 tokens, which cancels prompt and set-up."""
     few, many = spent(model, 17, **how), spent(model, 33, **how)
     return {name: (many[name] - few[name]) / 16 for name in few}
 
@@ -42,7 +42,7 @@ def test_a_token_costs_no_copy_up_and_a_sixteenth_of_a_wait():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_stored_plan_costs_no_more_than_the_defaults(dtype):
-    """What `make operators` chose for nano as published: never more to start, never more to wait for."""
+    """The choice of `make operators` for nano as published: never more launches and never more waits."""
     model = DeepseekOCRForCausalLM.from_pretrained(NANO, getattr(torch, dtype), "npu:0")
     plain = per_token(model)
     model.use_plan(

@@ -1,5 +1,4 @@
-"""Our model end to end on the simulated device: the golden checkpoint gives the CPU's tokens, or says what is
-missing."""
+"""Our model end to end on the simulated device: the tokens of the CPU, or the missing operator."""
 
 from __future__ import annotations
 
@@ -45,14 +44,14 @@ def test_as_believed_says_what_is_missing(on_npu):
 def test_a_survey_lists_everything_that_is_missing(on_npu):
     with simulator.using("as-believed", survey=True), simulator.record() as r:
         assert torch.equal(tokens(on_npu, "g640"), tensors("g640")["gen24_noeos"])
-    # One page through one tower: SAM's patches and CLIP's none, two of the neck, two that halve; then the
+    # Convolutions of one page: the patches of SAM (none in CLIP), two of the neck, two that halve; then the
     # merge.
     assert r.by_operator("refused") == {"aten::convolution": 5, "aten::masked_scatter_": 1}
     assert len(r.by_site("refused")) == 2
 
 
 def test_as_believed_with_the_cpu_in_place_of_errors(on_npu):
-    """The same operators missing in the friendlier way: right tokens, and a bill."""
+    """The same operators missing with a CPU fallback: the right tokens, and the cost counted."""
     missing = dict.fromkeys(("aten::convolution", "aten::masked_scatter_"), "cpu-fallback")
     with simulator.using({"name": "slow", "block": missing}), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -63,7 +62,7 @@ def test_as_believed_with_the_cpu_in_place_of_errors(on_npu):
 
 
 def test_loading_holds_the_model_and_little_more():
-    gc.collect()  # models of earlier tests that are still held in cycles would count in this peak
+    gc.collect()  # models of earlier tests, kept by reference cycles, would count in this peak
     with simulator.record() as r:
         model = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, torch.float16, "npu:0")
     parameters = list(model.parameters())
@@ -81,7 +80,7 @@ def test_fp16_stays_close_to_fp32(on_npu):
     given = {name: moved(value) for name, value in inputs("g640").items()}
     with torch.no_grad():
         exact, rounded = on_npu(**given).logits.float(), half(**given).logits.float()
-    # Per token, because rounding may send a token of this random network to another expert.
+    # Compared per token, because rounding may route a token of this random network to another expert.
     error = (exact - rounded).abs().amax(-1) / exact.abs().max()
     assert (error < 0.01).float().mean().item() > 0.95
 

@@ -22,7 +22,7 @@ def test_module_to_and_back():
     x = torch.randn(5, 4)
     expected, ids = module(x), [id(p) for p in module.parameters()]
     module.to("npu")
-    assert [id(p) for p in module.parameters()] == ids  # parameters stay the same objects
+    assert [id(p) for p in module.parameters()] == ids  # parameters remain the same objects
     assert {t.device for t in (*module.parameters(), *module.buffers())} == {NPU}
     torch.testing.assert_close(module(x.npu()).cpu(), expected)
     torch.testing.assert_close(module.cpu()(x), expected)
@@ -74,7 +74,7 @@ def test_torch_save_and_load(place, expected):
     assert loaded["x"].device.type == expected and loaded["state"]["weight"].device.type == expected
     assert torch.equal(loaded["x"].cpu(), x.cpu()) and torch.equal(loaded["view"].cpu(), x[1:].cpu())
     loaded["x"].zero_()
-    assert not loaded["view"].any()  # the view still shares memory with the whole
+    assert not loaded["view"].any()  # the view still shares memory with its base
 
 
 def test_a_cpu_file_loads_onto_the_device():
@@ -154,7 +154,7 @@ def test_grad_mode():
     "layer", [nn.LSTM(4, 3, 2, bidirectional=True), nn.LSTM(4, 3), nn.GRU(4, 3), nn.RNN(4, 3)]
 )
 def test_recurrent_layers_and_their_gradients(layer):
-    """torch_npu has one kernel for a whole LSTM or GRU; PyTorch alone would take it apart into cells."""
+    """torch_npu has one kernel for a whole LSTM or GRU; PyTorch alone would decompose it into cells."""
     x, twin = torch.randn(5, 2, 4), copy.deepcopy(layer).to(NPU)
     with torch.no_grad(), simulator.record() as seen:
         torch.testing.assert_close(twin(x.to(NPU))[0].cpu(), layer(x)[0])

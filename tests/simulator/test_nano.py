@@ -1,4 +1,4 @@
-"""The embedded checkpoint reads on the simulated NPU what it reads on the CPU, where the profile lets it."""
+"""The embedded checkpoint reads the same on the simulated NPU as on the CPU, if the profile allows it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The official sizes in fp16 on the simulated NPU: both vision towers, one dense and two expert layers of the
-decoder, with the plan. Random weights: nothing is read, but every byte moves as with the official ones.
+"""The official sizes in fp16 on the simulated NPU, with the plan.
 
-2.5 GB of weights, some minutes: part of `make test-slow`.
+Both vision towers, one dense and two expert layers of the decoder. The weights are random: the text has no
+meaning, but every byte moves as with the official ones.
+
+2.5 GB of weights, a few minutes: part of `make test-slow`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LAYERS, SIDE, NEW = (
     3,
     512,
     17,
-)  # decoder layers; the mode tiny; tokens: the host looks after 16 and at the end
+)  # decoder layers; the mode tiny; tokens: the host checks after 16 and at the end
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def page() -> dict:
 
 @functools.cache
 def plan(profile: str) -> dict:
-    """Proved here, at the official sizes, for the two slots that this profile can lack."""
+    """A plan proved here at the official sizes, for the two slots that this profile can lack."""
     report = prove(f"npu-sim:{profile}", ["fp16"], "official-sizes", ["conv2d", "place_images"], repeats=1)
     assert not report.faults()
     return report.plan.functions("float16")
@@ -56,7 +58,7 @@ def plan(profile: str) -> dict:
 
 @pytest.fixture(scope="module")
 def seen(model, page) -> dict:
-    """{"profile, which page": (recording, features of the page)}; pages one after the other."""
+    """{"profile, page": (recording, features of the page)}; the pages run one after the other."""
     found, look = {}, model.model.encode_views
 
     def keep(pixels):
@@ -90,7 +92,7 @@ def test_of_a_page_only_the_page_goes_up_and_of_a_token_16_bytes_come_down(model
         model.config, side=SIDE, prompt=prompt, image_tokens=vision, new=NEW, itemsize=2, place="index_copy"
     )
     assert moved(recording, "h2d") == up and moved(recording, "d2h") == down
-    assert recording.syncs == 2 + (LAYERS - 1)  # two looks; the rows of each expert, once per expert layer
+    assert recording.syncs == 2 + (LAYERS - 1)  # two checks; the rows of each expert, once per expert layer
 
 
 def test_the_first_page_of_a_size_moves_the_position_tables_too(model, seen):

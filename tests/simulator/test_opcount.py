@@ -44,13 +44,13 @@ def figures_of_recorder(recorder: Recorder) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_call_gives_the_same_operators_as_elsewhere(name):
-    """tests/opcount/test_definition.py wants the same of a CPU and of a dry run."""
+    """tests/opcount/test_definition.py requires the same of a CPU and of a dry run."""
     recipe, expected = RECIPES[name], {f"aten::{each}": n for each, n in RECIPES[name].operators.items()}
     with torch.no_grad():
         run = recipe.call("npu:0")
         with simulator.record() as alone:
             run()
-        run = recipe.call("npu:0")  # what changes in place starts anew
+        run = recipe.call("npu:0")  # in-place changes start again
         with Recorder(torch.nn.Linear(1, 1).to(NPU)) as recorder, simulator.record() as both:
             run()
     assert alone.by_operator() == both.by_operator() == of_recorder(recorder) == expected
@@ -88,7 +88,7 @@ def test_operator_by_operator(model, inputs, what):
         return model.generate(**inputs, max_new_tokens={"prefill": 1, "decode": 20}[what], eos_token_id=None)
 
     with torch.no_grad():
-        run()  # tables that are made once
+        run()  # these tables are made once
         with simulator.record() as alone:
             run()
         with Recorder(model) as recorder, simulator.record() as both:
@@ -100,7 +100,7 @@ def test_operator_by_operator(model, inputs, what):
 
 
 def test_a_dry_census_counts_what_a_run_does(make, inputs):
-    """Operator by operator, waits and bytes too; with the position tables, which a new model has to make."""
+    """Operator by operator, with waits, bytes, and the position tables that a new model must make."""
     model = make()
     plan = dict(vars(model.slots))
     real = census_ocr(model, plan=plan, inputs=inputs)
@@ -112,7 +112,7 @@ def test_a_dry_census_counts_what_a_run_does(make, inputs):
 
 
 def test_in_the_prompt_a_dry_census_takes_every_expert_for_hit(model, inputs):
-    """A run may leave one without a token: what only that expert would have started is the difference."""
+    """An expert may get no token in a run: the difference is what only that expert would have launched."""
     plan = dict(vars(model.slots))
     real = census_ocr(model, plan=plan, inputs=inputs)
     dry = census_ocr(model.config, plan=plan, inputs=inputs, dtype=model.dtype)

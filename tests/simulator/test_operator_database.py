@@ -1,5 +1,4 @@
-"""PyTorch's own operator database (OpInfo): every operator with its sample inputs, on the device and on the
-CPU."""
+"""PyTorch's operator database (OpInfo): every operator and its sample inputs, on the device and the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import unittest
 import pytest
 import torch
 
-if "expecttest" not in sys.modules:  # torch's test helpers import it for a base class that nothing here uses
+if "expecttest" not in sys.modules:  # torch's test helpers import it for a base class that is not used here
     sys.modules["expecttest"] = types.ModuleType("expecttest")
     sys.modules["expecttest"].TestCase = unittest.TestCase
 
@@ -18,7 +17,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 
 NPU = torch.device("npu:0")
 
-#: Not on any device of this kind, or comparing two runs makes no sense (random or uninitialised results).
+#: Not available on such a device, or not comparable between two runs (random or uninitialised results).
 SKIPPED = [
     *("sparse", "to_sparse", "empty", "new_empty", "nonzero_static", "jiterator"),
     *("rand", "normal", "bernoulli", "multinomial", "dropout", "alpha_dropout", "rrelu"),
@@ -37,8 +36,8 @@ OPERATORS = [
     and torch.float32 in op.dtypes
 ]
 QUICK = OPERATORS[::4]
-#: In fp16 the CPU is the less exact one: it rounds inside these operators (matrix_exp gives NaN).
-#: soft_margin_loss overflows to inf inside, where the true mean is finite; the wheels have one kernel for it.
+#: In fp16 the CPU is less exact than the simulator: it rounds inside these operators (matrix_exp gives NaN).
+#: soft_margin_loss overflows to inf inside although its mean is finite; the wheels have one kernel for it.
 CPU_IS_ROUGH = {"matrix_exp", "nn.functional.conv_transpose3d", "grid_sampler_2d", "grid_sampler_3d"}
 CPU_IS_ROUGH.add("nn.functional.soft_margin_loss")
 HALVES = [
@@ -47,7 +46,7 @@ HALVES = [
 TOLERANCE = {
     torch.float32: {"rtol": 1e-4, "atol": 1e-5},
     torch.float16: {"rtol": 1e-2, "atol": 1e-2},
-    torch.bfloat16: {"rtol": 2e-2, "atol": 4e-2},  # a composite may be taken apart in another way
+    torch.bfloat16: {"rtol": 2e-2, "atol": 4e-2},  # a composite may be decomposed in another way
 }
 
 
@@ -63,7 +62,7 @@ def _agree(op, dtype: torch.dtype, samples: int) -> None:
         torch.manual_seed(0)
         try:
             expected = op(sample.input, *sample.args, **sample.kwargs)
-        except Exception:  # a sample that the CPU refuses says nothing about the device
+        except Exception:  # a sample that the CPU refuses is no test of the device
             continue
         moved = sample.transform(lambda x: x.npu() if isinstance(x, torch.Tensor) else x)
         moved = moved.transform(lambda x: NPU if isinstance(x, torch.device) else x)

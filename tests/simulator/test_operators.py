@@ -120,7 +120,7 @@ def test_bf16_is_native():
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6), (2, 2, 3, 6), (0, 6)])
 def test_linear_in_one_step_is_linear_in_parts(shape, bias, dtype):
-    """What a recording sees taken apart is computed in one step without it: the same bits."""
+    """Operators that are decomposed in a recording are computed in one step without it: the same bits."""
     torch.manual_seed(0)
     given = [torch.randn(shape), torch.randn(5, 6)] + ([torch.randn(5)] if bias else [])
     given = [x.to(NPU, dtype) for x in given]

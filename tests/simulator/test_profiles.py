@@ -1,5 +1,4 @@
-"""A profile takes operators away: how each kind of failure looks, what is counted, and what a profile may
-say."""
+"""Profiles remove operators: the kinds of failures, their counts, and the allowed contents of a profile."""
 
 from __future__ import annotations
 
@@ -48,13 +47,13 @@ def test_refusals(x, kind, expected):
             x.exp()
         assert "simulated" in str(caught.value) and "test_profiles.py" in str(caught.value)
         assert caught.value.operator == "aten::exp" and type(caught.value) is error
-        (x + 1).log()  # the rest works
+        (x + 1).log()  # other operators work
     assert r.refused == 1 and r.by_operator("refused") == {"aten::exp": 1} and r.launches == 2
-    assert x.exp().sum().item() > 0  # and so does exp, with the profile gone
+    assert x.exp().sum().item() > 0  # exp too, without the profile
 
 
 def test_the_kit_knows_the_texts(x):
-    """Each refusal is explained by the kit's own table of errors, beyond repeating the message."""
+    """The kit's error table explains each refusal, and does not only repeat the message."""
     for kind in ("not-in-libopapi", "call-failed"):
         with simulator.using(blocked(kind, "aten::exp")), pytest.raises(RuntimeError) as caught:
             x.exp()
@@ -88,7 +87,7 @@ def test_cpu_fallback_writes_in_place(x):
 
 
 def test_cpu_fallback_cannot_resize_a_result(x):
-    """The published documentation names this trap of out= arguments."""
+    """The published documentation names this pitfall of out= arguments."""
     with simulator.using(blocked("cpu-fallback", "aten::atan2.out")), warnings.catch_warnings(record=True):
         out = torch.empty(6, device=NPU)
         torch.atan2(x, x + 1, out=out)
@@ -216,7 +215,7 @@ def test_as_believed_has_neither_of_the_two(x):
             x.masked_scatter_(x > 2, x)
         with pytest.raises(NotImplementedError, match="aten::masked_scatter_"):
             x.masked_scatter(x > 2, x)
-        assert F.unfold(x.view(1, 1, 2, 3), 2).shape == (1, 4, 2)  # what substitutes are made of
+        assert F.unfold(x.view(1, 1, 2, 3), 2).shape == (1, 4, 2)  # the operators that substitutes use
 
 
 def test_a_profile_from_a_file_and_back(x, tmp_path):

@@ -1,4 +1,4 @@
-"""`deskocr prove` on the simulated NPU: what is blocked is named; with the plan the model runs."""
+"""`deskocr prove` on the simulated NPU: blocked operators are named; with the plan the model runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_plan_makes_the_model_run_there(report, tmp_path):
         with torch.no_grad():
             return model(ids, [(pixels[:0], pixels)], mask, [[1, 1]]).logits.cpu()
 
-    want = call()  # the profile "all": everything is there
+    want = call()  # the profile "all" lacks nothing
     with simulator.using("as-believed"):
         with pytest.raises(NotImplementedError, match="aten::convolution"):
             call()
@@ -59,4 +59,4 @@ def test_the_plan_makes_the_model_run_there(report, tmp_path):
             ours = call()
     assert seen.refused == seen.fallbacks == 0
     assert (ours - want).norm() / want.norm() < 5e-3
-    assert auto(model, path) == {}  # another profile: the plan does not hold there
+    assert auto(model, path) == {}  # another profile: the plan is not valid there

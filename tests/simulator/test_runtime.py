@@ -1,5 +1,4 @@
-"""torch.npu, torch.accelerator, memory, random numbers, autocast, pinned memory, threads; PyTorch's modes on
-top."""
+"""torch.npu, torch.accelerator, memory, random numbers, autocast, pinned memory, threads, PyTorch's modes."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ def test_memory_is_what_tensors_hold():
     view, z = x.t()[3:], x + 1
     assert torch.npu.memory_allocated() - before == 8_000_000
     del x, z
-    assert torch.npu.memory_allocated() - before == 4_000_000  # the view holds it
+    assert torch.npu.memory_allocated() - before == 4_000_000  # the view keeps the memory
     del view
     assert torch.npu.memory_allocated() == before
     assert torch.npu.max_memory_allocated() == before + 8_000_000
@@ -85,7 +84,7 @@ def test_out_of_memory_of_each_generation(kind, error, how):
         with pytest.raises(error, match="NPU out of memory. Tried to allocate") as caught:
             torch.empty(1 << 40, device=NPU) if how == "factory" else x.repeat(10)
         assert type(caught.value) is error and is_out_of_memory(caught.value)
-        assert (x[:10] * 0 + 1).sum().item() == 10  # the device goes on
+        assert (x[:10] * 0 + 1).sum().item() == 10  # the device still works
 
 
 def test_an_unknown_index_is_refused():
@@ -205,7 +204,7 @@ def test_vmap_foreach_compile():
 def test_events_and_streams_of_torch():
     torch.Event("npu")
     stream = torch.Stream("npu")
-    # Before 2.9 PyTorch asks C++ that nobody can provide from Python, and answers for the CPU.
+    # Before 2.9 PyTorch uses a C++ function that Python cannot provide, and returns the value of the CPU.
     assert stream.device.type == ("npu" if hasattr(torch._C, "_acc") else "cpu")
 
 

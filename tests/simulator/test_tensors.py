@@ -1,4 +1,4 @@
-"""An npu tensor is a tensor like any other: made, moved, viewed, written to, printed."""
+"""An npu tensor behaves like any other: creation, copies, views, writes, printing."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_empty_and_scalar_tensors():
     assert int(s) == 3 and float(s) == 3 and [10, 20, 30, 40][s] == 40 and range(5)[s] == 3
     assert torch.ones(5, device=NPU)[s].item() == 1
     half = torch.tensor(2.0, dtype=torch.float16, device=NPU)
-    assert (half % 1.5).dtype is torch.float16  # a wrapped number must not promote
+    assert (half % 1.5).dtype is torch.float16  # a wrapped number must not promote the dtype
 
 
 def test_printing():

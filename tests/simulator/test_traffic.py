@@ -1,6 +1,6 @@
-"""fp16 with the plan: of a page only the page goes up, of a token a few bytes come down, nothing is blocked.
+"""fp16 with the plan: only the page goes to the device, a few bytes per token return, nothing is blocked.
 
-Every byte is accounted for, see helpers/traffic.py. The same at the official sizes: test_official_sizes.py.
+Every byte is explained, see helpers/traffic.py. The same at the official sizes: test_official_sizes.py.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def read(reader, guard: int = 0):
 def first():
     """(reader, recording of its first page)."""
     reader = Reader.load("nano", torch.device("npu:0"), "fp16")
-    reader.model.config.eos_token_id = 1 << 40  # no token: however nano reads, NEW tokens are made
+    reader.model.config.eos_token_id = 1 << 40  # no such token, so that always NEW tokens are generated
     return reader, read(reader)[1]
 
 
 @functools.cache
 def plan(profile: str):
-    """What `deskocr prove` chooses for the two slots that this profile lacks."""
+    """The choice of `deskocr prove` for the two slots that this profile lacks."""
     return prove(f"npu-sim:{profile}", ["fp16"], "nano", ["conv2d", "place_images"], repeats=1).plan
 
 
@@ -69,7 +69,7 @@ def test_the_first_page_of_a_size_moves_the_position_tables_once(first):
 
 
 def test_a_copy_nobody_planned_is_named_by_its_line(first):
-    """The fault this file is for: everything to the host and back, as the mission's fallback does."""
+    """The fault that this file must detect: everything to the host and back, as in a CPU fallback."""
     from deskocr_kit.operators.substitutes.registry import candidates
 
     reader, _ = first

@@ -1,5 +1,4 @@
-"""transformers on the simulated device: generate() in its forms gives the CPU's tokens, and models load and
-save."""
+"""transformers on the simulated device: every form of generate() gives the CPU's tokens; loading, saving."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def test_save_and_load(tmp_path):
 
 
 def test_syncs_of_generate_are_found():
-    """generate() asks the device at every token whether to stop; the recording says from where."""
+    """generate() reads from the device at every token whether to stop; the recording names the line."""
     model = make().to(NPU)
     with simulator.record() as r:
         generate(model, do_sample=False)
@@ -55,7 +54,7 @@ def test_syncs_of_generate_are_found():
 
 
 def test_with_a_stand_in_for_torch_npu():
-    """Code that imports torch_npu by itself: transformers then takes the device for a real one, and works."""
+    """With code that imports torch_npu itself, transformers treats the device as a real one, and works."""
     code = """
 import torch
 from deskocr_kit import simulator

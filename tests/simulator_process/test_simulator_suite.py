@@ -1,7 +1,7 @@
-"""Runs tests/simulator in a process of its own: installing the simulated NPU cannot be undone.
+"""Runs tests/simulator in a separate process, because installing the simulated NPU cannot be undone.
 
-That folder is collected only where DESKOCR_DEVICE=npu-sim (its conftest sees to it), and this file runs it
-so. By hand: DESKOCR_DEVICE=npu-sim pytest tests/simulator
+Its conftest collects that folder only with DESKOCR_DEVICE=npu-sim, which this file sets. By hand:
+DESKOCR_DEVICE=npu-sim pytest tests/simulator
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Scripts that run inside the throwaway environment. Each prints what it found as one line of JSON, last."""
+"""Scripts that run in the temporary environment. Each prints its result as one line of JSON at the end."""

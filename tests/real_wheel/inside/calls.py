@@ -1,4 +1,4 @@
-"""Which operators did the stub device get to do? Needs TASK_QUEUE_ENABLE=0, else a second thread launches."""
+"""The operators launched on the stub device. Needs TASK_QUEUE_ENABLE=0, else a second thread launches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 
 import torch
 
-_library = ctypes.CDLL("libascendcl.so")  # the one that torch_npu has loaded
+_library = ctypes.CDLL("libascendcl.so")  # the library that torch_npu has loaded
 _library.stub_calls.restype = ctypes.c_char_p
 
 

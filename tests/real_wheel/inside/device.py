@@ -1,4 +1,4 @@
-"""deskocr_kit.device on the real torch_npu: what it sets, what it says, whether each helper works."""
+"""deskocr_kit.device on the real torch_npu: its settings, its description, and each helper."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def refused(action) -> str:
     return ""
 
 
-# A build before 26.0 on a 910B starts with private formats, and the stub tells no default for jit_compile.
+# A build before 26.0 on a 910B starts with private formats; the stub has no default for jit_compile.
 torch.npu.set_compile_mode(jit_compile=True)
 torch.npu.config.allow_internal_format = True
 found = {"count": device_count("npu"), "convolution before": convolution()}

@@ -1,10 +1,10 @@
-"""Fused and plain operators at the sizes of DeepSeek-OCR, each asked three times what it makes of its inputs.
+"""Fused and plain operators at the sizes of DeepSeek-OCR, each examined in three ways.
 
   fake    under FakeTensorMode: the wheel's shape functions in Python
   real    on the stub device: the outputs that its C++ code allocates before it launches
-  calls   what that launch was: the aclnn functions of CANN, or "aclop:" for the legacy route
+  calls   the functions of that launch: aclnn functions of CANN, or "aclop:" for the legacy route
 
-The numbers in the outputs mean nothing: no kernel of the stub device computes.
+The values of the outputs have no meaning: no kernel of the stub device computes.
 """
 
 from __future__ import annotations

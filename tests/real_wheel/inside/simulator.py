@@ -1,4 +1,4 @@
-"""The simulated NPU beside the real torch_npu. Argument: which of the two comes first in this process."""
+"""The simulated NPU together with the real torch_npu. Argument: which of them is first in this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if sys.argv[1] == "real":
         except Exception as error:
             found[name] = [type(error).__name__, str(error)]
     found["installed"] = simulator.installed()
-    found["copy"] = torch.arange(4).to("npu").cpu().tolist()  # the real backend goes on working
+    found["copy"] = torch.arange(4).to("npu").cpu().tolist()  # the real backend still works
 else:
     simulator.install()
     found["before"] = (torch.arange(4).to("npu") * 2).cpu().tolist()
