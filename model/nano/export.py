@@ -29,8 +29,10 @@ GENERATION = {
 }
 
 
-def export(run: Path, folder: Path, ends: int) -> list[int]:
+def export(run: Path, folder: Path, ends: int, kind: str = "average") -> list[int]:
     """Write the checkpoint: the mean of the weights at the last `ends` stage ends; with 0 the newest state.
+
+    kind: "average", the running mean that the training keeps, or "model", the weights of the step itself.
 
     The mean of two ends of a falling rate reads better than either, at no cost (Izmailov et al., "Averaging
     weights leads to wider optima and better generalization", 2018). Returns the steps that went into it.
@@ -43,7 +45,7 @@ def export(run: Path, folder: Path, ends: int) -> list[int]:
     states = [torch.load(path, weights_only=True) for path in paths]
     trainee = Trainee(seed=0)
     trainee.load_state_dict(
-        {name: sum(state["model"][name] for state in states) / len(states) for name in states[0]["model"]}
+        {name: sum(state[kind][name] for state in states) / len(states) for name in states[0][kind]}
     )
     trainee.ocr.half().save_pretrained(folder)
     tokenizer.write(folder)
@@ -59,8 +61,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=HERE / "runs" / "default")
     parser.add_argument("--folder", type=Path, default=HERE)
     parser.add_argument("--ends", type=int, default=2, help="stage ends to average; 0: the newest state")
+    parser.add_argument("--kind", choices=["average", "model"], default="average")
     args = parser.parse_args()
-    steps = export(args.run, args.folder, args.ends)
+    steps = export(args.run, args.folder, args.ends, args.kind)
     print(f"steps {', '.join(map(str, steps))} -> {args.folder}")
 
 
