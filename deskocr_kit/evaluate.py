@@ -1,7 +1,7 @@
 """How well does a checkpoint read? Pages with known truth -> CER: `python -m deskocr_kit.evaluate`.
 
-The pages are drawn on the spot from seeds that training never uses (it draws from "<seed>/<step>/<rank>"). Boxes are
-compared too, by their overlap.
+The pages are drawn on the spot from seeds that training never uses (it draws from "<seed>/<step>/<rank>").
+Boxes are compared too, by their overlap.
 """
 
 from __future__ import annotations

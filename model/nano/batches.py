@@ -12,7 +12,7 @@ from .tokenizer import FIRST_BYTE, IMAGE_ID, SPECIAL
 
 BOS, EOS, PAD = 0, 1, 2
 CELLS = SIDE // CELL
-EDGES = 12  # digits of a line's box, three each: left, top, right, bottom
+EDGES = 12  # what the extra head says of a line's box, three numbers each for left, top, right, bottom
 PLACES = 9  # characters per cell that the extra head tells apart: the narrowest font at 26 px fits eight
 CLASSES = 1 + 95 + 1  # nothing, printable ASCII, anything else
 FREE, OCR = "\nFree OCR.", "\n<|grounding|>OCR this image."
@@ -66,16 +66,21 @@ def place_labels(page: Page) -> list[int]:
 
 
 def edge_labels(page: Page) -> list[int]:
-    """For every cell, row-major, the EDGES digits of the box of the line in it; -100 where none is asked.
+    """For every cell, row-major, EDGES numbers 0..9 on the box of the line in it; -100 where none is asked.
 
-    Top and bottom are asked in each cell of the line, left in that of its first character, right in that of
-    its last.
+    Each edge has its first two digits on the scale of the boxes, and how far it lies from the cell's corner,
+    in eighths. Top and bottom are asked in each cell of the line, left in that of its first character, right
+    in that of its last.
     """
     digits = [[-100] * EDGES for _ in range(CELLS * CELLS)]
     for line in page.lines:
         row = min(CELLS - 1, max(0, int(line.middle // CELL)))
         columns = [min(CELLS - 1, max(0, int(x // CELL))) for x in line.centres]
-        box = [[int(digit) for digit in f"{on_scale(v):03d}"] for v in line.box]
+        starts = (columns[0] * CELL - 8, row * CELL - 24, columns[-1] * CELL, row * CELL)
+        box = [
+            [on_scale(v) // 100, on_scale(v) // 10 % 10, min(9, max(0, int((v - start) // 8)))]
+            for v, start in zip(line.box, starts, strict=True)
+        ]
         for column in range(columns[0], columns[-1] + 1):
             cell = digits[row * CELLS + column]
             cell[3:6], cell[9:12] = box[1], box[3]

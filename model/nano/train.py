@@ -124,7 +124,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         else:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 where, edges, says, balance = trainee(batch, task)
-        loss = (0.3 if task == "both" else 1.0) * where + 0.1 * edges + says + 0.01 * balance
+        loss = (0.3 if task == "both" else 1.0) * where + 0.4 * edges + says + 0.01 * balance
         trainee.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, world)
