@@ -96,9 +96,21 @@ class Batch:
     targets: Tensor  # b n, -100 where nothing is asked
     places: Tensor  # b cells * places
     edges: Tensor  # b cells * edges, -100 where nothing is asked
+    weights: Tensor  # b n, of each target in the loss
 
 
-def make_batch(pages: list[Page], boxes: bool) -> Batch:
+def in_boxes(ids: list[int]) -> list[bool]:
+    """For each token of an answer, whether it is a digit of a box."""
+    begin, end = encode("<|det|>")[0], encode("<|/det|>")[0]
+    inside, digits = False, []
+    for token in ids:
+        inside = token == begin or (inside and token != end)
+        digits.append(inside and FIRST_BYTE + ord("0") <= token <= FIRST_BYTE + ord("9"))
+    return digits
+
+
+def make_batch(pages: list[Page], boxes: bool, digits: float = 1.0) -> Batch:
+    """The pages as one batch; `digits` is the weight of a digit of a box in the loss."""
     import numpy as np
 
     head = [BOS] + [IMAGE_ID] * (CELLS * (CELLS + 1) + 1) + encode(OCR if boxes else FREE)
@@ -107,10 +119,13 @@ def make_batch(pages: list[Page], boxes: bool) -> Batch:
     width += -width % 32  # few widths, so that torch sets up few kinds of products
     ids = torch.full((len(pages), width), PAD)
     targets = torch.full((len(pages), width), -100)
+    weights = torch.ones(len(pages), width)
     for i, text in enumerate(answers):
         ids[i, : len(head) + len(text) - 1] = torch.tensor(head + text[:-1])
         targets[i, len(head) - 1 : len(head) + len(text) - 1] = torch.tensor(text)
+        counts = torch.tensor([digits if digit else 1.0 for digit in in_boxes(text)])
+        weights[i, len(head) - 1 : len(head) + len(text) - 1] = counts
     pixels = torch.stack([torch.from_numpy(np.array(page.image)).permute(2, 0, 1) for page in pages])
     places = torch.tensor([place_labels(page) for page in pages])
     edges = torch.tensor([edge_labels(page) for page in pages])
-    return Batch(pixels.float().div_(127.5).sub_(1.0), ids, targets, places, edges)
+    return Batch(pixels.float().div_(127.5).sub_(1.0), ids, targets, places, edges, weights)

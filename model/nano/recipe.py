@@ -63,6 +63,7 @@ class Stage:
     bf16: float = 0.0  # share of batches with everything in bf16, residuals too, as a bf16 model runs
     hard: float = 0.0  # how much of what was misread most: 1 is render.HARD, see there
     box_lines: int = 4  # most lines on a page that is asked for boxes
+    digits: float = 1.0  # weight of a digit of a box in the loss; 1 is that of every other token
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,18 @@ class Recipe:
         Stage(10250, "both", 12, 5e-4, (1.0, 1.0), dense=0.65, boxes=0.08, falls=680, bf16=0.2),
         Stage(10320, "head", 8, 1e-2, (1.0, 1.0), dense=1.0),
         Stage(
-            13300,
+            13400,
             "both",
             12,
             8e-4,
             (1.0, 1.0),
             dense=0.7,
-            boxes=0.15,
-            falls=2800,
+            boxes=0.2,
+            falls=2525,
             bf16=0.2,
             hard=1.0,
             box_lines=7,
+            digits=4.0,
         ),
     )
     warmup: int = 30

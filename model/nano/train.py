@@ -113,7 +113,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         full = replace(style, lines=(4, style.lines[1]), full=0.75)
         crowded = boxes and stage.box_lines > 4  # long answers as it is
         styles = [full if rng.random() < stage.dense and not crowded else style for _ in range(stage.batch)]
-        batch = make_batch([render(rng, style) for style in styles], boxes)
+        batch = make_batch([render(rng, style) for style in styles], boxes, stage.digits)
         rate = rate_at(r, step)
         for optimiser in optimisers:
             for group in optimiser.param_groups:

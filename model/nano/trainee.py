@@ -114,11 +114,12 @@ class Trainee(nn.Module):
         asked = batch.ids.shape[1] - 1 - vision.shape[1]
         with Balance(self.ocr) as balance:
             logits = self.ocr.decode_embeds(embeds, positions, None, True, last=asked)
-        targets = batch.targets[:, -asked:]
+        targets, weights = batch.targets[:, -asked:].flatten(), batch.weights[:, -asked:].flatten()
+        says = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100, reduction="none")
         return (
             where,
             edges,
-            F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100),
+            (says * weights).sum() / weights[targets != -100].sum(),
             balance.loss(),
         )
 
