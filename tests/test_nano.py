@@ -43,13 +43,15 @@ def test_small_and_whole():
 def test_the_readme_states_the_record():
     text = (NANO / "README.md").read_text()
     for record in RECORDS.values():
-        if record["make"] != "samples":
+        if record["make"] == "boxes":
+            assert f"mean IoU {record['iou']:.2f} on {record['pages']} pages" in text
+        elif record["make"] != "samples":
             assert f"| {record['pages']} | {record['characters']} | {record['cer']:.4f} |" in text
 
 
-@pytest.mark.parametrize(("make", "target"), [("domain", 0.02), ("typeset", 0.05)])
+@pytest.mark.parametrize(("make", "target"), [("domain", 0.012), ("typeset", 0.010)])
 def test_the_record_reaches_the_target(make, target):
-    assert RECORDS[make]["cer"] <= target and RECORDS[make]["pages"] >= 200
+    assert RECORDS[make]["cer"] <= target and RECORDS[make]["pages"] >= 1000
 
 
 def test_fresh_pages_are_read_as_well_as_recorded(nano):
@@ -77,8 +79,14 @@ def test_sample_pages_are_what_the_script_draws():
         assert (sample_pages.FOLDER / f"{name}.txt").read_text() == page.text + "\n"
 
 
+def test_boxes_lie_on_their_lines_as_recorded(nano):
+    """Fresh pages; few of them, so half as well as the record says at least."""
+    assert RECORDS["boxes"]["iou"] >= 0.5 and RECORDS["boxes"]["pages"] >= 200
+    assert evaluate_boxes(nano, 8, seed=77)["iou"] >= RECORDS["boxes"]["iou"] / 2
+
+
 def test_boxes_have_the_official_form_and_lie_on_the_page(nano):
-    """The form is learned, the place is rough still (README.md); so only the form is asked for."""
+    """The form; for the place, see the measure above."""
     for name in ("1_letter", "5_notes"):
         page = sample_pages.draw(name)
         refs = parse_boxes(nano.read(page.image, "ocr").text)

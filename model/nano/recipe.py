@@ -91,7 +91,7 @@ class Recipe:
             (1.0, 1.0),
             dense=0.7,
             boxes=0.2,
-            falls=1083,
+            falls=1700,
             bf16=0.2,
             hard=1.0,
             box_lines=7,
