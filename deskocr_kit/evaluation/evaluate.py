@@ -3,6 +3,7 @@
     python -m deskocr_kit.evaluation
 
 The pages are generated from seeds that training never uses (training uses "<seed>/<step>/<rank>").
+Boxes are compared too, by their overlap.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
+
+from model.boxes import parse_boxes, to_pixels_box
 
 from ..device.dtypes import dtype_name
 from ..reading.text_distance import edits
@@ -141,6 +144,51 @@ def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lamb
         "truncated": truncated,
         "worst": {"cer": round(worst[0], 4), "truth": worst[1], "read": worst[2]},
         "seconds_per_page": round((time.perf_counter() - start) / len(drawn_pages), 3),
+        "device": str(reader.model.device),
+        "dtype": dtype_name(reader.model.dtype),
+    }
+
+
+def overlap(a: tuple, b: tuple) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    area = lambda box: (box[2] - box[0]) * (box[3] - box[1])  # noqa: E731
+    return both / (area(a) + area(b) - both)
+
+
+def evaluate_boxes(reader, count: int, seed: int, progress: Callable = lambda pages: pages) -> dict:
+    """Boxes of lines on pages of the make `domain`, prompt `ocr`, as one plain record.
+
+    The i-th box read is compared with the box of the ink of the i-th line; a line without a box counts 0.
+    `iou` is the mean over all lines, its interval a bootstrap over pages.
+    """
+    sums, lines, same, every, truncated = [], [], 0, [], 0
+    start = time.perf_counter()
+    for i in progress(range(count)):
+        page = render.render(random.Random(f"held out/{seed}/boxes/{i}"), render.DOMAIN)
+        reading = reader.read(page.image, "ocr")
+        found = [box for ref in parse_boxes(reading.text) for box in ref.boxes[:1]]
+        found = [to_pixels_box(box, *page.image.size) for box in found]
+        overlaps = [overlap(box, line.box) for box, line in zip(found, page.lines, strict=False)]
+        same += len(found) == len(page.lines)
+        truncated += reading.truncated
+        every += overlaps + [0.0] * (len(page.lines) - len(overlaps))
+        sums.append(sum(overlaps))
+        lines.append(len(page.lines))
+    low, high = interval(np.array(sums), np.array(lines))
+    return {
+        "make": "boxes",
+        "pages": count,
+        "seed": seed,
+        "lines": len(every),
+        "iou": round(sum(every) / len(every), 4),
+        "interval_95": [round(low, 4), round(high, 4)],
+        "lines_over_half": round(sum(iou > 0.5 for iou in every) / len(every), 4),
+        "pages_with_right_number": round(same / count, 4),
+        "truncated": truncated,
+        "seconds_per_page": round((time.perf_counter() - start) / count, 3),
         "device": str(reader.model.device),
         "dtype": dtype_name(reader.model.dtype),
     }

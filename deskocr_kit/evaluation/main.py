@@ -11,7 +11,7 @@ from model.files import write_json
 from ..reading.reader import Reader
 from . import evaluate as error_rates
 from .confidence import evaluate_confidence, store
-from .evaluate import DAMAGED, MAKES, evaluate
+from .evaluate import DAMAGED, MAKES, evaluate, evaluate_boxes
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument(
         "--make",
-        choices=[*MAKES, *DAMAGED, "samples"],
+        choices=[*MAKES, *DAMAGED, "samples", "boxes"],
         action="append",
         help="may be repeated; default: all without damage",
     )
@@ -43,8 +43,12 @@ def main() -> None:
         print(json.dumps(record, indent=1, ensure_ascii=False))
         return
     count = args.pages or 200
-    records = [evaluate(reader, make, count, args.seed) for make in args.make or [*MAKES, "samples"]]
-    for record in records:
-        print({key: value for key, value in record.items() if key != "worst"})
+    records = []
+    for make in args.make or [*MAKES, "samples", "boxes"]:
+        if make == "boxes":
+            records.append(evaluate_boxes(reader, count, args.seed))
+        else:
+            records.append(evaluate(reader, make, count, args.seed))
+        print({key: value for key, value in records[-1].items() if key != "worst"}, flush=True)
     if args.out:
         write_json(args.out, records)

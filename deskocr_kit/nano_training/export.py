@@ -1,6 +1,6 @@
 """Training state -> the stored checkpoint.
 
-    python -m deskocr_kit.nano_training.export --run model/nano/runs/default
+    python -m deskocr_kit.nano_training.export model/nano 12800 13100:model
 
 Writes config.json, model.safetensors (fp16), the tokenizer and generation_config.json into model/nano/, and
 the training log beside them. The extra head of the training is left out.
@@ -13,7 +13,9 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from model import DeepseekOCRForCausalLM
 from model.files import write_json
 
 from . import tokenizer
@@ -32,27 +34,34 @@ GENERATION = {
 }
 
 
-def export(run: Path, folder: Path, ends: int) -> list[int]:
-    """Write the checkpoint: the mean of the weights at the last `ends` stage ends; with 0 the newest state.
+def weights(run: Path, part: str) -> dict[str, Tensor]:
+    """The network's weights in `part`: a checkpoint folder, "state", or the step of a stage end.
 
-    The mean of two ends of a falling rate reads better than either, at no cost (Izmailov et al., "Averaging
-    weights leads to wider optima and better generalization", 2018). Returns the steps that went into it.
+    ":model" after a step takes the weights of the step itself, not the running mean that the training keeps.
     """
-    paths = sorted(run.glob("end_*.pt"))[-ends:] if ends else [run / "state.pt"]
-    if not paths:
-        raise FileNotFoundError(
-            f"{run}: no end_*.pt; no stage has ended yet. --ends 0 takes the newest state"
-        )
-    states = [torch.load(path, weights_only=True) for path in paths]
+    if Path(part).is_dir():
+        return DeepseekOCRForCausalLM.from_pretrained(Path(part), torch.float32).state_dict()
+    step, _, kind = part.partition(":")
+    path = run / ("state.pt" if step == "state" else f"end_{int(step):06}.pt")
+    saved = torch.load(path, weights_only=True)[kind or "average"]
+    return {name.removeprefix("ocr."): p for name, p in saved.items() if name.startswith("ocr.")}
+
+
+def export(run: Path, folder: Path, parts: list[str]) -> None:
+    """Write the checkpoint: the mean of the weights of `parts`, see `weights`.
+
+    The mean of the ends of a falling rate, the start among them, reads better than each, at no cost (Izmailov
+    et al., "Averaging weights leads to wider optima and better generalization", 2018).
+    """
     trainee = Trainee(seed=0)
-    trainee.load_state_dict(
-        {name: sum(state["model"][name] for state in states) / len(states) for name in states[0]["model"]}
+    states = [weights(run, part) for part in parts]
+    trainee.ocr.load_state_dict(
+        {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     )
     trainee.ocr.half().save_pretrained(folder)
     tokenizer.write(folder)
     write_json(folder / "generation_config.json", GENERATION)
     shutil.copy(run / "log.jsonl", folder / "training_log.jsonl")
-    return [state["step"] for state in states]
 
 
 def main() -> None:
@@ -61,10 +70,14 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, default=NANO / "runs" / "default")
     parser.add_argument("--folder", type=Path, default=NANO)
-    parser.add_argument("--ends", type=int, default=2, help="stage ends to average; 0: the newest state")
+    parser.add_argument(
+        "parts",
+        nargs="+",
+        help="what to average: a checkpoint folder, the step of a stage end, step:model, or state",
+    )
     args = parser.parse_args()
-    steps = export(args.run, args.folder, args.ends)
-    print(f"steps {', '.join(map(str, steps))} -> {args.folder}")
+    export(args.run, args.folder, args.parts)
+    print(f"{', '.join(args.parts)} -> {args.folder}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from model import DeepseekOCRConfig
 
-from ..synthetic_pages.render import EASY, WIDE, Style
+from ..synthetic_pages.render import EASY, HARD, WIDE, Style
 from .tokenizer import IMAGE_ID, VOCAB
 
 
@@ -62,6 +62,9 @@ class Stage:
     boxes: float = 0.0  # share of batches that ask for boxes
     falls: int = 0  # last steps, in which the rate falls to 2 %
     bf16: float = 0.0  # share of batches with everything in bf16, residuals too, as a bf16 model runs
+    hard: float = 0.0  # how much of what was misread most: 1 is render.HARD, see there
+    box_lines: int = 4  # most lines on a page that is asked for boxes
+    digits: float = 1.0  # weight of a digit of a box in the loss; 1 is that of every other token
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,38 @@ class Recipe:
         Stage(8820, "head", 8, 1e-2, (1.0, 1.0), dense=1.0),
         Stage(9550, "both", 12, 6e-4, (1.0, 1.0), dense=0.75, boxes=0.08, falls=700, bf16=0.2),
         Stage(10250, "both", 12, 5e-4, (1.0, 1.0), dense=0.65, boxes=0.08, falls=680, bf16=0.2),
+        Stage(10320, "head", 8, 1e-2, (1.0, 1.0), dense=1.0),
+        Stage(
+            12800,
+            "both",
+            12,
+            8e-4,
+            (1.0, 1.0),
+            dense=0.7,
+            boxes=0.2,
+            falls=1700,
+            bf16=0.2,
+            hard=1.0,
+            box_lines=7,
+            digits=4.0,
+        ),
+        Stage(
+            13100,
+            "both",
+            12,
+            4e-4,
+            (1.0, 1.0),
+            dense=0.65,
+            boxes=0.1,
+            falls=226,
+            bf16=0.2,
+            hard=0.5,
+            box_lines=7,
+            digits=4.0,
+        ),
     )
     warmup: int = 30
+    average: float = 0.998  # share of the running mean of the weights that stays at each step
     seed: int = 1
 
     @property
@@ -126,4 +159,5 @@ def style_at(r: Recipe, step: int) -> Style:
         styled=WIDE.styled * grown,
         dirt=WIDE.dirt * grown,
         full=1.0 if dense else blend(EASY.full, WIDE.full),
+        **{kind: stage.hard * share for kind, share in HARD.items()},
     )

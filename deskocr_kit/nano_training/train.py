@@ -81,19 +81,30 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
     trainee = Trainee(r.seed)
     parameters = [p for p in trainee.parameters() if p.requires_grad]
     optimisers = make_optimisers(trainee)
-    state, step = run / "state.pt", 0
+    state, step, since = run / "state.pt", 0, 0
     if state.exists():
         saved = torch.load(state, weights_only=True)
         trainee.load_state_dict(saved["model"])
         for optimiser, stored in zip(optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
-        step = saved["step"]
+        step, since = saved["step"], saved["since"]
     elif start is not None:
         weights = DeepseekOCRForCausalLM.from_pretrained(start, torch.float32).state_dict()
         trainee.ocr.load_state_dict(weights)
         step = max(begin for begin, stage in r.begins() if stage.task == "head")
         if rank == 0 and (start / "training_log.jsonl").exists():
             shutil.copy(start / "training_log.jsonl", run / "log.jsonl")  # one log from the first step on
+    average = [p.detach().clone() for p in parameters]
+    if state.exists():
+        named = saved["average"]
+        average = [named[name].clone() for name, p in trainee.named_parameters() if p.requires_grad]
+
+    def snapshot() -> dict:
+        """The weights, their running mean, and the step."""
+        names = [name for name, p in trainee.named_parameters() if p.requires_grad]
+        mean = {**trainee.state_dict(), **dict(zip(names, average, strict=True))}
+        return {"model": trainee.state_dict(), "average": mean, "step": step}
+
     began = last_saved = time.time()
     while step < r.steps and time.time() - began < 60 * minutes:
         rng = random.Random(f"{r.seed}/{step}/{rank}")
@@ -102,21 +113,22 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         task, boxes = stage.task, shared.random() < stage.boxes
         style = style_at(r, step)
         if boxes:
-            style = replace(style, lines=(1, 4))
+            style = replace(style, lines=(1, stage.box_lines))
         full = replace(style, lines=(4, style.lines[1]), full=0.75)
-        styles = [full if rng.random() < stage.dense else style for _ in range(stage.batch)]
-        batch = make_batch([render(rng, style) for style in styles], boxes)
+        crowded = boxes and stage.box_lines > 4  # long answers as it is
+        styles = [full if rng.random() < stage.dense and not crowded else style for _ in range(stage.batch)]
+        batch = make_batch([render(rng, style) for style in styles], boxes, stage.digits)
         rate = rate_at(r, step)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
         if shared.random() < stage.bf16:
             rounded = {name: p.bfloat16() for name, p in trainee.named_parameters()}
-            where, says, balance = torch.func.functional_call(trainee, rounded, (batch, task))
+            where, edges, says, balance = torch.func.functional_call(trainee, rounded, (batch, task))
         else:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                where, says, balance = trainee(batch, task)
-        loss = (0.3 if task == "both" else 1.0) * where + says + 0.01 * balance
+                where, edges, says, balance = trainee(batch, task)
+        loss = (0.3 if task == "both" else 1.0) * where + 0.4 * edges + says + 0.01 * balance
         trainee.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, world)
@@ -126,6 +138,10 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         for optimiser in optimisers:
             optimiser.step()
         step += 1
+        since += 1
+        with torch.no_grad():
+            keep = min(r.average, since / (since + 10))
+            torch._foreach_lerp_(average, parameters, 1 - keep)
         if rank == 0 and (step % 25 == 0 or step == 1):
             row = {
                 "step": step,
@@ -133,6 +149,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
                 "task": "boxes" if boxes else task,
                 "rate": round(rate, 7),
                 "where": round(where.item(), 4),
+                "edges": round(edges.item(), 4),
                 "says": round(says.item(), 4),
                 "balance": round(balance.item(), 3),
                 "norm": round(norm.item(), 2),
@@ -140,11 +157,11 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
             with (run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if rank == 0 and step == stage.until and stage.falls:  # export takes the mean of the last ones
-            torch.save({"model": trainee.state_dict(), "step": step}, run / f"end_{step:06}.pt")
+            torch.save(snapshot(), run / f"end_{step:06}.pt")
         if rank == 0 and (time.time() - last_saved > 120 or step == r.steps):
             part = state.with_suffix(".part")
             stored = [optimiser.state_dict() for optimiser in optimisers]
-            torch.save({"model": trainee.state_dict(), "optimisers": stored, "step": step}, part)
+            torch.save({**snapshot(), "optimisers": stored, "since": since}, part)
             os.replace(part, state)
             last_saved = time.time()
     if world > 1:

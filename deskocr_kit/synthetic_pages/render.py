@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from .words import word
+from .words import prose, word
 
 SIDE = 512  # pixels of a page, as in the tiny mode
 CELL = 64  # side of the cell of one vision token, pixels
@@ -39,10 +40,15 @@ class Style:
     styled: float = 0.15  # share of bold and slanted fonts
     dirt: float = 0.5  # share of pages with grey levels, noise, blur, rotation or another antialiasing
     full: float = 0.5  # share of lines filled to the right margin
+    smooth: float = 0.0  # share of clean pages drawn larger and reduced: letters at fractions of a pixel
+    straddle: float = 0.0  # share of pages whose rows lie where two cells meet
+    prose: float = 0.0  # share of pages of sentences and program code
+    short: float = 0.0  # share of lines of one to three characters
 
 
 EASY = Style(pitch=(64, 64), lines=(5, 7), free_top=0.0, mono=0.6, styled=0.0, dirt=0.0, full=1.0)
 DOMAIN = Style(dirt=0.0, styled=0.0)  # the domain of nano: clean pages in regular fonts
+HARD = {"smooth": 0.4, "straddle": 0.35, "prose": 0.35, "short": 0.08}  # kinds that were misread most often
 WIDE = Style(sizes=(27, 41), pitch=(60, 70), styled=0.06, dirt=0.3)
 
 
@@ -81,13 +87,20 @@ def advance(name: str, size: int, char: str) -> float:
     return font(name, size).getlength(char)
 
 
-def fill(rng: random.Random, name: str, size: int, width: float, full: bool) -> str:
+def fill(
+    rng: random.Random,
+    name: str,
+    size: int,
+    width: float,
+    full: bool,
+    draw: Callable[[random.Random], str] = word,
+) -> str:
     """Random words that fit into `width` pixels; at least one character."""
     words: list[str] = []
     limit = 40 if full else rng.randint(1, 5)
     misses, used, blank = 0, 0.0, advance(name, size, " ")
     while len(words) < limit and misses < 3:
-        candidate = word(rng)
+        candidate = draw(rng)
         length = sum(advance(name, size, char) for char in candidate) + (blank if words else 0)
         if used + length <= width:
             words.append(candidate)
@@ -111,6 +124,9 @@ def render(
     size = rng.randint(*style.sizes)
     dirty = rng.random() < style.dirt
     zoom = 2 if dirty and rng.random() < 0.5 else 1  # drawn twice as large and reduced: other antialiasing
+    if style.smooth and not dirty and rng.random() < style.smooth:
+        zoom = rng.choice((2, 2, 3))
+    vocabulary = prose if style.prose and rng.random() < style.prose else word
     face = font(name, size * zoom)
     pitch = max(rng.uniform(*style.pitch), size * 1.25)
     count = len(texts) if texts else rng.randint(*style.lines)
@@ -123,6 +139,10 @@ def render(
     )
     anywhere = rng.uniform(-0.1 * size, SIDE - height + 0.1 * size)
     top = centred + style.free_top * (anywhere - centred)
+    if style.straddle and rng.random() < style.straddle:
+        pitch = max(rng.uniform(CELL - 1, CELL + 1), size * 1.25)
+        count = min(count, SIDE // CELL - 1)
+        top = CELL * rng.randint(1, SIDE // CELL - count) + rng.uniform(-12, 12) - pitch / 2
     paper, ink = 255, 0
     colour = (ink,) * 3
     if dirty:
@@ -135,7 +155,12 @@ def render(
     ascent, descent = face.getmetrics()
     for i in range(count):
         x = left + (rng.uniform(0, 40) if ragged else 0)
-        text = texts[i] if texts else fill(rng, name, size, SIDE - right - x, rng.random() < style.full)
+        if texts:
+            text = texts[i]
+        elif style.short and rng.random() < style.short:
+            text = vocabulary(rng)[: rng.randint(1, 3)]
+        else:
+            text = fill(rng, name, size, SIDE - right - x, rng.random() < style.full, vocabulary)
         middle = top + pitch * (i + 0.5)
         y = middle * zoom - (ascent + descent) / 2
         pen.text((x * zoom, y), text, font=face, fill=colour)

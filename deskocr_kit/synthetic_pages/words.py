@@ -71,3 +71,58 @@ def word(rng: random.Random) -> str:
     elif style < 0.3:
         text = text.upper()
     return text + (rng.choice(".,;:!?") if rng.random() < 0.15 else "")
+
+
+NARROW = "iljtfrI1.,:;!|'()"
+CLOSING = (*".,;:!?", '."', ',"', '?"', '!"', ")", "),", ").", '"', "'s", " -")
+OPERATORS = "= == != < > <= >= + - * / // % -> # & | ** += : @".split()
+
+
+def name(rng: random.Random) -> str:
+    """A name as in program code."""
+    return rng.choice(string.ascii_letters) if rng.random() < 0.4 else syllables(rng)[:6].lower()
+
+
+def code(rng: random.Random) -> str:
+    """A piece of program code without blanks."""
+    kind = rng.randrange(6)
+    if kind == 0:
+        return rng.choice(OPERATORS)
+    if kind == 1:
+        return f"{name(rng)}({rng.choice((name(rng), str(rng.randrange(100)), ''))}" + rng.choice(
+            (",", ")", "):", "))", ");", ")")
+        )
+    if kind == 2:
+        value = rng.choice((name(rng), str(rng.randrange(10))))
+        return f"{name(rng)}={value}{rng.choice(('', ',', ')', '):', ';'))}"
+    if kind == 3:
+        return f"{name(rng)}{rng.choice('._')}{name(rng)}{rng.choice(('', ',', ':', '()', '[0]', ')'))}"
+    if kind == 4:
+        return name(rng) + rng.choice(",:;)")
+    return f"{rng.randrange(100)}{rng.choice(('', ')', ',', ':', '.', '%', '.5', ']'))}"
+
+
+def prose(rng: random.Random) -> str:
+    """One token of text as sentences, bills and programs have it: several marks in a row, narrow letters."""
+    draw = rng.random()
+    if draw < 0.10:
+        return code(rng)
+    if draw < 0.18:
+        text = "".join(rng.choice(NARROW) for _ in range(rng.randint(1, 5)))
+        return text
+    if draw < 0.26:
+        text = number(rng) if rng.random() < 0.5 else str(rng.randrange(10 ** rng.randint(1, 4)))
+    elif draw < 0.60:
+        text = rng.choice(COMMON)
+    else:
+        text = syllables(rng)
+    style = rng.random()
+    if style < 0.2:
+        text = text.capitalize()
+    elif style < 0.22:
+        text = text.upper()
+    if rng.random() < 0.12:
+        text = rng.choice(('"', '"', "(", "'")) + text
+    if rng.random() < 0.35:
+        text += rng.choice(CLOSING).strip()
+    return text

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from deskocr_kit.evaluation.evaluate import MAKES, evaluate, pages
+from deskocr_kit.evaluation.evaluate import MAKES, evaluate, evaluate_boxes, overlap, pages
 from deskocr_kit.nano_training import tokenizer
-from deskocr_kit.nano_training.batches import answer, encode, make_batch, place_labels
+from deskocr_kit.nano_training.batches import answer, edge_labels, encode, make_batch, place_labels
 from deskocr_kit.nano_training.muon import Muon, orthogonal
 from deskocr_kit.nano_training.recipe import Recipe, nano_config, rate_at, style_at
 from deskocr_kit.nano_training.train import make_optimisers
-from deskocr_kit.nano_training.trainee import Trainee
+from deskocr_kit.nano_training.trainee import Trainee, plain_attention
 from deskocr_kit.reading.reader import Reader
 from deskocr_kit.reading.text_distance import edits
-from deskocr_kit.synthetic_pages import render, sample_pages
+from deskocr_kit.synthetic_pages import render, sample_pages, words
 from model.boxes import parse_boxes, to_pixels_box
 from model.loading import check_folder
 from tests.helpers.nano import RECORDS
@@ -42,13 +44,15 @@ def test_small_and_whole():
 def test_the_readme_states_the_record():
     text = (NANO / "README.md").read_text()
     for record in RECORDS.values():
-        if record["make"] != "samples":
+        if record["make"] == "boxes":
+            assert f"mean IoU {record['iou']:.2f} on {record['pages']} pages" in text
+        elif record["make"] != "samples":
             assert f"| {record['pages']} | {record['characters']} | {record['cer']:.4f} |" in text
 
 
-@pytest.mark.parametrize(("make", "target"), [("domain", 0.02), ("typeset", 0.05)])
+@pytest.mark.parametrize(("make", "target"), [("domain", 0.012), ("typeset", 0.010)])
 def test_the_record_reaches_the_target(make, target):
-    assert RECORDS[make]["cer"] <= target and RECORDS[make]["pages"] >= 200
+    assert RECORDS[make]["cer"] <= target and RECORDS[make]["pages"] >= 1000
 
 
 def test_fresh_pages_are_read_as_well_as_recorded(nano):
@@ -76,8 +80,14 @@ def test_sample_pages_are_what_the_script_draws():
         assert (sample_pages.FOLDER / f"{name}.txt").read_text() == page.text + "\n"
 
 
+def test_boxes_lie_on_their_lines_as_recorded(nano):
+    """Fresh pages; few of them, so half as well as the record says at least."""
+    assert RECORDS["boxes"]["iou"] >= 0.5 and RECORDS["boxes"]["pages"] >= 200
+    assert evaluate_boxes(nano, 8, seed=77)["iou"] >= RECORDS["boxes"]["iou"] / 2
+
+
 def test_boxes_have_the_official_form_and_lie_on_the_page(nano):
-    """Boxes have the right format but inaccurate positions (README.md): only the format is tested."""
+    """The form only; the place is measured above."""
     for name in ("1_letter", "5_notes"):
         page = sample_pages.draw(name)
         refs = parse_boxes(nano.read(page.image, "ocr").text)
@@ -126,6 +136,83 @@ def test_place_labels_put_each_character_into_its_cell():
     assert len(rows) == len(page.lines)
     for row, line in zip(rows, page.lines, strict=True):
         assert "".join(chr(int(label) + 31) for label in row.flatten() if label) == line.text
+
+
+def test_edge_labels_give_the_digits_of_each_line_where_it_stands():
+    page = sample_pages.draw("5_notes")
+    labels = torch.tensor(edge_labels(page)).view(8, 8, -1)
+    rows = [row for row in labels if (row >= 0).any()]
+    assert len(rows) == len(page.lines) and labels.max() <= 9
+    for row, ref in zip(rows, parse_boxes(answer(page, boxes=True)), strict=True):
+        for edge, value in enumerate(ref.boxes[0]):
+            asked = row[row[:, 3 * edge] >= 0, 3 * edge : 3 * edge + 2].unique(dim=0)
+            assert asked.tolist() == [[int(value) // 100, int(value) // 10 % 10]]
+            assert edge % 2 or int((row[:, 3 * edge] >= 0).sum()) == 1
+
+
+def test_hard_pages_are_whole_and_leave_the_others_as_they_were():
+    hard = replace(render.DOMAIN, **render.HARD)
+    for seed in range(40):
+        page = render.render(random.Random(seed), hard)
+        assert all(line.text and line.text.isprintable() and line.text.isascii() for line in page.lines)
+        assert all(line.box[1] >= -8 and line.box[3] <= render.SIDE + 8 for line in page.lines)
+    assert render.render(random.Random(3), render.DOMAIN).text == (
+        render.render(random.Random(3), replace(hard, smooth=0.0, straddle=0.0, prose=0.0, short=0.0)).text
+    )
+
+
+def test_prose_has_what_sentences_and_programs_have():
+    rng = random.Random(0)
+    drawn = [words.prose(rng) for _ in range(4000)]
+    assert all(word and " " not in word and word.isascii() and word.isprintable() for word in drawn)
+    for ending in ('."', ',"', "):", ");", "'s"):
+        assert any(word.endswith(ending) for word in drawn), ending
+    assert {"//", "=="} <= set(drawn)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_attention_for_training_has_the_right_gradients(causal):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, up = (torch.randn(2, 2, 40, 16, generator=generator) for _ in range(4))
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    ours = plain_attention(q * 0.25, k, v, causal)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    torch.testing.assert_close(ours.float(), theirs, rtol=0.02, atol=0.02)
+    pairs = zip(torch.autograd.grad(ours, inputs, up), torch.autograd.grad(theirs, inputs, up), strict=True)
+    for got, want in pairs:
+        assert (got - want).norm() < 0.02 * want.norm()
+
+
+def test_overlap():
+    assert overlap((0, 0, 4, 2), (0, 0, 4, 2)) == 1
+    assert overlap((0, 0, 4, 2), (2, 0, 6, 2)) == pytest.approx(1 / 3)
+    assert overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0
+
+
+class Perfect:
+    """Knows the pages of `evaluate_boxes`; with `skips` it leaves out the first line of each."""
+
+    model = SimpleNamespace(device="cpu", dtype=torch.float32)
+
+    def __init__(self, seed: int, skips: bool = False):
+        self.seed, self.skips, self.asked = seed, skips, 0
+
+    def read(self, image, prompt: str):
+        page = render.render(random.Random(f"held out/{self.seed}/boxes/{self.asked}"), render.DOMAIN)
+        assert prompt == "ocr" and image.tobytes() == page.image.tobytes()
+        self.asked += 1
+        text = answer(page, boxes=True)
+        return SimpleNamespace(text=text.partition("\n")[2] if self.skips else text, truncated=False)
+
+
+def test_boxes_are_compared_line_by_line():
+    best = evaluate_boxes(Perfect(5), 6, seed=5)
+    assert best["iou"] > 0.9, "no more is lost than whole pixels and the scale cost"
+    assert best["lines_over_half"] == best["pages_with_right_number"] == 1
+    assert best["interval_95"][0] <= best["iou"] <= best["interval_95"][1]
+    assert evaluate_boxes(Perfect(5), 6, seed=5)["lines"] == best["lines"] >= 6
+    worse = evaluate_boxes(Perfect(5, skips=True), 6, seed=5)
+    assert worse["iou"] < 0.1 and worse["pages_with_right_number"] == 0
 
 
 def test_answers_are_parsed_back():
