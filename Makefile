@@ -13,7 +13,7 @@ PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 QUICK := tests/project tests/model/test_network.py tests/commands/test_command_line.py notebooks/00_quickstart.ipynb
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help ocr quick test tests test-slow test-full race browser solutions lab notebooks operators report lint clean
+.PHONY: help ocr quick test tests tests-only test-slow test-full race browser solutions lab notebooks operators report lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,10 @@ test: lint tests  ## everything CI runs: lint, tests, notebooks compared with th
 tests: $(READY)
 	$(PYTEST) $(PARALLEL) --durations=10 --ignore=tests/simulator_process
 	DESKOCR_DEVICE=npu-sim $(PYTEST) $(PARALLEL) --durations=10 notebooks tests/simulator
+
+tests-only: $(READY)  ## the tests without the notebooks, whose stored outputs hold for constraints.txt
+	$(PYTEST) $(PARALLEL) --ignore=tests/simulator_process tests
+	DESKOCR_DEVICE=npu-sim $(PYTEST) $(PARALLEL) tests/simulator
 
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
 	$(PYTEST) -m slow --ignore=tests/official_size/test_official_size.py

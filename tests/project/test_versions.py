@@ -28,7 +28,7 @@ def test_the_workflow_runs_the_versions_of_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| (3\.\d+)\.\d+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text, re.M)
     assert len(told) == 3
-    rows = re.findall(r'python: "([\d.]+)"\n\s+target: \w+\n\s+pins: (.*)', WORKFLOW)
+    rows = re.findall(r'python: "([\d.]+)"\n\s+target: [\w-]+\n\s+pins: (.*)', WORKFLOW)
     for (python, *versions), (ran, pins) in zip(told, rows, strict=True):
         assert python == ran
         found = pins.strip('"').split() or [pin.split(" ;")[0] for pin in PINNED]
