@@ -293,7 +293,7 @@ def test_command_without_a_text():
 
 def test_a_log_file_that_is_not_there_is_said():
     child = command("nowhere/train.log")
-    assert child.returncode == 1 and "no file nowhere/train.log" in child.stdout
+    assert child.returncode == 1 and "the file nowhere/train.log does not exist" in child.stdout
 
 
 def test_command_as_json():
