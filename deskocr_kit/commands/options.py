@@ -33,10 +33,10 @@ def takes(
     shared = parameters_of(kind, chosen, defaults)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(command, include_extras=True)
         parameters: list[inspect.Parameter] = []
-        for each in inspect.signature(command).parameters.values():
-            own = each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        # Not get_type_hints: Python 3.10 makes Optional[Annotated[…]] of a default None; typer misreads it.
+        for each in inspect.signature(command, eval_str=True).parameters.values():
+            own = each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             parameters += shared if each.name == "options" else [own]
 
         @functools.wraps(command)
