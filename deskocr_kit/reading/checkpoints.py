@@ -6,6 +6,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from model.official import CHECKPOINTS
+
 VARIABLE = "DESKOCR_MODEL"
 
 
@@ -17,8 +19,8 @@ def model_folder() -> Path:
 
 
 def named() -> dict[str, Path]:
-    """The checkpoints that have a name: the embedded one, and the folder for the official one."""
-    return {"nano": model_folder() / "nano", "deepseek-ocr": model_folder() / "deepseek-ocr"}
+    """The checkpoints that have a name: the embedded one, and a folder for each official one."""
+    return {name: model_folder() / name for name in ("nano", *CHECKPOINTS)}
 
 
 def find_checkpoint(name: str | Path | None = None) -> Path:
