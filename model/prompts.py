@@ -32,13 +32,14 @@ def resolve_prompt(
     prompt = prompts.get(key, text_or_name)
     if "{target}" in prompt:
         return prompt.replace("{target}", _checked_target(target))
+    elsewhere = checkpoint is not DEEPSEEK_OCR and any(key in each.prompts for each in CHECKPOINTS.values())
+    if elsewhere and key not in prompts:
+        raise ValueError(
+            f"{checkpoint.title} has no prompt {key!r}; choose one of {', '.join(prompts)}, or give text"
+        )
     if target is not None:
         raise ValueError(f'only the prompt "locate" takes a target, not {text_or_name!r}')
     if prompt is text_or_name and key.isalpha():
-        if checkpoint is not DEEPSEEK_OCR and any(key in each.prompts for each in CHECKPOINTS.values()):
-            raise ValueError(
-                f"{checkpoint.title} has no prompt {key!r}; choose one of {', '.join(prompts)}, or give text"
-            )
         near = difflib.get_close_matches(key, prompts, n=1, cutoff=0.8)
         if near and key not in prompts:
             raise ValueError(f"unknown prompt name {text_or_name!r}; did you mean {near[0]!r}?")
