@@ -23,6 +23,21 @@ def named() -> dict[str, Path]:
     return {name: model_folder() / name for name in ("nano", *CHECKPOINTS)}
 
 
+def official_size(name: str, word: str = "official") -> str | None:
+    """The model of the family whose official size is meant, without weights; None for any other name.
+
+    "official" is DeepSeek-OCR, "official:unlimited-ocr" another. word: what stands for "official".
+
+    Raises ValueError for an unknown model.
+    """
+    first, _, model = name.partition(":")
+    if first != word:
+        return None
+    if model and model not in CHECKPOINTS:
+        raise ValueError(f"no model named {model!r}; choose one of {', '.join(CHECKPOINTS)}")
+    return model or next(iter(CHECKPOINTS))
+
+
 def find_checkpoint(name: str | Path | None = None) -> Path:
     """The folder for a name, a path, or None.
 

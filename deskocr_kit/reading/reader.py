@@ -135,7 +135,6 @@ class Reader:
         The arguments are those of `read`. With the default prompt of the options, the model's prompt for
         several pages is used. Raises ValueError if the model reads one page per prompt.
         """
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         official = self.model.config.checkpoint
         images = list(images)
         if official.pages_mode is None and len(images) > 1:
@@ -145,8 +144,9 @@ class Reader:
         limit = self.model.config.decoder.max_positions
         if taken >= limit:
             raise ValueError(
-                f"{len(images)} pages take {taken} of {limit} positions of {official.title}; read fewer together"
+                f"{len(images)} pages take {taken} of {limit} positions of {official.title}; read fewer"
             )
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         if len(images) == 1:
             return [read_page(self.model, self.tokenizer, images[0], text, mode, on_text=on_text, **how)]
         if options is not None and options.prompt == PageOptions().prompt:

@@ -73,7 +73,9 @@ def batch(
             [[False] * (n - len(row)) + [i == IMAGE for i in row] for row in rows]
         ),
         "images": images,
-        "images_spatial_crop": crops,
+        "images_spatial_crop": crops
+        if any(isinstance(crop[0], list) for crop in crops)
+        else torch.tensor(crops),
     }
 
 
