@@ -1,5 +1,7 @@
 """Grounding: parse `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>` in the model's text.
 
+The other grammar of the family, `<|det|>type [x1, y1, x2, y2]<|/det|>`, is in typed_boxes.py.
+
 The original passes this text to `eval`, so that a page could make it run code. Here the text is parsed as
 data: anything except four numbers in brackets is reported and dropped.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+
+from .typed_boxes import typed_boxes
 
 SCALE = 999  # the model's coordinates: 0 = left or top edge, 999 = right or bottom edge
 
@@ -44,7 +48,17 @@ def parse_boxes(text: str) -> list[Ref]:
         boxes, problems, places = _parse_list(match[2])
         places = [(match.start(2) + start, match.start(2) + end) for start, end in places]
         refs.append(Ref(match[1], boxes, match.span(), match[2], problems, places))
-    return refs
+    return with_typed_boxes(text, refs)
+
+
+def with_typed_boxes(text: str, refs: list[Ref]) -> list[Ref]:
+    """The refs, and those in the grammar of Unlimited-OCR (typed_boxes.py), in the order of the text."""
+    typed = []
+    for match in typed_boxes(text):
+        boxes, problems, places = _parse_list(match[2])
+        places = [(match.start(2) + start, match.start(2) + end) for start, end in places]
+        typed.append(Ref(match[1], boxes, match.span(), match[2], problems, places))
+    return sorted([*refs, *typed], key=lambda ref: ref.span) if typed else refs
 
 
 def to_pixels_box(box, width: int, height: int) -> tuple[int, int, int, int]:

@@ -20,6 +20,9 @@ def ocr(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write text, boxes, crops here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it is generated.")] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="Read all pages of a file in one prompt (Unlimited-OCR).")
+    ] = False,
 ) -> None:
     """Read pages. Exit status: 0 all pages read, 1 some pages failed, 2 usage error."""
     from ..reading.page_record import output_folder, page_record
@@ -30,23 +33,23 @@ def ocr(
 
     from ..display.progress import bar
     from ..reading.doubt import one_line
-    from ..reading.pages import iter_pages
     from ..reading.reader import Reader
 
     files = files_of(pages)
     check_folder(out)
     reader = Reader.load(options)
     note_reader(reader)
+    if together and reader.model.config.checkpoint.pages_mode is None:
+        raise typer.BadParameter(f"--together: {reader.name} reads one page per prompt; see --model")
+    say = (lambda text: print(text, end="", flush=True)) if stream else None
     records, taken = [], set()
     with bar(total=len(files), unit="file", hidden=stream) as progress:
         for file in files:
-            for page in iter_pages(file, collect_errors=True):
-                if page.error is not None:
+            for page, reading in read_file(reader, file, options, say, together):
+                if reading is None:
                     records.append(page_record(page, None, reader, options))
                     progress.write(f"error: {page.error}")
                     continue
-                say = (lambda text: print(text, end="", flush=True)) if stream else None
-                reading = reader.read(page.image, on_text=say, options=options)
                 if stream:
                     print("\n(cut off at the token limit)" if reading.truncated else "")
                 for remark in page.notes:
@@ -67,3 +70,20 @@ def ocr(
     if out is not None:
         note(f"results in {out}")
     raise typer.Exit(1 if any("error" in record for record in records) else 0)
+
+
+def read_file(reader, file: Path, options: ReadingOptions, say, together: bool):
+    """Every page of a file with its reading, or with None if `page.error` is set."""
+    from ..reading.pages import iter_pages
+
+    pages = iter_pages(file, collect_errors=True)
+    if not together:
+        for page in pages:
+            good = page.error is None
+            yield page, reader.read(page.image, on_text=say, options=options) if good else None
+        return
+    kept = list(pages)
+    images = [page.image for page in kept if page.error is None]
+    readings = iter(reader.read_together(images, on_text=say, options=options) if images else ())
+    for page in kept:
+        yield page, next(readings) if page.error is None else None

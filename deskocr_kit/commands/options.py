@@ -11,10 +11,15 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from model.modes import MODES
+from model.official import CHECKPOINTS
 
 from ..reading.options import Options
 
 MODE_HELP = f"{', '.join(MODES)}."
+SIZE_HELP = (
+    f"official (the size of DeepSeek-OCR, without weights), official:NAME ({', '.join(CHECKPOINTS)}), nano, "
+    "a folder."
+)
 GRID_HELP = f"Tiles across x down, for {', '.join(name for name, mode in MODES.items() if mode.crop_mode)}."
 
 

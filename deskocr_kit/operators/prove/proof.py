@@ -9,7 +9,7 @@ from model.loading import read_config
 
 from ...device import describe_device, pick_device
 from ...device.dtypes import DTYPES
-from ...reading.checkpoints import find_checkpoint
+from ...reading.checkpoints import find_checkpoint, official_size
 from ..plan import Plan, fingerprint
 from ..substitutes.registry import SLOTS
 from . import runner
@@ -22,9 +22,12 @@ OFFICIAL_SIZES = "official-sizes"
 
 
 def config_of(checkpoint: str):
-    """The configuration whose sizes are probed: "official-sizes" needs no weights, else a checkpoint."""
-    if checkpoint == OFFICIAL_SIZES:
-        return DeepseekOCRConfig()
+    """The configuration whose sizes are probed: "official-sizes" needs no weights, else a checkpoint.
+
+    "official-sizes:unlimited-ocr" are those of another model of the family.
+    """
+    if official := official_size(checkpoint, OFFICIAL_SIZES):
+        return DeepseekOCRConfig.official(official)
     return read_config(find_checkpoint(checkpoint))
 
 
@@ -47,7 +50,8 @@ def prove(
     Args:
         device: as for device.pick_device. On the simulated NPU its profile determines which operators run.
         dtypes: some of "fp32", "bf16", "fp16"; the plan has choices for each of them.
-        checkpoint: the checkpoint whose sizes are probed; "official-sizes" are those of the 3.3 B network.
+        checkpoint: the checkpoint whose sizes are probed; "official-sizes" are those of DeepSeek-OCR,
+            "official-sizes:NAME" those of another model of the family.
         repeats: timed samples per candidate; the median counts.
         config: a configuration instead of the checkpoint's.
         tell: called with the name of the next probe, for a progress bar.
