@@ -14,8 +14,8 @@ wait    the host stops until the device has finished: a copy to the host (unless
 
 On a CPU the numbers of one program may still differ from those on another device, for two reasons. The
 device's memory is the host's: nothing is copied, `.tolist()` does not wait, and work that an accelerator
-would leave to its host is the device's. And the model runs other operators there (model/fast chooses by
-device).
+would leave to its host is the device's. And other operators run there: model/fast chooses by device,
+transformers counts the tokens of its experts in another dtype, and PyTorch decomposes GRU cells.
 
 The functions take an operator's name, its schema and its tensors. They read device, dtype and size of a
 tensor, never its values. Their lists are data: ascend/operator_facts.py, and the wheels' dispatch tables.
