@@ -3,7 +3,8 @@
 The device is an NPU with torch_npu: a device with kernels of its own. The definition does not depend
 on where the code runs. A composite operator for which both published wheels have a kernel counts once, also
 if PyTorch decomposes it (on a CPU, on "meta"). A composite without a kernel counts as its parts, also if
-PyTorch does not decompose it.
+PyTorch does not decompose it. Where the wheels differ, the parts count; a census for one wheel goes by that
+wheel. An operator that falls back to the host is no launch: it is a wait, with copies in both directions.
 
 launch  one operator that gives the device something to do. CANN may start several kernels for one. Views,
         allocations and changes of shape or storage are not launches; nor are copies to and from the host.
