@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from model import DeepseekOCRConfig
 from model.loading import read_config
@@ -80,6 +81,7 @@ def prove_module(
     repeats: int = 7,
     name: str = "",
     tell: Callable[[str], object] = lambda text: None,
+    hard: bool = True,
 ):
     """The same for any model: the convolutions and masked_scatter calls that `run(module)` makes, with their
     own activations, and the hard cases of those slots. The report's plan is for `adapt`.
@@ -88,15 +90,20 @@ def prove_module(
         module: any nn.Module on the CPU, where it runs as its author intended.
         run: calls the module once.
         device: a name, see device.pick_device, or a torch.device that was picked already.
+        hard: try the hard cases too. They do not depend on the model, so once per device is enough.
 
-    Raises ValueError if the model makes no such call.
+    A model without such a call, such as a language model, gives a report without rows and a plan without
+    choices. `report.notes` lists the calls that cannot be exchanged, such as those of TorchScript.
     """
     dtypes = checked(dtypes)
     at = pick_device(device, quiet=True) if isinstance(device, str) else device
-    every = probes_of(module, run)
+    every, notes = probes_of(module, run, hard)
     label = name or type(module).__name__
     command = f"deskocr_kit.operators.prove.prove_module({label}, …, {str(at)!r}, {list(dtypes)})"
-    return _report(every, at, dtypes, repeats, tell, describe(module), label, command)
+    report = _report(every, at, dtypes, repeats, tell, describe(module), label, command)
+    if not every:
+        notes = ["the model makes no call of conv2d or masked_scatter_: nothing to exchange", *notes]
+    return replace(report, notes=notes)
 
 
 def checked(dtypes: Iterable[str]) -> list[str]:
