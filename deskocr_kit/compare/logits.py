@@ -12,6 +12,7 @@ from torch import Tensor
 from ..display.table import text_table
 from .metrics import Closeness, closeness
 from .show import html_table
+from .trace import move_to, where
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
     new = torch.as_tensor(list(new_ids))
     full = extended(inputs, new[:-1])
     ours, theirs = (
-        model(**full, logits_to_keep=len(new)).logits[0].float().cpu() for model in (candidate, reference)
+        model(**move_to(full, *where(model, model)), logits_to_keep=len(new)).logits[0].float().cpu()
+        for model in (candidate, reference)
     )
     best = theirs.topk(2, -1)
     five_ours, five_theirs = ours.topk(5, -1).indices, theirs.topk(5, -1).indices
