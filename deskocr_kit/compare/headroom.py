@@ -22,7 +22,7 @@ from ..opcount.definition import effect_of
 from ..opcount.recorder import call_site
 from .masks import HALF, SHARE, hidden
 from .show import html_table
-from .trace import blocks_of, hookable, where
+from .trace import blocks_of, hooked, where
 from .tree import tensors
 
 LIMIT = 65504.0  # torch.finfo(torch.float16).max
@@ -201,16 +201,16 @@ def headroom(
 
     def after(name):
         def hook(module, args, output):
-            peaks.path.pop()
+            if len(peaks.path) > 1:  # else another hook raised before this one saw the call
+                peaks.path.pop()
             if name in names and output is not None:
                 value = max((largest(t) for t in tensors(output) if _counts(t)), default=0.0)
                 layers[name] = max(layers.get(name, 0.0), value)
 
         return hook
 
-    for name, module in hookable(model):
-        hooks.append(module.register_forward_pre_hook(before(name)))
-        hooks.append(module.register_forward_hook(after(name), always_call=True))
+    for name, module in model.named_modules():
+        hooks += hooked(module, before(name), after(name))
     try:
         with peaks:
             run()

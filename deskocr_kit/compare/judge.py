@@ -14,7 +14,7 @@ from ..device.dtypes import dtype_name
 from ..device.tolerances import tolerance
 from .masks import exceeds
 from .metrics import Closeness, worst
-from .trace import Call, keep, move_to, slots_of, where
+from .trace import Call, keep, move_to, slots_of, submodule, where
 from .tree import mapped, tensors
 
 FACTOR = 2.0  # the device may have twice the error of the same dtype on the CPU: another order of sums
@@ -57,12 +57,12 @@ class Judge:
     def judge(self, call: Call, arrived: Call | None = None) -> Judgement:
         """arrived: the candidate's own call, which shows the dtypes of its arguments."""
         mine, original = self.counterparts(call)
-        module = self.candidate.get_submodule(call.module)
+        module = submodule(self.candidate, call.module)
         device, dtype = where(module, self.candidate)
         call, arguments = self.fair(call, arrived, original, dtype)
         peer, budget, note = self.peer(call, arguments, module, original, dtype)
         isolated = attempt(mine, call, arguments, device, budget)
-        if not isolated.finite and arrived is not None and _finite(arrived.output):
+        if not isolated.finite and arrived is not None and finite(arrived.output):
             isolated = self.on_own_inputs(arrived, original, budget)
         formula = None
         if self.three_way and dtype in HALVES and isolated.ok(budget) and not call.slot:
@@ -72,7 +72,7 @@ class Judge:
     def counterparts(self, call: Call) -> tuple[Callable, Callable]:
         if call.slot:
             return getattr(self.ours, call.slot), getattr(self.theirs, call.slot)
-        return self.candidate.get_submodule(call.module), self.reference.get_submodule(call.module)
+        return submodule(self.candidate, call.module), submodule(self.reference, call.module)
 
     # ------------------------------------------------------------------ the candidate alone
     def fair(self, call: Call, arrived: Call | None, original, dtype: torch.dtype) -> tuple[Call, tuple]:
@@ -212,7 +212,7 @@ def take_weights(module: nn.Module, source: nn.Module) -> None:
             mine[name].data = t.data.clone()
 
 
-def _finite(value) -> bool:
+def finite(value) -> bool:
     return all(
         not t.is_floating_point() or not bool((t.isnan() | t.isposinf()).any()) for t in tensors(value)
     )

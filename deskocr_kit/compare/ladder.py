@@ -19,12 +19,12 @@ import torch.nn as nn
 
 from ..device.dtypes import dtype_name
 from ..device.tolerances import tolerance
-from .judge import HALVES, Judge, raises
+from .judge import HALVES, Judge, finite, raises
 from .ladder_figure import draw
 from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
 from .metrics import Closeness, worst
 from .show import ladder_html, ladder_text
-from .trace import Call, blocks_of, called_blocks, move_to, traced, where
+from .trace import Call, blocks_of, called_blocks, move_to, submodule, traced, where
 from .tree import tensors
 from .weights import WeightFault, compare_weights
 from .whole_run import WholeRun
@@ -161,14 +161,14 @@ def climb(
 
 
 def never_compared(reference: nn.Module, names: list[str], calls: list[Call]) -> list[str]:
-    """The blocks without a rung, and why."""
+    """The blocks without a rung, and why. A block whose weights are tied to a block with a rung has none."""
     called = {call.module for call in calls}
+    compared = {id(p) for name in called for p in submodule(reference, name).parameters()}
     found = []
     for name in names:
-        if name not in called:
-            scripted = isinstance(reference.get_submodule(name), torch.jit.ScriptModule)
-            why = "a ScriptModule takes no hooks" if scripted else "its forward is not called"
-            found.append(f"{name or 'the model'}: {why}")
+        mine = {id(p) for p in submodule(reference, name).parameters()}
+        if name not in called and not (mine and mine <= compared):
+            found.append(f"{name or 'the model'}: its forward is not called, or returns None")
     return found
 
 
@@ -184,6 +184,9 @@ def _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole) -
     """The first block or function that is wrong in itself; else the code between; else weights, output."""
     for call, rung in zip(theirs, rungs, strict=True):
         if not rung.ok:
+            came = arrived.get(call.key)
+            if not rung.isolated.finite and came is not None and not finite((came.args, came.kwargs)):
+                break  # it receives what was made before it
             if call.slot:
                 return in_slot(judge, call, rung.budget)
             return _noted(inside_block(judge, call, arrived.get(call.key), rung.budget, weights), rung.note)

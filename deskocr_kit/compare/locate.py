@@ -19,7 +19,7 @@ from .metrics import Closeness, place, tensors, worst
 from .operators import OperatorFault, first_operator, raising
 from .overflow import first_overflow
 from .router import compare_decisions, decisions, routers
-from .trace import Call, hookable, keep, move_to, traced, where
+from .trace import Call, keep, move_to, submodule, traced, where
 from .weights import WeightFault
 
 
@@ -48,7 +48,7 @@ class Divergence:
 def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) -> Divergence:
     """The divergence of a function that is wrong in itself. dtype: None for that of the candidate."""
     function, original = judge.counterparts(call)
-    module = judge.candidate.get_submodule(call.module)
+    module = submodule(judge.candidate, call.module)
     device, own = where(module, judge.candidate)
     dtype = dtype or own
     output, problem = _run(function, call, device, dtype)
@@ -77,7 +77,7 @@ def inside_block(
 
     arrived: the candidate's call.
     """
-    original, mine = (m.get_submodule(call.module) for m in (judge.reference, judge.candidate))
+    original, mine = (submodule(m, call.module) for m in (judge.reference, judge.candidate))
     device, dtype = where(mine, judge.candidate)
     _, arguments = judge.fair(call, arrived, original, dtype)
     with traced(original, None, "all") as inner:
@@ -107,7 +107,7 @@ def _decisive(found) -> Closeness:
 def formula_holds(judge, call: Call) -> bool:
     """Whether a function is right in fp32: in a lower dtype rounding can hide a small mistake."""
     function, _ = judge.counterparts(call)
-    device, dtype = where(judge.candidate.get_submodule(call.module), judge.candidate)
+    device, dtype = where(submodule(judge.candidate, call.module), judge.candidate)
     if dtype == torch.float32:
         return True
     output, problem = _run(function, call, device, torch.float32)
@@ -118,7 +118,7 @@ def formula_holds(judge, call: Call) -> bool:
 
 def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[WeightFault]) -> Divergence:
     """The divergence of a module whose weights, settings, router or own code are wrong."""
-    mine, theirs = judge.candidate.get_submodule(call.module), judge.reference.get_submodule(call.module)
+    mine, theirs = submodule(judge.candidate, call.module), submodule(judge.reference, call.module)
     device, dtype = where(mine, judge.candidate)
     twin = mine if dtype == torch.float32 else copy.deepcopy(mine).float()  # without rounding errors
     base = theirs if dtype == torch.float32 else lowered(theirs, mine, dtype, False).float()
@@ -168,7 +168,7 @@ def between_blocks(
 
 
 def _blocks(model: nn.Module, names: list[str]) -> list[nn.Module]:
-    known = dict(hookable(model))
+    known = dict(model.named_modules())
     return [known[name] for name in names if name in known and name]
 
 
@@ -255,7 +255,7 @@ def rounded_buffers(mine: nn.Module, theirs: nn.Module) -> list[str]:
 def _overflow(judge, call: Call, dtype: torch.dtype) -> OperatorFault | None:
     """The operator that makes the first NaN or Inf of a call in the candidate's own dtype."""
     mine, theirs = judge.counterparts(call)
-    device, _ = where(judge.candidate.get_submodule(call.module), judge.candidate)
+    device, _ = where(submodule(judge.candidate, call.module), judge.candidate)
     runs = []
     for function, where_, kind in ((theirs, "cpu", None), (mine, device, dtype)):
         args, kwargs = (keep(move_to(given, where_, kind)) for given in (call.args, call.kwargs))

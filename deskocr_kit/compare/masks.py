@@ -45,7 +45,7 @@ def fit(new: Tensor, t: Tensor) -> Tensor:
 
     They become its largest or smallest number, in place. No instrument sees the operators of this function.
     """
-    if type(t) not in (Tensor, torch.nn.Parameter) or t.is_meta or not t.numel():
+    if type(t) not in (Tensor, torch.nn.Parameter) or t.is_meta or new.is_meta or not t.numel():
         return new  # it has no values
     limit = torch.finfo(new.dtype).max
     if torch.finfo(t.dtype).max <= limit:

@@ -70,27 +70,39 @@ def blocks_of(model: nn.Module) -> list[str]:
     """
 
     def walk(module: nn.Module, path: str) -> Iterator[str]:
-        for name, child in module.named_children():
+        for name, child in module.named_children() if not isinstance(module, torch.jit.ScriptModule) else ():
             inner = f"{path}.{name}" if path else name
             if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
                 for key, member in child.named_children():
                     yield from [f"{inner}.{key}"] if _callable(member) else walk(member, f"{inner}.{key}")
-            elif not _callable(child) or any(isinstance(m, nn.ModuleList) for m in child.modules()):
+            elif not _callable(child) or _has_lists(child):
                 yield from walk(child, inner)
             else:
                 yield inner
 
-    return list(walk(model, "")) or [name for name, _ in model.named_children()] or [""]
+    return list(walk(model, "")) or [""]
+
+
+def _has_lists(module: nn.Module) -> bool:
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    return not scripted and any(isinstance(m, nn.ModuleList) for m in module.modules())
 
 
 def _callable(module: nn.Module) -> bool:
     """Whether a module has a forward of its own."""
-    return type(module).forward is not nn.Module.forward or "forward" in vars(module)
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    return scripted or type(module).forward is not nn.Module.forward or "forward" in vars(module)
 
 
-def hookable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """named_modules without those that accept no hooks: what torch.jit.script made."""
-    return ((name, m) for name, m in model.named_modules() if not isinstance(m, torch.jit.ScriptModule))
+def hooked(module: nn.Module, before: Callable, after: Callable | None = None, **options) -> list:
+    """Handles of a forward pre-hook and a forward hook, which runs also if the forward raises.
+
+    A ScriptModule refuses its own methods for hooks, but calls the hooks. Its compiled parts call none.
+    """
+    handles = [nn.Module.register_forward_pre_hook(module, before, **options)]
+    if after is not None:
+        handles.append(nn.Module.register_forward_hook(module, after, always_call=True, **options))
+    return handles
 
 
 def called_blocks(model: nn.Module, run: Callable[[nn.Module], object], names: list[str]) -> list[str]:
@@ -99,10 +111,9 @@ def called_blocks(model: nn.Module, run: Callable[[nn.Module], object], names: l
     Some models call methods of a block, or the members of a list in it, and not the block. Needs a run.
     """
     called: dict[str, None] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda module, args, name=name: called.setdefault(name))
-        for name, module in hookable(model)
-    ]
+    hooks = []
+    for name, module in model.named_modules():
+        hooks += hooked(module, lambda module, args, name=name: called.setdefault(name))
     try:
         run(model)
     finally:
@@ -138,23 +149,24 @@ def traced(model: nn.Module, names=None, slots="all", modules: bool = True) -> I
     def before(name):
         def hook(module, args, kwargs):
             path.append(name)
-            open_calls.append((keep(args), keep(kwargs)) if modules else ((), {}))
+            open_calls.append((name, *((keep(args), keep(kwargs)) if modules else ((), {}))))
 
         return hook
 
     def after(name):
         def hook(module, args, kwargs, output):
+            if not open_calls or open_calls[-1][0] != name:
+                return  # another hook raised before this one saw the call
             path.pop()
-            args, kwargs = open_calls.pop()
+            _, args, kwargs = open_calls.pop()
             if modules and output is not None:  # None: the forward raised
                 add(name, "", args, kwargs, output)
 
         return hook
 
-    for name, module in hookable(model):
+    for name, module in model.named_modules():
         if names is None or name in names:
-            hooks.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
-            hooks.append(module.register_forward_hook(after(name), with_kwargs=True, always_call=True))
+            hooks += hooked(module, before(name), after(name), with_kwargs=True)
     holder = slots_of(model) if slots != "none" else None
     originals = dict(vars(holder)) if holder is not None else {}
 
@@ -186,10 +198,18 @@ def slots_of(model: nn.Module):
     return next((m.slots for m in model.modules() if hasattr(m, "slots")), None)
 
 
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path; a ScriptModule has no get_submodule of its own."""
+    return model.get_submodule(path) if path else model
+
+
 def where(module: nn.Module, fallback: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of a module: of its first floating parameter or buffer, else those of `fallback`."""
-    for owner in (module, fallback):
-        for t in itertools.chain(owner.parameters(), owner.buffers()):
-            if t.is_floating_point():
-                return t.device, t.dtype
+    """Device and dtype of the first floating parameter of a module, else of `fallback`, else of a buffer.
+
+    Buffers come last, because many stay in fp32 in a module that works in 16 bits.
+    """
+    kinds = (module.parameters(), fallback.parameters(), module.buffers(), fallback.buffers())
+    for t in itertools.chain(*kinds):
+        if t.is_floating_point():
+            return t.device, t.dtype
     return torch.device("cpu"), torch.float32

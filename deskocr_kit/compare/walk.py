@@ -11,7 +11,7 @@ from torch import Tensor
 from ..opcount.definition import effect_of
 from ..opcount.operator_mode import OperatorMode
 from ..opcount.recorder import call_site, options_of, passed_over
-from .trace import keep
+from .trace import hooked, keep
 from .tree import tensors
 
 #: They move or cast values and compute none. Devices and dtypes differ in them, without a fault.
@@ -75,8 +75,7 @@ class Walk(OperatorMode):
     def __enter__(self):
         if not self._entered:
             for module in self._skipped:
-                self._hooks.append(module.register_forward_pre_hook(lambda *_: self._step(1)))
-                self._hooks.append(module.register_forward_hook(lambda *_: self._step(-1), always_call=True))
+                self._hooks += hooked(module, lambda *_: self._step(1), lambda *_: self._step(-1))
         return super().__enter__()
 
     def __exit__(self, *error):
