@@ -14,6 +14,7 @@ from model.generation import Prompt, whole_pass
 from ..display.table import text_table
 from .metrics import Closeness, closeness
 from .show import html_table
+from .trace import move_to, where
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
     full = extended(inputs, new[:-1])
     prompt = inputs["input_ids"].shape[1]
     ours, theirs = (
-        logits_of(model, full, prompt, len(new))[0].float().cpu() for model in (candidate, reference)
+        logits_of(model, move_to(full, *where(model, model)), prompt, len(new))[0].float().cpu()
+        for model in (candidate, reference)
     )
     best = theirs.topk(2, -1)
     five_ours, five_theirs = ours.topk(5, -1).indices, theirs.topk(5, -1).indices
