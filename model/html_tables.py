@@ -1,7 +1,7 @@
 """Parse the HTML tables in the model's text. Linear in the length of the text, with bounds on what comes out.
 
 This is no HTML parser: the text is what a model wrote. Only well-formed tags of a closed list are markup; any
-other "<" is text, because cells hold comparisons ("0.5<S≤1") and variables. Comments and declarations are text.
+other "<" is text, because cells hold comparisons ("0.5<S≤1") and variables. So are comments and declarations.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _LONG_NUMBER = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
 
 _STRUCTURE = {"table", "tr", "td", "th", "thead", "tbody", "tfoot", "caption", "colgroup", "col"}
 _BREAK = {"br", "hr", "p", "div", "li", "ul", "ol", "pre", "center", "h1", "h2", "h3", "h4", "h5", "h6"}
-_INLINE = {"a", "b", "i", "u", "s", "em", "strong", "sub", "sup", "small", "big", "font", "span", "code", "img"}
-_INLINE |= {"del", "ins", "mark"}
+_INLINE = {"a", "b", "i", "u", "s", "em", "strong", "sub", "sup", "small", "big", "font", "span", "code"}
+_INLINE |= {"img", "del", "ins", "mark"}
 #: The tags that may occur in a cell and do not change its text.
 TAGS = frozenset(_STRUCTURE | _BREAK | _INLINE)
 
@@ -77,8 +77,8 @@ class Room:
         if left_out:
             self.cells = self.characters = 0  # a later, smaller table must not fill the gap
             self.cut.append(
-                f"table at character {at:,}: {left_out:,} rows were left out; the tables of a page hold at most "
-                f"{MAX_CELLS:,} cells and {MAX_CHARACTERS:,} characters"
+                f"table at character {at:,}: {left_out:,} rows were left out; the tables of a page hold at "
+                f"most {MAX_CELLS:,} cells and {MAX_CHARACTERS:,} characters"
             )
         return kept
 
@@ -89,8 +89,8 @@ def tags(text: str) -> Iterator[Tag]:
         if (name := match[2].lower()) not in TAGS:
             continue
         attributes, well_formed = _attributes(match[3])
-        # Of the structure of a table every tag counts: to lose a cell is worse. An inline tag needs a value for
-        # each of its names: "a <b and c> d" is a comparison.
+        # Of the structure of a table every tag counts: to lose a cell is worse. An inline tag needs a value
+        # for each of its names: "a <b and c> d" is a comparison.
         if name not in _STRUCTURE and (not well_formed or None in attributes.values()):
             continue
         yield Tag(name, bool(match[1]), attributes, well_formed, match.start(), match.end())
@@ -254,7 +254,9 @@ class _Grid:
             return [], self.refused
         width = max(max(row) + 1 for row in rows)
         kept = rows[: most // width]
-        return [[row.get(c, EMPTY) for c in range(width)] for row in kept], len(rows) - len(kept) + self.refused
+        return [[row.get(c, EMPTY) for c in range(width)] for row in kept], len(rows) - len(
+            kept
+        ) + self.refused
 
 
 def _span(value: str | None) -> int:

@@ -52,7 +52,8 @@ __all__ = [
     "write_results",
 ]
 
-# Bounds of a page, see docs/security.md. The official model writes at most 8192 tokens, some 40,000 characters.
+# Bounds of a page, see docs/security.md. The official model writes at most 8192 tokens, some 40,000
+# characters.
 MAX_TEXT = 500_000  # characters; a longer text is cut
 MAX_OVERLAY = 14_000_000  # bytes of result_with_boxes.jpg; a larger one is made again with fewer pixels
 MAX_CROPS = 12_000_000  # bytes of all figures together; those beyond are left out

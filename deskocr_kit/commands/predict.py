@@ -12,6 +12,7 @@ from model.modes import get_mode
 
 from ..device.dtypes import DTYPES
 from .options import GRID_HELP, MODE_HELP, two_numbers
+from .terminal import note
 
 
 def predict(
@@ -35,6 +36,9 @@ def predict(
     a lower bound, and an estimate limited by launches.
     """
     across, down = two_numbers(grid)
+    mode = get_mode(mode).name
+    # torch takes seconds to import, and the count of the operators some more.
+    note(f"predicting: counting the operators of {model} in mode {mode}, which takes some seconds")
     from model import DeepseekOCRConfig
 
     from ..device.dtypes import find_dtype
@@ -43,7 +47,6 @@ def predict(
     from ..reading.checkpoints import find_checkpoint
 
     find_dtype(dtype)
-    mode = get_mode(mode).name
     config, subject = None, "official size"
     if model != "official":
         folder = find_checkpoint(model)

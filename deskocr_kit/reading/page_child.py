@@ -43,7 +43,9 @@ class PDF:
         try:
             import pypdfium2
         except ImportError as error:
-            raise ImageError(f"{name}: PDFs need the package pypdfium2; run: pip install pypdfium2") from error
+            raise ImageError(
+                f"{name}: PDFs need the package pypdfium2; run: pip install pypdfium2"
+            ) from error
         self.name, self.errors = name, (pypdfium2.PdfiumError, ValueError, OSError, MemoryError)
         self.pdf = _open_pdf(pypdfium2, path, name, password)
         self.count: int | None = len(self.pdf)
@@ -77,7 +79,7 @@ class Single:
 
 
 class Frames:
-    """The frames of a TIFF or GIF, in one pass: to reach a frame of an animation, all before it are decoded."""
+    """The frames of a TIFF or GIF, in one pass: to reach one of an animation, all before it are decoded."""
 
     count: int | None = None
 
@@ -131,7 +133,9 @@ class Frames:
         try:
             self.image.seek(self.frame)
         except Exception as error:
-            raise EndOfFile(f"{self.name}: pages after page {self.pages} cannot be found ({error})") from error
+            raise EndOfFile(
+                f"{self.name}: pages after page {self.pages} cannot be found ({error})"
+            ) from error
 
 
 class EndOfFile(ImageError):
@@ -230,7 +234,9 @@ def serve() -> None:
         except ImageError as error:
             answer = {"error": str(error)}
         except MemoryError:
-            answer = {"error": f"{request['name']}: needs more than {MEMORY >> 30} GB of memory; scale it down"}
+            answer = {
+                "error": f"{request['name']}: needs more than {MEMORY >> 30} GB of memory; scale it down"
+            }
         except Exception as error:  # a decoder's own: the page fails, the file goes on
             detail = " ".join(str(error).split()) or type(error).__name__
             answer = {"error": f"{request['name']}: cannot be read ({detail}); save it again"}

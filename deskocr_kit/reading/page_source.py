@@ -7,7 +7,6 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from PIL import Image
 
@@ -75,7 +74,9 @@ class PageSource:
 
     def _ask(self, act: Callable, what: str):
         """`act()`, with an ImageError for a broken limit."""
-        do = "export the PDF again, or print it to images" if self.request["pdf"] else "save it again, smaller"
+        do = (
+            "export the PDF again, or print it to images" if self.request["pdf"] else "save it again, smaller"
+        )
         with _LOCK:
             self.opening = True
             try:
@@ -127,4 +128,3 @@ def close() -> None:
     if _child is not None and _process == os.getpid():
         _child.close()
         _child = None
-

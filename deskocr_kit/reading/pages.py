@@ -1,8 +1,8 @@
 """Read pages from images, PDFs, multi-frame TIFF and GIF files, one page at a time.
 
 A PDF page is rendered at 144 dpi, as in the PDF script of the official model. Pages are generated one by one,
-so a file of a thousand pages needs the memory of one page. A child process decodes them (page_source.py): a page
-that takes more than 30 s or 2 GB fails, and the next one follows.
+so a file of a thousand pages needs the memory of one page. A child process decodes them (page_source.py): a
+page that takes more than 30 s or 2 GB fails, and the next one follows.
 """
 
 from __future__ import annotations

@@ -38,8 +38,7 @@ def nested_forms(levels: int = 12, times: int = 10) -> bytes:
     return pdf(
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R 4 0 R]/Count 2>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 5 0 R"
-        b"/Resources<</XObject<</F 6 0 R>>>>>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 5 0 R/Resources<</XObject<</F 6 0 R>>>>>>",
         b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>",
         stream(b"/F Do"),
         *forms,

@@ -65,7 +65,10 @@ def test_deviation_every_box_of_a_ref_gets_its_own_line_so_that_crops_and_refere
 
 def test_identical_refs_show_one_figure_which_is_written_once(tmp_path):
     """As in the original, which however writes the figure twice. A model in a loop frames it many times."""
-    ref, other = grounded("image", "[[1, 2, 300, 400]]"), grounded("image", "[[5, 6, 30, 40], [1, 2, 300, 400]]")
+    ref, other = (
+        grounded("image", "[[1, 2, 300, 400]]"),
+        grounded("image", "[[5, 6, 30, 40], [1, 2, 300, 400]]"),
+    )
     lines = "![](images/0.jpg)\na![](images/0.jpg)\n![](images/1.jpg)\n![](images/0.jpg)\n"
     assert to_markdown(f"{ref}a{ref}{other}") == lines
     write_results(tmp_path, PAGE, f"{ref}a{ref}{other}")
