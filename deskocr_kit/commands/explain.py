@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from model.untrusted import open_regular
+
 NOT_KNOWN, BAD_CALL = 1, 2
 
 
@@ -22,7 +24,7 @@ def _text(words: list[str]) -> str:
     if len(words) == 1 and len(words[0]) < 4096 and "\n" not in words[0] and os.path.exists(words[0]):
         if os.path.isdir(words[0]):
             raise IsADirectoryError(f"{words[0]} is a folder; name one log file in it")
-        with open(words[0], "rb") as stream:
+        with open_regular(words[0]) as stream:
             return stream.read().decode("utf-8", errors="replace")
     return " ".join(words)
 

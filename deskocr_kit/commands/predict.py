@@ -13,6 +13,7 @@ from model.official import DEEPSEEK_OCR
 
 from ..device.dtypes import DTYPES
 from .options import GRID_HELP, MODE_HELP, SIZE_HELP, two_numbers
+from .terminal import note
 
 
 def predict(
@@ -34,6 +35,9 @@ def predict(
     a lower bound, and an estimate limited by launches.
     """
     across, down = two_numbers(grid)
+    mode = get_mode(mode).name
+    # torch takes seconds to import, and the count of the operators some more.
+    note(f"predicting: counting the operators of {model} in mode {mode}, which takes some seconds")
     from model import DeepseekOCRConfig
 
     from ..device.dtypes import find_dtype

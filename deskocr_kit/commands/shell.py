@@ -104,7 +104,7 @@ class Shell(cmd.Cmd):
 
         text = None
         try:
-            for page in iter_pages(path):
+            for page in iter_pages(path, password=self.options.password):
                 say = lambda piece: (self.stdout.write(piece), self.stdout.flush())  # noqa: E731
                 reading = self.reader.read(page.image, on_text=say, options=self.options)
                 text = reading.text

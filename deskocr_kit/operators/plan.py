@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 from model import DeepseekOCRConfig, fast, loading, plans, slots
 from model.files import write_json
 from model.official import CHECKPOINTS
+from model.untrusted import UntrustedFile, read_json_object
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
@@ -127,7 +127,7 @@ class Plan:
         """Load a plan. Raises PlanError, which names the file."""
         path = Path(path)
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json_object(path)
             if stored["format"] != FORMAT:
                 raise PlanError(
                     f"{path}: plan format {stored['format']}, this kit reads {FORMAT}; update the kit, or "
@@ -143,6 +143,8 @@ class Plan:
             raise PlanError(f"{path}: {error.strerror or error}") from error
         except PlanError:
             raise
+        except UntrustedFile as error:
+            raise PlanError(f"{error}; write a new plan with `deskocr prove`") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
 

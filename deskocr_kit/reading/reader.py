@@ -212,9 +212,14 @@ class Reader:
             settings["max_new_tokens"] = max_new_tokens
         return mode or own, resolve_prompt(prompt, target, self.model.config.checkpoint), settings
 
-    def read_file(self, path: str | Path, **how) -> Iterator[tuple[Page, Reading | None]]:
-        """Every page of an image or PDF with its reading, or with None if `page.error` is set."""
-        for page in iter_pages(path, collect_errors=True):
+    def read_file(
+        self, path: str | Path, password: str | None = None, **how
+    ) -> Iterator[tuple[Page, Reading | None]]:
+        """Every page of an image or PDF with its reading, or with None if `page.error` is set.
+
+        password: of an encrypted PDF. The other arguments are those of `read`.
+        """
+        for page in iter_pages(path, collect_errors=True, password=password):
             yield page, None if page.error is not None else self.read(page.image, **how)
 
 
