@@ -7,6 +7,7 @@ only. A bundle, which is meant to be sent to others, contains a value only if it
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 NUMBER = r"-?\d{1,7}(?:\.\d{1,6})?"
 SWITCH = r"(?i:[0-9]|true|false|on|off|yes|no|enable|disable)"
@@ -75,3 +76,9 @@ def fits(name: str, value: str) -> bool:
     """Whether a value has the shape that its variable's values have; for a path, see `words.clean_path`."""
     shape = SHAPES[name]
     return shape in (PATH, PRESENT) or bool(re.fullmatch(shape, value[:4000]))
+
+
+def settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables whose value is a number, a switch or a known word, sorted; no folders and no addresses."""
+    plain = {name for name, shape in SHAPES.items() if shape not in (PATH, PRESENT)}
+    return {name: environ[name] for name in sorted(plain & set(environ)) if fits(name, environ[name])}
