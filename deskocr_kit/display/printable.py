@@ -39,5 +39,21 @@ def _escaped(match: re.Match) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
+def printable_json(text: str) -> str:
+    """A JSON text with unsafe characters inside of strings as JSON's own escapes: the same value, safe to print.
+
+    `text` is the output of `json.dumps`, which escapes the control characters below 32 itself.
+    """
+    return _UNSAFE.sub(_json_escaped, text)
+
+
+def _json_escaped(match: re.Match) -> str:
+    code = ord(match[0])
+    if code < 65536:
+        return f"\\u{code:04x}"
+    code -= 65536
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
 def _cut(text: str, line: int) -> str:
     return text if len(text) <= line else f"{text[:line]}… ({len(text) - line:,} more characters)"
