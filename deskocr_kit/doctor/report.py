@@ -81,8 +81,7 @@ class Report:
         }
 
     def json(self) -> str:
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, default=str)
-        return printable_json(text)
+        return printable_json(self.as_dict())
 
     def text(self, width: int = 100) -> str:
         """Plain text, no colours, no packages. Nothing in it controls a terminal."""
