@@ -6,7 +6,6 @@ The status is always a word; colour only repeats it. `rich` is optional.
 from __future__ import annotations
 
 import html
-import json
 import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
