@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from .observer import Observer
 from .official import DEEPSEEK_OCR
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
 from .results import clean_text, write_results
+from .side_files import generation_settings
 
 DEFAULTS: dict[str, Any] = {
     "mode": DEEPSEEK_OCR.mode,
@@ -69,10 +69,9 @@ def defaults(folder: str | Path) -> dict:
     """The settings of a checkpoint: DEFAULTS, overridden by generation_config.json of the folder.
 
     Keys: mode (a name in MODES), max_new_tokens, no_repeat_ngram_size, ngram_window. The official folder has
-    no such file; the nano checkpoint has one.
+    no such file; the nano checkpoint has one. Raises CheckpointError for a damaged file.
     """
-    path = Path(folder) / "generation_config.json"
-    given = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    given = generation_settings(folder)
     return {key: given.get(key, value) for key, value in DEFAULTS.items()}
 
 

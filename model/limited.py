@@ -20,6 +20,12 @@ ROOT = Path(__file__).parents[1]
 BASE_BYTES = 512 << 20  # address space of an interpreter with its libraries, before it works
 ERROR_BYTES = 4000  # of the child's standard error, the end is kept
 
+# `python -m` would import from the working folder first, which may be the folder of a stranger's files.
+START = (
+    "import sys; sys.path[:] = [place for place in sys.path if place]; import runpy; del sys.argv[0]; "
+    "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+
 
 class LimitExceeded(RuntimeError):
     """The child took too long, too much memory, or answered too much. The message is one line."""
@@ -61,6 +67,8 @@ def run_limited(
 ) -> Answer:
     """Run `python -m module arguments` with `send` on its standard input, and return what it answers.
 
+    Modules in the working folder are not imported, unlike with `python -m`.
+
     The child gets the memory limit in the environment variable DESKOCR_CHILD_BYTES and applies it with
     `limit_memory(child_bytes())` before it opens anything.
 
@@ -75,7 +83,7 @@ def run_limited(
         "MALLOC_ARENA_MAX": "2",
     }
     child = subprocess.Popen(
-        [sys.executable, "-X", "faulthandler=0", "-m", module, *arguments],
+        [sys.executable, "-X", "faulthandler=0", "-c", START, module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

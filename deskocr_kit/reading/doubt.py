@@ -15,12 +15,12 @@ The official weights have no such file: they have no threshold until the same co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.modes import Mode, get_mode
+from model.side_files import CONFIDENCE, confidence_limits
 
 from .page_look import look
 
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 
     from model.inference import Reading
 
-FILE = "confidence.json"
+FILE = CONFIDENCE
 
 
 def limits_of(folder: str | Path) -> dict:
-    """The content of confidence.json; {} if the checkpoint has none."""
-    path = Path(folder) / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """The content of confidence.json; {} if the checkpoint has none. Raises CheckpointError."""
+    return confidence_limits(folder)
 
 
 def doubts(
