@@ -74,12 +74,11 @@ def plain_rope(value) -> bool:
     """Whether a description of the rotary embedding means the plain one."""
     if value is None:
         return True
-    kind = "default"
-    if isinstance(value, dict):
-        kind = value.get("rope_type", value.get("type", "default"))
-    rest = set(value) - {"rope_type", "type", "rope_theta"} if isinstance(value, dict) else {"?"}
-    theta = value.get("rope_theta", 1e4) if isinstance(value, dict) else 1e4
-    return kind == "default" and not rest and is_number(theta) and 1 <= theta <= 1e12
+    if not isinstance(value, dict) or set(value) - {"rope_type", "type", "rope_theta"}:
+        return False
+    theta = value.get("rope_theta", 1e4)
+    kinds = [value[key] for key in ("rope_type", "type") if key in value]
+    return all(each == "default" for each in kinds) and is_number(theta) and 1 <= theta <= 1e12
 
 
 def all_equal(word: str) -> Callable[[Any], bool]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from .untrusted import UntrustedFile, is_regular, open_regular, parse_json, read_json_object, shown
 
@@ -127,12 +128,14 @@ def refuse_other_formats(where: str, start: bytes) -> None:
         )
 
 
-def entry_of(path: Path, base: int, name: str, item) -> Entry:
+def entry_of(path: Path, base: int, name: str, item: Any) -> Entry:
     """The tensor that one item of a header describes. Raises CheckpointError for a wrong field."""
     where, called = shown(path), shown(name, 80)
     if not isinstance(item, dict):
         raise CheckpointError(damaged(where, f"{called} is described by a JSON {type(item).__name__}"))
-    kind, shape, offsets = (item.get(key) for key in ("dtype", "shape", "data_offsets"))
+    kind: Any = item.get("dtype")
+    shape: Any = item.get("shape")
+    offsets: Any = item.get("data_offsets")
     if not isinstance(kind, str) or kind not in DTYPES:
         raise CheckpointError(
             f"{where}: tensor {called} has dtype {shown(str(kind), 40)}, which is not supported. "
