@@ -23,6 +23,7 @@ from model.modes import Mode, get_mode
 from model.side_files import CONFIDENCE, confidence_limits
 
 from .page_look import look
+from .repetition import looped
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,6 +57,11 @@ def doubts(
     """
     mode = get_mode(mode)
     warnings = list(_page_doubts(image, limits.get("domain") or {}, mode, name))
+    if repeated := looped(reading.ids):
+        warnings.append(
+            f"the text loops: {repeated} of {len(reading.ids)} tokens repeat others; try another mode, "
+            "another prompt, or a part of the page"
+        )
     threshold, value = limits.get("threshold"), reading.confidence
     if threshold is not None and value is not None and limits.get("prompt") == prompt and value < threshold:
         warnings.append(
