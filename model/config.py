@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig, PretrainedConfig
 
+from . import config_check
 from .official import CHECKPOINTS, DEEPSEEK_OCR, UNLIMITED_OCR, Checkpoint, by_architecture
 
 SAM_KEY = "sam_vit_b"
@@ -133,17 +134,21 @@ class DeepseekOCRConfig(PretrainedConfig):
     precedence here.
 
     Raises:
-        ValueError: the parts do not fit each other, or need a variant that this network does not have.
+        ValueError: the parts do not fit each other, or need a variant that this network does not have (see
+            config_keys.py); the message names the key.
     """
 
     model_type = "deepseek_vl_v2"
 
     def __init__(self, vision_config=None, projector_config=None, language_config=None, **kwargs):
+        parts = {"vision_config": vision_config, "projector_config": projector_config}
+        if refused := config_check.refusals({**kwargs, **parts, "language_config": language_config}):
+            raise ValueError(f"config.json: {'; '.join(refused)}")
+        kwargs, given = config_check.normalised(kwargs, language_config or {})
         # Set before the parts are built, because they depend on it.
         kwargs["architectures"] = kwargs.get("architectures") or [DEEPSEEK_OCR.architecture]
         self.architectures = kwargs["architectures"]
         official = self.checkpoint
-        given = dict(language_config or {})
         language = {
             key: kwargs.pop(key, given.get(key, default))
             for key, default in {**official.language, **LANGUAGE_FIXED}.items()
@@ -301,12 +306,6 @@ class DeepseekOCRConfig(PretrainedConfig):
                 self.projector_config["n_embed"] != decoder.width,
                 "projector_config.n_embed must equal hidden_size",
             ),
-            (
-                self.projector_config["projector_type"] != "linear",
-                "only projector_type 'linear' is supported",
-            ),
-            (self.use_mla, "use_mla must be false: this network has plain multi-head attention"),
-            (self.topk_method != "greedy", "only topk_method 'greedy' is supported"),
             (
                 self.num_key_value_heads != self.num_attention_heads,
                 "num_key_value_heads must equal num_attention_heads: no grouped-query attention here",

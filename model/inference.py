@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from .official import DEEPSEEK_OCR, Checkpoint, by_architecture
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
 from .results import clean_text, write_results
 from .several_pages import by_page
+from .side_files import architectures, generation_settings
 
 
 def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -75,14 +75,10 @@ def defaults(folder: str | Path) -> dict:
     """The settings of a checkpoint: the published ones of its model, overridden by generation_config.json.
 
     Keys: mode (a name in MODES), max_new_tokens, no_repeat_ngram_size, ngram_window. The official folder has
-    no such file; the nano checkpoint has one.
+    no such file; the nano checkpoint has one. Raises CheckpointError for a damaged file.
     """
-    folder = Path(folder)
-    given, config = (
-        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for path in (folder / "generation_config.json", folder / "config.json")
-    )
-    official = official_settings(by_architecture(config.get("architectures")))
+    given = generation_settings(folder)
+    official = official_settings(by_architecture(architectures(folder)))
     return {key: given.get(key, value) for key, value in official.items()}
 
 

@@ -28,6 +28,12 @@ BASE_BYTES = 512 << 20  # address space of an interpreter with its libraries, be
 _SIZE = 8  # bytes of the length before an answer
 ERROR_BYTES = 4000  # of the child's standard error, the end is kept
 
+# `python -m` would import from the working folder first, which may be the folder of a stranger's files.
+START = (
+    "import sys; sys.path[:] = [place for place in sys.path if place]; import runpy; del sys.argv[0]; "
+    "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+
 
 class ChildEnded(RuntimeError):
     """The child ended before it had answered: a crash, or its memory limit. The message is one line."""
@@ -37,7 +43,7 @@ class LimitExceeded(RuntimeError):
     """The child took too long, too much memory, or answered too much. The message is one line."""
 
 
-_PYTHON = (sys.executable, "-X", "faulthandler=0", "-m")
+_PYTHON = (sys.executable, "-X", "faulthandler=0", "-c", START)
 
 
 def _environment(memory: int) -> dict[str, str]:
@@ -85,6 +91,8 @@ def run_limited(
     answer_bytes: int = 1 << 30,
 ) -> Answer:
     """Run `python -m module arguments` with `send` on its standard input, and return what it answers.
+
+    Modules in the working folder are not imported, unlike with `python -m`.
 
     The child gets the memory limit in the environment variable DESKOCR_CHILD_BYTES and applies it with
     `limit_memory(child_bytes())` before it opens anything.

@@ -119,11 +119,11 @@ def parse_json(text: str, what: str = "JSON", depth: int = JSON_DEPTH) -> Any:
         raise UntrustedFile(f"{what}: {word} is not JSON")
 
     def pairs(items: list[tuple[str, Any]]) -> dict:
-        made = dict(items)
-        if len(made) != len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in made if names.count(name) > 1)
-            raise UntrustedFile(f"{what}: the key {shown(twice)} appears twice in one object")
+        made: dict = {}
+        for name, value in items:
+            if name in made:
+                raise UntrustedFile(f"{what}: the key {shown(name)} appears twice in one object")
+            made[name] = value
         return made
 
     try:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from model import DeepseekOCRForCausalLM
 from model.inference import defaults, read_page, read_pages
+from model.loading import read_config
 from model.modes import get_mode
 from model.official import CHECKPOINTS
 from model.processing import build_inputs, resolve_prompt
-from model.safetensors_io import CheckpointError
 from model.several_pages import by_page
 from model.tiling import count_image_tokens
+from model.tokenizer import load_tokenizer
 
 from ..device import pick_device, synchronize
 from ..device.dtypes import find_dtype
@@ -71,15 +72,17 @@ class Reader:
         folder = find_checkpoint(options.model)
         where = pick_device(options.device) if isinstance(device, str) else device
         dtype_there = find_dtype(options.dtype, where)
+        # The small files first: a fault there is found before the weights are read, which may take minutes.
+        tokenizer = load_tokenizer(folder, read_config(folder))
+        settings, limits = defaults(folder), limits_of(folder)
         model = DeepseekOCRForCausalLM.from_pretrained(folder, dtype_there, where, options.plan)
-        tokenizer = load_tokenizer(folder)
         if bits := WEIGHTS[options.weights]:
             from ..quantise.apply import quantise  # a package above this one, imported only if needed
 
             quantise(model, bits)
         synchronize(where)
         seconds = time.perf_counter() - start
-        return cls(model, tokenizer, folder, defaults(folder), seconds, options, limits_of(folder))
+        return cls(model, tokenizer, folder, settings, seconds, options, limits)
 
     @property
     def name(self) -> str:
@@ -221,23 +224,3 @@ class Reader:
         """
         for page in iter_pages(path, collect_errors=True, password=password):
             yield page, None if page.error is not None else self.read(page.image, **how)
-
-
-def load_tokenizer(folder: Path):
-    """The checkpoint's tokenizer through AutoTokenizer, from local files only.
-
-    Raises CheckpointError if the folder has no tokenizer that can be loaded.
-    """
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        raise CheckpointError(
-            f"{folder}: tokenizer.json is missing. Copy it, and tokenizer_config.json, from the hub."
-        )
-    try:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{folder}: the tokenizer cannot be loaded ({error}). Copy it again."
-        ) from error

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.reading.batch import loops, read_batch
+from deskocr_kit.reading.batch import read_batch
 from deskocr_kit.reading.page_record import output_folder
 from deskocr_kit.reading.pages import Page, count_pages, iter_pages
 from deskocr_kit.reading.reader import Reader
@@ -208,18 +208,3 @@ def copies(folder: Path) -> list[str]:
     for path, copy in zip(SAMPLES, made, strict=True):
         shutil.copy(path, copy)
     return [str(path) for path in made]
-
-
-def test_what_a_loop_is():
-    assert (
-        loops([5, 6] * 12 + [1])
-        and loops([9] * 24 + [1])
-        and loops([0, 3, *range(10, 40)] + [*range(50, 80)] * 4 + [1])
-    )
-    assert (
-        not loops([5, 6] * 11 + [1])
-        and not loops([9] * 23 + [1])
-        and not loops([])
-        and not loops(list(range(500)))
-    )
-    assert not loops([*range(50, 80)] * 3 + [1])
