@@ -219,7 +219,7 @@ class Reader:
 
 
 def load_tokenizer(folder: Path):
-    """The checkpoint's tokenizer through AutoTokenizer, from local files only.
+    """The checkpoint's tokenizer: tokenizer.json as it is, whatever `tokenizer_class` the folder names.
 
     Raises CheckpointError if the folder has no tokenizer that can be loaded.
     """
@@ -229,9 +229,9 @@ def load_tokenizer(folder: Path):
             f"{folder}: tokenizer.json is missing. Copy it, and tokenizer_config.json, from the hub."
         )
     try:
-        from transformers import AutoTokenizer
+        from transformers import PreTrainedTokenizerFast
 
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
         raise CheckpointError(
             f"{folder}: the tokenizer cannot be loaded ({error}). Copy it again."
