@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .config import ClipConfig
+from .parts import ClipConfig
 from .slots import Slots
 
 

@@ -8,12 +8,13 @@ key too, with the official value as default (see official.py), so that a tiny ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
 from . import config_check
 from .official import CHECKPOINTS, DEEPSEEK_OCR, UNLIMITED_OCR, Checkpoint, by_architecture
+from .parts import ENCODERS, ClipConfig, DecoderConfig, SamConfig
 
 SAM_KEY = "sam_vit_b"
 WINDOW_KEYS = ("sliding_window", "sliding_window_size")
@@ -32,96 +33,6 @@ LANGUAGE_FIXED = {
     "qk_rope_head_dim": 0,
     "v_head_dim": 0,
 }
-
-
-@dataclass(frozen=True)
-class SamConfig:
-    """The SAM ViT-B image encoder. `grid` is the side of the stored position table, in patches."""
-
-    width: int
-    layers: int
-    heads: int
-    global_blocks: tuple[int, ...]
-    downsample_channels: tuple[int, int]
-    hidden: int
-    eps: float
-    patch: int
-    window: int
-    neck: int
-    grid: int
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-
-@dataclass(frozen=True)
-class ClipConfig:
-    """The CLIP-L encoder. `grid` is the side of the position table; `patch` only sizes an unused weight."""
-
-    width: int
-    layers: int
-    heads: int
-    hidden: int
-    eps: float
-    patch: int
-    grid: int
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-
-@dataclass(frozen=True)
-class QueryConfig:
-    """The encoder of DeepSeek-OCR-2: Qwen2 blocks over the SAM map and learned queries.
-
-    `queries`: how many there are for a tile and for a larger view; a view takes the first set that has at
-    least as many queries as its map has places, or the last.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    hidden: int
-    eps: float
-    rope_theta: float
-    queries: tuple[int, ...]
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """The DeepSeek-V2 decoder: plain attention, mixture of experts after the first `dense_layers`.
-
-    `window`: how many generated tokens a generated token sees, itself included; None: all. The prompt is
-    always visible.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    dense_hidden: int
-    expert_hidden: int
-    experts: int
-    shared_experts: int
-    experts_per_token: int
-    dense_layers: int
-    vocab: int
-    max_positions: int
-    eps: float
-    rope_theta: float
-    renormalise: bool
-    expert_scale: float
-    window: int | None = None
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
 
 
 class DeepseekOCRConfig(PretrainedConfig):
@@ -172,7 +83,7 @@ class DeepseekOCRConfig(PretrainedConfig):
         self.language_config = {**given, **language}
         self.projector_config = {
             **{"model_type": "mlp_projector", "projector_type": "linear"},
-            "input_dim": self.feature_width,
+            "input_dim": self.encoder.feature_width,
             "n_embed": self.hidden_size,
             **(projector_config or {}),
         }
@@ -213,41 +124,15 @@ class DeepseekOCRConfig(PretrainedConfig):
         )
 
     @property
-    def encoder(self) -> ClipConfig | QueryConfig:
-        """The encoder behind SAM."""
-        official = self.checkpoint
-        c = self.vision_config["width"][official.encoder_key]
-        if official.queries:
-            return QueryConfig(
-                width=c["dim"],
-                layers=c["layers"],
-                heads=c["heads"],
-                kv_heads=c["kv_heads"],
-                hidden=c["intermediate_size"],
-                eps=c["rms_norm_eps"],
-                rope_theta=float(c["rope_theta"]),
-                queries=official.queries,
-            )
-        return ClipConfig(
-            width=c["width"],
-            layers=c["layers"],
-            heads=c["heads"],
-            hidden=c["intermediate_size"],
-            eps=c["layer_norm_eps"],
-            patch=c["patch_size"],
-            grid=c["image_size"] // c["patch_size"],
-        )
+    def encoder(self) -> Any:
+        """The sizes of the encoder behind SAM: a ClipConfig or a QueryConfig."""
+        key = self.checkpoint.encoder_key
+        return ENCODERS[key].read(self.vision_config["width"][key], self.checkpoint)
 
     @property
     def clip(self) -> ClipConfig | None:
         """The encoder behind SAM if it is CLIP."""
         return self.encoder if isinstance(self.encoder, ClipConfig) else None
-
-    @property
-    def feature_width(self) -> int:
-        """Width of the features before the projector: CLIP and SAM side by side, or the queries alone."""
-        encoder = self.encoder
-        return encoder.width + (self.sam.downsample_channels[-1] if isinstance(encoder, ClipConfig) else 0)
 
     @property
     def decoder(self) -> DecoderConfig:
@@ -273,7 +158,8 @@ class DeepseekOCRConfig(PretrainedConfig):
     def validate_parts(self) -> None:
         """Raise ValueError, naming the key, if the sizes cannot belong to one network."""
         sam, encoder, decoder = self.sam, self.encoder, self.decoder
-        key, shared = self.checkpoint.encoder_key, getattr(encoder, "kv_heads", encoder.heads)
+        key, heads = self.checkpoint.encoder_key, getattr(encoder, "heads", 1)
+        shared = getattr(encoder, "kv_heads", heads)
         window = decoder.window
         wrong = [
             (
@@ -281,10 +167,10 @@ class DeepseekOCRConfig(PretrainedConfig):
                 f"sam_vit_b.width {sam.width} is not a multiple of its heads {sam.heads}",
             ),
             (
-                encoder.width % encoder.heads,
-                f"{key}.width {encoder.width} is not a multiple of its heads {encoder.heads}",
+                encoder.width % heads,
+                f"{key}.width {encoder.width} is not a multiple of its heads {heads}",
             ),
-            (encoder.heads % shared, f"{key}.heads {encoder.heads} is not a multiple of kv_heads {shared}"),
+            (heads % shared, f"{key}.heads {heads} is not a multiple of kv_heads {shared}"),
             (
                 window is not None and (not isinstance(window, int) or window < 1),
                 f"sliding_window must be an integer of at least 1, got {window!r}",
@@ -299,8 +185,8 @@ class DeepseekOCRConfig(PretrainedConfig):
                 f"{sam.downsample_channels[-1]} must equal the width of {key}, {encoder.width}",
             ),
             (
-                self.projector_config["input_dim"] != self.feature_width,
-                f"projector_config.input_dim must be {self.feature_width}, the width of the features",
+                self.projector_config["input_dim"] != self.encoder.feature_width,
+                f"projector_config.input_dim must be {self.encoder.feature_width}, the width of the features",
             ),
             (
                 self.projector_config["n_embed"] != decoder.width,

@@ -10,7 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import DecoderConfig
+from .parts import DecoderConfig
 from .slots import Slots
 
 

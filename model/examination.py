@@ -175,11 +175,10 @@ def sizes(config) -> tuple:
 
 def describe(config) -> str:
     c = config.decoder
-    second = "CLIP" if config.clip is not None else "query encoder"
     return (
         f"{c.layers} layers of width {c.width}, {c.experts} experts, {c.experts_per_token} active, "
         f"vocabulary {c.vocab}; SAM {config.sam.layers} x {config.sam.width}, "
-        f"{second} {config.encoder.layers} x {config.encoder.width}"
+        f"{config.encoder.title} {config.encoder.layers} x {config.encoder.width}"
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from .official import CHECKPOINTS, DEEPSEEK_OCR, Checkpoint
+from .official import DEEPSEEK_OCR, Checkpoint
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,13 @@ class Mode:
                 )
 
 
-_ALL = {
-    checkpoint.name: {name: Mode(name, *sizes, checkpoint) for name, sizes in checkpoint.modes.items()}
-    for checkpoint in CHECKPOINTS.values()
-}
-MODES = _ALL[DEEPSEEK_OCR.name]
-
-
+@lru_cache
 def modes_of(checkpoint: Checkpoint) -> dict[str, Mode]:
     """The modes of a model of the family, by name."""
-    return _ALL[checkpoint.name]
+    return {name: Mode(name, *sizes, checkpoint) for name, sizes in checkpoint.modes.items()}
+
+
+MODES = modes_of(DEEPSEEK_OCR)
 
 
 def get_mode(mode: str | Mode, checkpoint: Checkpoint = DEEPSEEK_OCR) -> Mode:

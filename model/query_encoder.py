@@ -12,8 +12,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .config import QueryConfig
 from .decoder import DenseMLP, RMSNorm, rotary_tables
+from .parts import QueryConfig
 from .slots import Slots
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .config import DecoderConfig
 from .decoder import KVCache
+from .parts import DecoderConfig
 
 
 class RingCache(KVCache):

@@ -10,7 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import SamConfig
+from .parts import SamConfig
 from .slots import Slots
 
 

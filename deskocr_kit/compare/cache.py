@@ -61,7 +61,7 @@ def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
     embeds = model.embed(**{name: inputs.get(name) for name in names})
     b, n, _ = embeds.shape
     mask, positions = padding(inputs.get("attention_mask"), (b, n), model.device)
-    cache = make_cache(model.config.decoder, b, n, max(1, len(new_ids)), embeds.dtype, model.device)
+    cache = make_cache(model.config.decoder, b, n, len(new_ids), embeds.dtype, model.device)
     prefill(model, embeds, positions, mask, cache)
     position = positions[:, -1:]
     seen = None

@@ -63,14 +63,10 @@ def fingerprint(device, config) -> dict[str, str]:
 
 def network(config) -> str:
     """The sizes that the operators of a network depend on, as one line."""
-    sam, encoder, lm = config.sam, config.encoder, config.decoder
-    if config.clip is None:
-        second = f"queries {encoder.width}x{encoder.heads}/{encoder.kv_heads}x{encoder.hidden}"
-    else:
-        second = f"clip {encoder.width}x{encoder.heads}"
+    sam, lm = config.sam, config.decoder
     window = "" if lm.window is None else f", window {lm.window}"
     return (
-        f"sam {sam.width}x{sam.heads}/{sam.window}, {second}, lm {lm.width}x{lm.heads}, "
+        f"sam {sam.width}x{sam.heads}/{sam.window}, {config.encoder.sizes}, lm {lm.width}x{lm.heads}, "
         f"experts {lm.experts_per_token} of {lm.experts} x {lm.expert_hidden}{window}"
     )
 

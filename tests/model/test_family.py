@@ -85,6 +85,7 @@ def test_the_window_has_two_names_and_two_places():
     assert DeepseekOCRConfig(architectures=name, language_config={"sliding_window": 9}).decoder.window == 9
     with pytest.raises(ValueError, match="sliding_window 7 is not supported"):  # DeepSeek-OCR sees everything
         DeepseekOCRConfig(sliding_window=7)
+    assert DeepseekOCRConfig().decoder.window is None  # DeepSeek-OCR sees everything
     for bad in (0, -1, 2.5, "128"):
         with pytest.raises(ValueError, match="sliding_window"):
             DeepseekOCRConfig(architectures=name, sliding_window=bad)

@@ -13,8 +13,8 @@ from tests.helpers.simulated import moved
 
 NEW = 16
 SECOND, UNLIMITED = NAMES[1:]
-#: Norm of the difference of all logits, relative to their norm. Not the largest difference: at a position where
-#: two experts nearly tie, rounding may choose the other one.
+#: Norm of the difference of all logits, relative to their norm. Not the largest difference: where two experts
+#: nearly tie, rounding may choose the other one.
 LIMITS = {torch.float32: 1e-5, torch.float16: 0.02, torch.bfloat16: 0.06}
 
 

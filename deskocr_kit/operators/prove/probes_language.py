@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from model.parts import ClipConfig, QueryConfig
 from model.query_encoder import reading_mask
 
 from .probe import Probe, Sizes, rand
@@ -47,8 +48,10 @@ def attention(s: Sizes) -> list[Probe]:
 def encoder_attention(s: Sizes, probe, scene) -> list[Probe]:
     """The attention of the encoder behind SAM."""
     c, places = s.config.encoder, (s.view // 64) ** 2
-    if s.config.clip is not None:
+    if isinstance(c, ClipConfig):
         return [probe("CLIP", scene(1, c.heads, places + 1, places + 1, c.head_dim), True)]
+    if not isinstance(c, QueryConfig):
+        return []
     n = places + queries_of(s)
 
     def shared(g):
@@ -150,8 +153,10 @@ def elementwise(s: Sizes) -> list[Probe]:
 def encoder_elementwise(s: Sizes, angles) -> list[Probe]:
     """The small functions of the encoder behind SAM."""
     c, places = s.config.encoder, (s.view // 64) ** 2
-    if s.config.clip is not None:
+    if isinstance(c, ClipConfig):
         return [Probe("quick_gelu", "CLIP", lambda g: (rand(g, 1, places + 1, c.hidden, scale=2.0),), True)]
+    if not isinstance(c, QueryConfig):
+        return []
     n, rotated = places + queries_of(s), c.heads + c.kv_heads
 
     def rotary(g):
