@@ -109,4 +109,5 @@ def census_ocr(
     kind = f"dry run in {str(model.dtype).removeprefix('torch.')}" if dry else f"run on {model.device}"
     side, (w, h) = inputs["images"][0][1].shape[-1], inputs["images_spatial_crop"][0].tolist()
     subject = f"one page ({side} px view, {w}x{h} tiles, {inputs['input_ids'].shape[1]} tokens), {kind}"
-    return Census.make(recorder, torch_npu, subject, assume.used if assume else ())
+    used = assume.used if assume else ()
+    return Census.make(recorder, torch_npu, subject, used, every="--json, or .rows()")
