@@ -41,17 +41,20 @@ The device is simulated: it has the operators and the messages of an NPU, and th
 """
 
 TAIL = """
-Launches and waits are those of one forward of the ported model, with its substitutes. "-": the model generates no text.
+Launches and waits: of one forward of the port, with its substitutes. "-": the model generates no text.
 
 ## What is in reach, and what is not
 
-* `port_module` moves a copy to a device and a dtype. Buffers that are not part of the state dict stay in fp32, as do the parts that
-  transformers itself loads in fp32. Tensors that are plain attributes are moved and named, because `.to()` leaves them behind.
-* `adapt` exchanges convolution layers, and `F.conv1d` and its relatives inside a forward of the model. It names what it leaves alone:
-  transposed convolutions of volumes, and TorchScript, whose operators Python cannot replace.
+* `port_module` moves a copy to a device and a dtype. Buffers that are not part of the state dict stay in fp32,
+  as do the parts that transformers itself loads in fp32. Tensors that are plain attributes are moved and named,
+  because `.to()` leaves them behind.
+* `adapt` exchanges convolution layers, and `F.conv1d` and its relatives inside a forward of the model. It names
+  what it leaves alone: transposed convolutions of volumes, and TorchScript, whose operators Python cannot
+  replace.
 * A model without convolutions and `masked_scatter_` gets an empty proof and a whole report.
 * `compare_generated` compares the text of both models token by token, and tells near ties from faults.
-* Mistakes that were planted into models, and which instrument names them: [porting_faults.md](porting_faults.md).
+* [porting_faults.md](porting_faults.md): mistakes that were planted into models, and the instrument that names
+  each of them.
 """
 
 
