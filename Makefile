@@ -44,6 +44,7 @@ tests-only: $(READY)  ## the tests without the notebooks, whose stored outputs h
 
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
 	$(PYTEST) -m slow --ignore=tests/official_size/test_official_size.py
+	DESKOCR_DEVICE=npu-sim $(PYTEST) -m slow tests/simulator
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
 	$(BIN)/python -m tests.official_size.measure

@@ -31,6 +31,7 @@ _NAMES = {
     "compare.headroom": "islands",
     "compare.trace": "move_to",
     "course.port_report": "Port missing",
+    "course.port_steps": "port_steps",
     "device": "DeviceError Timer default_dtype device_memory is_simulated pick_device synchronize",
     "device.dtypes": "find_dtype",
     "doctor.examination": "examine examine_files",

@@ -113,4 +113,5 @@ def census_ocr(
     what = "one page" if len(pages) == 1 else f"{len(pages)} pages"
     size = f"{view.shape[-1]} px view, {w}x{h} tiles, {inputs['input_ids'].shape[1]} tokens"
     subject = f"{what} ({size}), {kind}"
-    return Census.make(recorder, torch_npu, subject, assume.used if assume else ())
+    used = assume.used if assume else ()
+    return Census.make(recorder, torch_npu, subject, used, every="--json, or .rows()")

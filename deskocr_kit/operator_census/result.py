@@ -93,11 +93,18 @@ class Census:
     subject: str = ""
     assumed: tuple[str, ...] = ()
     place: str = ""
+    every: str = ".rows()"  # how to see all rows
     recorded: Recorded = field(default_factory=lambda: Recorded({}, {}, {}), repr=False)
 
     @classmethod
     def make(
-        cls, recorded, torch_npu: str | None = None, subject: str = "", assumed=(), place: str = ""
+        cls,
+        recorded,
+        torch_npu: str | None = None,
+        subject: str = "",
+        assumed=(),
+        place: str = "",
+        every: str = ".rows()",
     ) -> Census:
         """Judge the calls that a Recorder counted. torch_npu: see ascend.dispatch.nearest_wheel."""
         recorded = Recorded(dict(recorded.counts), dict(recorded.wholes), dict(recorded.examples))
@@ -108,11 +115,11 @@ class Census:
         ]
         entries.sort(key=lambda e: (list(VERDICTS).index(e.verdict.word), -e.count))
         asked = torch_npu or version
-        return cls(entries, version, asked, subject, tuple(sorted(assumed)), place, recorded)
+        return cls(entries, version, asked, subject, tuple(sorted(assumed)), place, every, recorded)
 
     def judged_by(self, torch_npu: str) -> Census:
         """The same run, judged for another version of torch_npu."""
-        return Census.make(self.recorded, torch_npu, self.subject, self.assumed, self.place)
+        return Census.make(self.recorded, torch_npu, self.subject, self.assumed, self.place, self.every)
 
     # ------------------------------------------------------------------ counting
     def phases(self) -> list[str]:
@@ -211,7 +218,7 @@ class Census:
             [r["verdict"], r["operator"], *(str(r["calls"][p] or "-") for p in phases), _sites(r)]
             for r in rows[:SHOWN]
         ]
-        more = [f"… and {len(rows) - SHOWN} more rows: all with --json, or .rows()"][: len(rows) > SHOWN]
+        more = [f"… and {len(rows) - SHOWN} more rows: all with {self.every}"][: len(rows) > SHOWN]
         notes = [f"{r['operator']}: {r['verdict']}: {r['why']}" for r in rows if r["why"] and _bad(r)]
         return "\n".join([self.title(), text_table(head, body), *more, *self.totals(), *dict.fromkeys(notes)])
 
