@@ -150,6 +150,9 @@ def climb(
     first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole)
     about = f"{type(candidate).__name__} in {dtype_name(dtype)} on {device}"
     notes = [f"{rung.name}: {rung.note}" for rung in rungs if rung.note] + whole.notes
+    if other := other_attention(reference, candidate):
+        notes.append(other)
+        first = _noted(first, other) if first else None
     if dtype in HALVES and first is None:
         notes.append(
             f"between blocks, rounding to {dtype_name(dtype)} hides small mistakes: climb in fp32 on this "
@@ -170,6 +173,18 @@ def never_compared(reference: nn.Module, names: list[str], calls: list[Call]) ->
         if name not in called and not (mine and mine <= compared):
             found.append(f"{name or 'the model'}: its forward is not called, or returns None")
     return found
+
+
+def other_attention(reference: nn.Module, candidate: nn.Module) -> str:
+    """A remark if two models of transformers use two attention functions, because these differ in masks."""
+    theirs, ours = (
+        getattr(getattr(m, "config", None), "_attn_implementation", None) for m in (reference, candidate)
+    )
+    if theirs == ours:
+        return ""
+    return (
+        f"the attention is {ours!r}, the reference's {theirs!r}, and their masks differ: load both with one"
+    )
 
 
 def _compare(judge: Judge, call: Call, arrived: Call | None) -> LayerComparison:

@@ -61,6 +61,8 @@ def exceeds(t: Tensor, dtype: torch.dtype) -> bool:
     """Whether `t` has a finite value, other than a mask, that is infinite in `dtype`."""
     if not t.is_floating_point() or not dtype.is_floating_point:
         return False
+    if torch.finfo(dtype).max >= torch.finfo(t.dtype).max:
+        return False
     x = t.detach()
     lost = x.isfinite() & x.to(dtype).isinf()
     return bool(lost.any()) and bool((lost.cpu() & ~hidden(t)).any())

@@ -76,6 +76,7 @@ class _Comparison:
 
     def __init__(self, ours: Walk, theirs: Walk, budget: float):
         self.ours, self.theirs, self.budget = ours.steps, theirs.steps, budget
+        self.ends = ours.sources, theirs.sources
         self.outputs = worst(ours.output, theirs.output)
         self.pairs = alignment([s.operator for s in self.ours], [s.operator for s in self.theirs])
         self.counterparts = {j: i for i, j in self.pairs.items()}
@@ -89,8 +90,11 @@ class _Comparison:
             return OperatorFault(self.ours[-1].operator, self.ours[-1].site, f"raises {self.ours[-1].raised}")
         if self.outputs.ok(self.budget) and not self.outputs.empty:
             return None
-        extra = [i for i in range(len(self.ours)) if i not in self.pairs]
-        lost = [j for j in range(len(self.theirs)) if j not in self.counterparts]
+        extra = _alone(self.ours, self.pairs, self.ends[0])
+        lost = _alone(self.theirs, self.counterparts, self.ends[1])
+        if not extra and not lost:
+            extra = [i for i in range(len(self.ours)) if i not in self.pairs]
+            lost = [j for j in range(len(self.theirs)) if j not in self.counterparts]
         return self._caused(extra, lost, len(self.ours) - 1)
 
     def _before(self, i: int, j: int) -> tuple[list[int], list[int]]:
@@ -98,12 +102,14 @@ class _Comparison:
 
         Those with equal results are one calculation in other operators: they count as aligned.
         """
-        extra, lost = _alone(self.ours, self.pairs, i), _alone(self.theirs, self.counterparts, j)
+        sources = self.ours[i].sources, self.theirs[j].sources
+        extra = _alone(self.ours, self.pairs, sources[0])
+        lost = _alone(self.theirs, self.counterparts, sources[1])
         for a in extra:
             for b in lost:
                 if worst(self.ours[a].output, self.theirs[b].output).ok(self.budget):
                     self.pairs[a], self.counterparts[b] = b, a
-        return _alone(self.ours, self.pairs, i), _alone(self.theirs, self.counterparts, j)
+        return _alone(self.ours, self.pairs, sources[0]), _alone(self.theirs, self.counterparts, sources[1])
 
     def _wrong(self, i: int, j: int, close: Closeness) -> OperatorFault:
         a, b = self.ours[i], self.theirs[j]
@@ -134,9 +140,9 @@ class _Comparison:
         return None
 
 
-def _alone(steps: list[Step], aligned: dict[int, int], at: int) -> list[int]:
-    """The steps without counterpart whose results reach step `at` through no aligned step."""
-    found, todo = set(), list(steps[at].sources)
+def _alone(steps: list[Step], aligned: dict[int, int], sources: frozenset[int]) -> list[int]:
+    """The steps without counterpart among `sources`, and those that lead to these through no aligned step."""
+    found, todo = set(), list(sources)
     while todo:
         i = todo.pop()
         if i not in aligned and i not in found:

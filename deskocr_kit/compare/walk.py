@@ -57,6 +57,7 @@ class Walk(OperatorMode):
         self.steps: list[Step] = []
         self.raised: Step | None = None
         self.output: object = None  # of the run
+        self.sources: frozenset[int] = frozenset()  # the steps that made the output
         self._depth, self._skipped, self._hooks = 0, list(skipped), []
         self._made: dict[int, frozenset[int]] = {}  # memory -> the steps that wrote it
         self._alive: list[Tensor] = []  # so that no memory is used twice
@@ -69,8 +70,12 @@ class Walk(OperatorMode):
         except Exception as error:
             code = Step("raises", "", _raised_at(error), None, _first_line(error))  # no operator did
             self.steps.append(self.raised or code)
+        self.sources = self._sources(self.output)
         self._alive.clear()
         return self
+
+    def _sources(self, value) -> frozenset[int]:
+        return frozenset().union(*(self._made.get(_memory(t), frozenset()) for t in tensors(value)))
 
     def __enter__(self):
         if not self._entered:
@@ -99,8 +104,7 @@ class Walk(OperatorMode):
             raise
 
     def seen(self, name: str, function, args: tuple, kwargs: dict, output) -> None:
-        used = list(tensors((args, kwargs)))
-        sources = frozenset().union(*(self._made.get(_memory(t), frozenset()) for t in used))
+        sources = self._sources((args, kwargs))
         short = function._schema.name
         if not self._depth and effect_of(function) not in ("view", "alloc") and short not in COPIES:
             step = Step(short, options_of(args, kwargs), call_site(), keep(output), sources=sources)
