@@ -11,7 +11,7 @@ import torch
 
 from .images import ImageError, load_image, open_image, to_rgb
 from .official import DEEPSEEK_OCR
-from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt
+from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt, with_line_breaks
 from .tiling import (
     MODES,
     Mode,
@@ -66,14 +66,15 @@ def tokenize_prompt(
     """The token ids of one sample and a mask that is True on each of the `image_tokens` placeholders.
 
     Layout: [bos] + text before <image> + placeholders + text after it. The prompt is stripped first, as in
-    the original. For a prompt without <image> but with a page, the original puts the whole prompt before
+    the original; a typed backslash and "n" behind <image> is a line break (see `with_line_breaks`). For a
+    prompt without <image> but with a page, the original puts the whole prompt before
     *and* after the image. This function adds the missing tag ("<image>\\n" + prompt), the form on which the
     model was trained; repeat_untagged_prompt=True gives the original's layout.
 
     Raises:
         ValueError: several <image> tags, or a tag without a page.
     """
-    prompt = prompt.strip()
+    prompt = with_line_breaks(prompt.strip())
     tags = prompt.count(IMAGE_TAG)
     if tags > 1:
         raise ValueError(

@@ -10,7 +10,7 @@ import typer
 
 from ..reading.options import ReadingOptions
 from .options import takes
-from .terminal import check_folder, files_of, note, note_reader, show
+from .terminal import check_folder, files_of, note, note_prompt, note_reader, show
 
 
 @takes(ReadingOptions)
@@ -38,6 +38,7 @@ def ocr(
     check_folder(out)
     reader = Reader.load(options)
     note_reader(reader)
+    note_prompt(options)
     records, taken = [], set()
 
     def say(text: str) -> None:

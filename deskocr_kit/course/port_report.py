@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import simulator
 from ..device import is_simulated, synchronize
+from ..display.markdown import fenced, harmless
 
 if TYPE_CHECKING:
     import torch.nn as nn
@@ -93,8 +94,8 @@ class Port:
             ("Exchanged parts", repr(self.adapted)),
             ("Ladder", repr(self.ladder)),
         ]
-        title = f"# Port of {self.proof.checkpoint}\n\n{self.proof.heading()}\n"
-        return title + "".join(f"\n## {name}\n\n```\n{text}\n```\n" for name, text in parts)
+        title = harmless(f"# Port of {self.proof.checkpoint}\n\n{self.proof.heading()}\n")
+        return title + "".join(f"\n## {name}\n\n{fenced(text)}\n" for name, text in parts)
 
     def save(self, folder: str | Path) -> list[str]:
         """Write report.md, plan.json, census.json and the figures. Returns the names of the files."""
