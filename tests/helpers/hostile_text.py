@@ -1,4 +1,4 @@
-"""Texts that a model could write, of about 100,000 characters, that cost a careless parser minutes or memory."""
+"""Texts that a model could write, of about 100,000 characters, that cost a careless parser minutes."""
 
 from __future__ import annotations
 

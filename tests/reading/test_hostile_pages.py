@@ -1,4 +1,4 @@
-"""Pages that cost a decoder minutes or gigabytes, that block, or that lie: one line for each, the next follows."""
+"""Pages that cost a decoder minutes or gigabytes, or that block: one line for each, and the next follows."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_a_file_that_vanishes_between_its_pages_ends_there(tmp_path):
 
 
 def test_bands_of_a_large_page_arrive_in_order(tmp_path, monkeypatch):
-    gradient = Image.fromarray((np.arange(3000 * 2000 * 3) % 251).astype(np.uint8).reshape(2000, 3000, 3))
+    gradient = Image.fromarray((np.arange(3000 * 1000 * 3) % 251).astype(np.uint8).reshape(1000, 3000, 3))
     (page,) = pages(written(tmp_path / "a.png", encoded("PNG", gradient, compress_level=1)))
     assert np.array_equal(np.asarray(page), np.asarray(gradient))
 
