@@ -15,6 +15,7 @@ from typing import NamedTuple
 MAX_COLUMNS = 1000  # a colspan is model output and must not be able to allocate gigabytes of cells
 MAX_DEPTH = 20  # tables in tables
 MAX_CELLS = 100_000  # per page; a page of the official model has at most 8192 tokens
+MAX_TABLES = 300  # per page; each is a file
 MAX_CHARACTERS = 1_000_000  # per page, in cells; a cell with spans counts once for each cell it covers
 
 # Neither part can extend over another "<", so that every "<" is looked at once.
@@ -59,10 +60,16 @@ class Room:
 
     cells: int = MAX_CELLS
     characters: int = MAX_CHARACTERS
+    tables: int = MAX_TABLES
     cut: list[str] = field(default_factory=list)
+    tables_over: int = 0
 
     def fitting(self, rows: Table, at: int, more: int = 0) -> Table:
         """The first rows that fit; the others, and `more` that were not even made, are noted in `cut`."""
+        if rows and not self.tables:
+            self.tables_over += 1
+            return []
+        self.tables -= bool(rows)
         kept: Table = []
         for row in rows:
             characters = sum(len(cell.text) for cell in row)

@@ -150,7 +150,7 @@ def to_rgb(image: Image.Image, name: str = "image", *, keep: bool = True) -> Ima
         page = _reduce_depth(page, notes)
         if page.mode in ("RGBa", "La"):  # premultiplied alpha cannot be converted to RGB directly
             page = page.convert({"RGBa": "RGBA", "La": "LA"}[page.mode])
-        if page.mode in ("RGBA", "LA", "PA") and page.getchannel("A").getextrema()[0] < 255:
+        if page.mode in ("RGBA", "LA", "PA") and np.asarray(page.getchannel("A")).min() < 255:
             notes.append("transparency dropped: such pixels show the colour stored under them")
         if page.mode != "RGB":
             page = page.convert("RGB")

@@ -11,7 +11,7 @@ import torch
 
 from .images import ImageError, load_image, open_image, to_rgb
 from .official import DEEPSEEK_OCR, Checkpoint
-from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt
+from .prompts import IMAGE_TAG, PROMPTS, resolve_prompt, with_line_breaks
 from .tiling import (
     MODES,
     Mode,
@@ -69,14 +69,15 @@ def tokenize_prompt(
     or all at the only tag.
 
     Layout: [bos] + text before <image> + placeholders + text after it. The prompt is stripped first, as in
-    the original. For a prompt without <image> but with a page, the original puts the whole prompt before
+    the original; a typed backslash and "n" behind <image> is a line break (see `with_line_breaks`). For a
+    prompt without <image> but with a page, the original puts the whole prompt before
     *and* after the image. This function adds the missing tag ("<image>\\n" + prompt), the form on which the
     model was trained; repeat_untagged_prompt=True gives the original's layout.
 
     Raises:
         ValueError: the numbers of <image> tags and pages differ.
     """
-    prompt = prompt.strip()
+    prompt = with_line_breaks(prompt.strip())
     several = not isinstance(image_tokens, int)
     counts = list(image_tokens) if several else [image_tokens]  # type: ignore[call-overload]
     if several and prompt.count(IMAGE_TAG) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from .official import CHECKPOINTS, DEEPSEEK_OCR, Checkpoint
 
@@ -10,11 +11,14 @@ IMAGE_TAG = "<image>"
 
 PROMPTS = dict(DEEPSEEK_OCR.prompts)
 
+_TYPED_BREAKS = re.compile(r"(?<=<image>)(?:(?:\\r)?\\n)+")
+
 
 def resolve_prompt(
     text_or_name: str, target: str | None = None, checkpoint: Checkpoint = DEEPSEEK_OCR
 ) -> str:
-    """The full prompt for a name in the prompts of a model; any other text is returned unchanged.
+    """The full prompt for a name in the prompts of a model; any other text is returned as it is, see
+    `with_line_breaks`.
 
     Args:
         target: what the prompt "locate" searches for.
@@ -43,7 +47,16 @@ def resolve_prompt(
         near = difflib.get_close_matches(key, prompts, n=1, cutoff=0.8)
         if near and key not in prompts:
             raise ValueError(f"unknown prompt name {text_or_name!r}; did you mean {near[0]!r}?")
-    return prompt
+    return with_line_breaks(prompt)
+
+
+def with_line_breaks(prompt: str) -> str:
+    """The prompt with line breaks for a backslash and an "n" directly behind <image>.
+
+    A prompt that is copied from a README into a shell has these two characters, and the model has never seen
+    them there. Elsewhere they stay: "\\nabla" is TeX.
+    """
+    return _TYPED_BREAKS.sub(lambda found: "\n" * found[0].count("n"), prompt)
 
 
 def _checked_target(target: str | None) -> str:

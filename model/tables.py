@@ -6,7 +6,7 @@ import csv
 import io
 import re
 
-from .html_tables import EMPTY, MAX_CELLS, Cell, Room, Table, html_tables
+from .html_tables import EMPTY, MAX_CELLS, MAX_TABLES, Cell, Room, Table, html_tables
 
 _RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?")
 _PIPE = re.compile(r"(?<!\\)\|")
@@ -22,7 +22,8 @@ def tables(text: str) -> list[list[list[str]]]:
     of a tag of a closed list is text. Markdown: pipe tables with a rule below the header. All rows of a table
     have the same length; short ones are filled with "".
 
-    The tables of one text have at most MAX_CELLS cells and MAX_CHARACTERS characters, see `find_tables`.
+    At most MAX_TABLES tables, with MAX_CELLS cells and MAX_CHARACTERS characters together; `find_tables` also
+    returns what was left out.
     """
     return [[[cell.text for cell in row] for row in table] for table in located_tables(text)]
 
@@ -41,6 +42,8 @@ def find_tables(text: str) -> tuple[list[Table], list[str]]:
         pieces += [text[position:start], re.sub(r"[^\n]", " ", text[start:end])]
         position = end
     found += _pipe_tables("".join([*pieces, text[position:]]), room)
+    if room.tables_over:
+        room.cut.append(f"{room.tables_over:,} tables were left out: more than {MAX_TABLES} on the page")
     return [table for _, table in sorted(found, key=lambda item: item[0])], room.cut
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ..reading.options import ReadingOptions
 from .options import takes
-from .terminal import check_folder, files_of, note, note_reader
+from .terminal import check_folder, files_of, note, note_prompt, note_reader
 
 
 @takes(ReadingOptions)
@@ -35,6 +35,7 @@ def batch(
     files = files_of(pages)
     reader = Reader.load(options)
     note_reader(reader)
+    note_prompt(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
     with bar(total=count_pages(files, options.password), unit="page") as progress:
         summary = read_batch(files, reader, out, batch_size=batch_size, progress=progress, options=options)

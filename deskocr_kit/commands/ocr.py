@@ -13,7 +13,7 @@ import typer
 
 from ..reading.options import ReadingOptions
 from .options import takes
-from .terminal import check_folder, files_of, note, note_reader, show
+from .terminal import check_folder, files_of, note, note_prompt, note_reader, show
 
 if TYPE_CHECKING:
     from ..reading.pages import Page
@@ -46,6 +46,7 @@ def ocr(
     check_folder(out)
     reader = Reader.load(options)
     note_reader(reader)
+    note_prompt(options)
     if together and reader.model.config.checkpoint.pages_mode is None:
         raise typer.BadParameter(f"--together: {reader.name} reads one page per prompt; see --model")
     records, taken = [], set()

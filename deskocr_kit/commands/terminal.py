@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from model.prompts import resolve_prompt
+
 from ..display.printable import printable
 
 LINE = 20_000  # characters of a line of a page's text on a terminal; a file or a pipe gets all of it
@@ -37,6 +39,15 @@ def show(record: dict, alone: bool) -> str:
 def note(text: str) -> None:
     """Print to stderr: stdout is for results."""
     print(printable(text), file=sys.stderr)
+
+
+def note_prompt(options) -> None:
+    """Say so if the prompt has a backslash and an "n" that stay two characters."""
+    if "\\n" in resolve_prompt(options.prompt, options.target):
+        note(
+            "the prompt has a backslash and an n, which the model reads as two characters; "
+            "for a line break write $'…\\n…' in bash"
+        )
 
 
 def note_reader(reader) -> None:

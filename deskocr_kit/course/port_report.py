@@ -16,6 +16,7 @@ from .. import simulator
 from ..device import is_simulated, synchronize
 from ..device.dtypes import dtype_name
 from ..device.module_place import place_of
+from ..display.markdown import fenced, harmless
 from ..porting.left_behind import explained
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ class Port:
             ("Ladder", repr(self.ladder)),
             *([("Generated text", repr(self.generated))] if self.generated else []),
         ]
-        title = f"# Port of {self.proof.checkpoint}\n\n{self.proof.heading()}\n"
-        return title + "".join(f"\n## {name}\n\n```\n{text}\n```\n" for name, text in parts)
+        title = harmless(f"# Port of {self.proof.checkpoint}\n\n{self.proof.heading()}\n")
+        return title + "".join(f"\n## {name}\n\n{fenced(text)}\n" for name, text in parts)
 
     def save(self, folder: str | Path) -> list[str]:
         """Write report.md, plan.json, census.json and the figures. Returns the names of the files."""
