@@ -31,7 +31,7 @@ def _escaped(match: re.Match) -> str:
 
 
 def printable_json(text: str) -> str:
-    """A JSON text with unsafe characters inside of strings as JSON's own escapes: the same value, safe to print.
+    """A JSON text with unsafe characters as JSON's own escapes: the same value, safe to print.
 
     `text` is the output of `json.dumps`, which escapes the control characters below 32 itself.
     """
