@@ -17,8 +17,9 @@ _TYPED_BREAKS = re.compile(r"(?<=<image>)(?:(?:\\r)?\\n)+")
 def resolve_prompt(
     text_or_name: str, target: str | None = None, checkpoint: Checkpoint = DEEPSEEK_OCR
 ) -> str:
-    """The full prompt for a name in the prompts of a model; any other text is returned as it is, see
-    `with_line_breaks`.
+    """The full prompt for a name in the prompts of a model; any other text is returned unchanged.
+
+    Typed line breaks become real ones, see `with_line_breaks`.
 
     Args:
         target: what the prompt "locate" searches for.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -154,25 +155,71 @@ def set_of(torch_npu: str) -> dict | None:
     return next((row for row in tables()["torch_npu_sets"] if wanted in row["torch_npu"]), None)
 
 
+def documented_release(cann: str) -> str | None:
+    """The documented release that a CANN counts as: itself, or the release that it is a patch of.
+
+    A patch release (8.3.RC2 of 8.3.RC1, 8.5.2 of 8.5.0) runs the builds of torch_npu of the newest documented
+    release of the same minor version that is not newer than it. None: older than all, or a new minor version.
+    """
+    known = {row["cann"] for row in tables()["torch_npu_sets"] if row["cann"]}
+    older = [each for each in known if minor(each) == minor(cann) and key(each) <= key(release(cann))]
+    return max(older, key=key, default=None)
+
+
+def _shares(row: dict, cann: str) -> bool:
+    share = tables()["branches_sharing_cann"]
+    return minor(row["branch"]) in share["branches"] and minor(cann) in share["cann"]
+
+
 def documented(torch_npu: str, cann: str) -> bool | None:
     """Whether this pair is documented. None if the document does not mention this torch_npu build."""
     row = set_of(torch_npu)
     if row is None or row["cann"] is None:
         return None
-    if key(release(cann)) == key(row["cann"]):
-        return True
-    share = tables()["branches_sharing_cann"]
-    return minor(row["branch"]) in share["branches"] and minor(cann) in share["cann"]
+    return row["cann"] == documented_release(cann) or _shares(row, cann)
 
 
 def builds_for(cann: str, torch: str | None = None) -> list[str]:
-    """torch_npu builds documented for this CANN, those for the installed torch first."""
-    rows = tables()["torch_npu_sets"]
-    exact = [b for r in rows if r["cann"] and key(r["cann"]) == key(release(cann)) for b in r["torch_npu"]]
-    if not exact:  # a patch release such as 8.5.2 or 8.3.RC2 uses the builds of its minor release
-        exact = [b for r in rows if r["cann"] and minor(r["cann"]) == minor(cann) for b in r["torch_npu"]]
-    mine = [b for b in exact if torch and minor(b) == minor(torch)]
-    return mine or sorted(exact, key=key, reverse=True)
+    """torch_npu builds with which `documented` holds; if any is for the installed torch, only those.
+
+    The builds of this CANN come first, newest first, then those of branches that share it.
+    """
+    rows = [row for row in tables()["torch_npu_sets"] if row["cann"]]
+    own = [build for row in rows if row["cann"] == documented_release(cann) for build in row["torch_npu"]]
+    shared = [build for row in rows if _shares(row, cann) for build in row["torch_npu"] if build not in own]
+    builds = sorted(own, key=key, reverse=True) + sorted(shared, key=key, reverse=True)
+    return [build for build in builds if torch and minor(build) == minor(torch)] or builds
+
+
+def torch_of(build: str) -> str:
+    """The torch that a build of torch_npu needs: "2.6.0.post3" -> "2.6.0"."""
+    return build.split("+")[0].split(".post")[0].split("rc")[0]
+
+
+@dataclass(frozen=True)
+class PackageSet:
+    """torch and torch_npu that fit a CANN. `cann` is another than the installed one if that has no set."""
+
+    torch: str
+    torch_npu: str
+    cann: str
+
+
+def package_set(cann: str, torch: str | None, torch_npu: str | None, oldest_torch: str) -> PackageSet | None:
+    """The set for a CANN that changes least: for the installed torch, else for the installed torch_npu's.
+
+    Without a build for a torch of at least `oldest_torch`, the set of the next CANN that has one.
+    """
+    later = [each for each in tables()["cann_releases"] if key(each) > key(release(cann))]
+    for candidate in (cann, *later):
+        builds = [b for b in builds_for(candidate) if key(torch_of(b)) >= key(oldest_torch)]
+        for wanted in (torch, torch_npu):
+            same = [b for b in builds if wanted and minor(b) == minor(wanted)]
+            if same:
+                return PackageSet(torch_of(same[0]), same[0], candidate)
+        if builds:
+            return PackageSet(torch_of(builds[0]), builds[0], candidate)
+    return None
 
 
 def driver_fits(cann: dict, driver: dict) -> tuple[str, str]:

@@ -79,6 +79,6 @@ def fits(name: str, value: str) -> bool:
 
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables whose value is a number, a switch or a known word, sorted; no folders and no addresses."""
+    """The variables whose value is a number, a switch or a known word, sorted; no folders, no addresses."""
     plain = {name for name, shape in SHAPES.items() if shape not in (PATH, PRESENT)}
     return {name: environ[name] for name in sorted(plain & set(environ)) if fits(name, environ[name])}

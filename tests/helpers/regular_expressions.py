@@ -20,8 +20,11 @@ except ImportError:  # Python 3.10
 
 #: Seconds that a search may take: a fixed part, and a part for each character of the text.
 FLOOR, PER_CHARACTER = 1e-3, 4e-6
-SIZES = (24, 192, 1536, 16384)  # small ones first: an exponential search never ends on a large one
+SIZES = (16, 24, 192, 1536, 16384)  # small ones first: an exponential search never ends on a large one
 PARTS, LONGEST = 60, 5  # texts tried for one expression, and elements of one repeated part
+
+
+_REPEATS = (constants.MAX_REPEAT, constants.MIN_REPEAT, getattr(constants, "POSSESSIVE_REPEAT", None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Expression:
 
 
 def collected(modules: dict[str, Path]) -> list[Expression]:
-    """The expressions in the source of the modules, and the compiled ones among their attributes, each once."""
+    """The expressions in the source of the modules, and the compiled ones among their attributes."""
     sources = {name: path.read_text("utf-8") for name, path in modules.items()}
     trees = {name: ast.parse(text) for name, text in sources.items() if "import re\n" in text}
     methods = _methods(trees.values())
@@ -52,7 +55,7 @@ def collected(modules: dict[str, Path]) -> list[Expression]:
 
 
 def _methods(trees) -> dict[str, set[str]]:
-    """{name: the methods that are called on it}, for any name: `_LINE.match(x)` gives {"_LINE": {"match"}}."""
+    """{name: the methods that are called on it}: `_LINE.match(x)` gives {"_LINE": {"match"}}."""
     out: dict[str, set[str]] = {}
     for tree in trees:
         for node in ast.walk(tree):
@@ -162,12 +165,12 @@ def attacks(pattern: str, flags: int, most: int = PARTS) -> list[tuple[str, str,
         units = _units(sequence)
         for i in range(len(units)):
             for j in range(i + 1, min(i + LONGEST, len(units)) + 1):
-                start = before + _sample(sum(units[:i], []))
-                for part in _variants(sum(units[i:j], [])):
+                start = before + _sample(_flat(units[:i]))
+                for part in _variants(_flat(units[i:j])):
                     if part:
                         out[start, part, "\0"] = None
                         out["", part, ""] = None
-    for part in (" ", "\n", "\t", "a", "0", "a ", "\n ", "-", ".", "_", "|", "<", "[", "(", '"', "\\", "\x1b]"):
+    for part in (*' \n\ta0-._|<[("\\', "a ", "\n ", "\x1b]"):
         out["", part, "\0"] = None
     ordered = list(out)
     step = -(-len(ordered) // most)
@@ -185,12 +188,19 @@ def _sequences(sequence: list, before: str) -> Iterator[tuple[str, list]]:
 
 def _units(sequence: list) -> list[list]:
     """The elements, with each run of plain characters as one."""
-    plain = itertools.groupby(sequence, key=lambda element: element[0] is constants.LITERAL)
-    return [unit for is_plain, run in plain for unit in ([list(run)] if is_plain else [[each] for each in run])]
+    out: list[list] = []
+    for plain, run in itertools.groupby(sequence, key=lambda element: element[0] is constants.LITERAL):
+        elements = list(run)
+        out += [elements] if plain else [[each] for each in elements]
+    return out
+
+
+def _flat(units: list[list]) -> list:
+    return list(itertools.chain.from_iterable(units))
 
 
 def _inner(operator, argument) -> list[list]:
-    if operator in (constants.MAX_REPEAT, constants.MIN_REPEAT, getattr(constants, "POSSESSIVE_REPEAT", None)):
+    if operator in _REPEATS:
         return [list(argument[2])]
     if operator is constants.SUBPATTERN:
         return [list(argument[3])]
@@ -225,7 +235,7 @@ def _one(operator, argument, choice: int, times: int) -> str:
     if operator is constants.IN:
         members = _members(argument)
         return members[choice % len(members)] if members else ""
-    if operator in (constants.MAX_REPEAT, constants.MIN_REPEAT, getattr(constants, "POSSESSIVE_REPEAT", None)):
+    if operator in _REPEATS:
         least, most, inner = argument
         return _sample(inner, choice, times) * min(max(int(least), times), int(most), 64)
     if operator is constants.BRANCH:
@@ -260,8 +270,9 @@ def _class_text(operator, value) -> str:
     if operator is constants.RANGE:
         return f"{re.escape(chr(value[0]))}-{re.escape(chr(value[1]))}"
     names = {
-        constants.CATEGORY_DIGIT: r"\d", constants.CATEGORY_NOT_DIGIT: r"\D", constants.CATEGORY_SPACE: r"\s",
-        constants.CATEGORY_NOT_SPACE: r"\S", constants.CATEGORY_WORD: r"\w", constants.CATEGORY_NOT_WORD: r"\W",
+        constants.CATEGORY_DIGIT: r"\d", constants.CATEGORY_NOT_DIGIT: r"\D",
+        constants.CATEGORY_SPACE: r"\s", constants.CATEGORY_NOT_SPACE: r"\S",
+        constants.CATEGORY_WORD: r"\w", constants.CATEGORY_NOT_WORD: r"\W",
     }  # fmt: skip
     return names.get(value, "")
 
@@ -282,7 +293,7 @@ def slow_text(expression: Expression, most: int = PARTS) -> tuple[str, int, floa
 
     for start, part, end in attacks(expression.pattern, expression.flags, most):
         for size in SIZES:
-            text = start + part * (size // len(part) + 1) + end
+            text = (start + part * (size // len(part) + 1))[:size] + end
             budget = FLOOR + PER_CHARACTER * len(text)
             spent = seconds(text)
             if budget / 8 < spent <= budget and size == SIZES[-1]:  # four times the text shows a square
