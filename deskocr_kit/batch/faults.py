@@ -1,0 +1,42 @@
+"""What can go wrong with a page, as a few classes that decide what happens next."""
+
+from __future__ import annotations
+
+from ..ascend.errors import exception_text, explain
+from ..device.memory_stats import is_out_of_memory
+
+#: {class of a failure: what it means}. Progress, pages.jsonl and the metrics count by these names.
+KINDS = {
+    "file": "the file or the page cannot be opened",
+    "memory": "out of memory, also alone",
+    "device": "the device failed in a way that only a new process repairs",
+    "worker": "the worker process ended",
+    "deadline": "the page took longer than the deadline",
+    "reading": "the model raised an error",
+    "output": "the results cannot be written",
+}
+
+
+class Fault(Exception):
+    """A group of pages was not read. kind: one of KINDS."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind = kind
+
+
+class CannotContinue(ValueError):
+    """The run has to end; pages that are not done stay pending. The message says why, in one line."""
+
+
+def fault_of(error: BaseException) -> Fault:
+    """The class and the text of an exception of the model or the device."""
+    text = str(error) or type(error).__name__
+    if is_out_of_memory(error):
+        return Fault("memory", text)
+    return Fault("device" if is_fatal(exception_text(error)) else "reading", text)
+
+
+def is_fatal(text: str) -> bool:
+    """Whether an error leaves the process of the device unusable: explain marks such codes."""
+    return any(getattr(match, "fatal", False) for match in explain(text))
