@@ -1,7 +1,7 @@
 """Readings by the pixels of the page, model, plan and settings: shared by runs and output folders.
 
-A cache is a folder, given with --cache. It holds the texts of the pages that were read, so it is as private as
-they are. A damaged or foreign entry is a miss.
+A cache is a folder, given with --cache. It holds the texts of the pages that were read, so it is as private
+as they are. A damaged or foreign entry is a miss.
 """
 
 from __future__ import annotations

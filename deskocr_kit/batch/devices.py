@@ -133,7 +133,7 @@ class WorkerDevice:
             raise CannotContinue("the run has ended")
         here, there = socket.socketpair()
         with here, there:
-            path = [os.getcwd() if not each else each for each in sys.path]
+            path = [each if each else os.getcwd() for each in sys.path]
             code = _CHILD.format(path=path, handle=there.fileno())
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..reading.options import PageOptions
 from ..reading.pages import count_pages, iter_pages
-from .run import Plan, Progress, run
+from .progress import Progress, duration
+from .run import Plan, run
 from .sources import Choice, Source
 
 SAMPLE = 4  # pages that are read
@@ -39,8 +40,8 @@ class Estimate:
         lines += [f"damaged: {each}" for each in self.damaged]
         if self.seconds is not None and self.bytes is not None:
             lines.append(
-                f"estimate, from {self.sample} pages: {self.seconds / 3600:.2f} hours "
-                f"({self.seconds / max(1, self.pages):.2f} s per page), {self.bytes / 1e6:.0f} MB of results"
+                f"estimate, from {self.sample} pages: {duration(self.seconds)} "
+                f"({self.seconds / max(1, self.pages):.2f} s per page), {self.bytes / 1e6:.1f} MB of results"
             )
         return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from model.boxes import parse_boxes
 from model.files import write_atomically
 from model.images import ImageError, load_image
 
@@ -35,6 +36,14 @@ class Entry:
 
     line: dict
     picture: str  # a data URL, a path below the output folder, or ""
+
+    @property
+    def text(self) -> str:
+        """The text without the numbers of its boxes, which the picture shows."""
+        text = self.line["text"]
+        for ref in reversed(parse_boxes(text)):
+            text = text[: ref.span[0]] + ref.label + text[ref.span[1] :]
+        return text
 
     @property
     def doubt(self) -> str:

@@ -63,17 +63,15 @@ class Manifest:
         self.out, self.lock = Path(out), threading.RLock()
         self.reserved = {name.lower() for name in reserved}
         path = self.out / NAME
-        known = path.exists()
         try:
             self.db = _connect(path)
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:  # OperationalError: locked, full, not writable
                 raise
-            known = False
             for part in sorted(self.out.glob(NAME + "*")):  # with its write-ahead log
                 os.replace(part, part.with_name(part.name.replace("manifest", "damaged-manifest", 1)))
             self.db = _connect(path)
-        if not known:
+        if self.db.execute("select 1 from files limit 1").fetchone() is None:
             self._adopt()
 
     def close(self) -> None:
@@ -81,7 +79,7 @@ class Manifest:
             self.db.close()
 
     def register(self, sources: Iterable[Source]) -> None:
-        """Give every new file its place and the name of its folder. Both depend only on the order of files."""
+        """Give every new file its place and the name of its folder. The order of files decides both."""
         with self.lock, self.db:
             held = dict(self.db.execute("select key, base from files"))
             names = Names({path.name for path in self.out.iterdir()} | self.reserved, held.values())
@@ -134,9 +132,8 @@ class Manifest:
             if count is not None:
                 self.db.execute("update files set pages = ? where key = ?", (count, source.key))
             for number, row in self.pages(source.key).items():
-                gone = (
-                    count is not None and number > count or row.state == "pending" and number in source.choice
-                )
+                beyond = count is not None and number > count
+                gone = beyond or (row.state == "pending" and number in source.choice)
                 if gone and number not in seen:
                     self.db.execute("delete from pages where key = ? and number = ?", (source.key, number))
 

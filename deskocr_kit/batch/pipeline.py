@@ -40,7 +40,7 @@ class Groups:
                 if fullest is not None:
                     most = len(self.waiting[fullest])
                     held = sum(map(len, self.waiting.values()))
-                    if most >= size or held >= 2 * size or self.ready.closed and not self.ready.items:
+                    if most >= size or held >= 2 * size or (self.ready.closed and not self.ready.items):
                         return self._cut(fullest, size)
                 try:
                     item = self.ready.get()
@@ -146,7 +146,7 @@ class Pipeline:
         self.ready.close()
 
     def _all_devices(self) -> None:
-        """A loop per device, and again while a lost device has left pages behind after the others had ended."""
+        """A loop per device; again, if a lost device left pages behind after the others had ended."""
         while True:
             good = [device for device in self.devices if device not in self.given_up]
             loops = [self._thread(lambda d=device: self._device_loop(d)) for device in good]

@@ -95,7 +95,7 @@ class Progress:
         worked = done - self.pages["skipped"]
         left = max(0, self.total - done)
         seconds = time.monotonic() - self.start
-        rest = f", about {_duration(seconds / worked * left)} left" if worked and left else ""
+        rest = f", about {duration(seconds / worked * left)} left" if worked and left else ""
         return f"{done}/{max(self.total, done)} pages, {self.rates()}{rest}"
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Progress:
         return "\n".join(lines) + "\n"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

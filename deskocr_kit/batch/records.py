@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from model.untrusted import UntrustedFile, read_json
@@ -24,6 +25,16 @@ _COPIED = (
     "warnings",
     "notes",
 )
+
+
+def _kit() -> str:
+    try:
+        return version("deskocr-kit")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "0+unknown"
+
+
+KIT = _kit()  # version of this package
 
 
 def stored_in(folder: Path) -> dict | None:

@@ -20,7 +20,6 @@ from typing import Any
 
 from model.files import write_json
 
-from .. import __version__
 from ..reading.fingerprint import digest_of
 from ..reading.options import PageOptions
 from ..reading.pages import count_pages
@@ -36,7 +35,7 @@ from .lock import FolderLock
 from .manifest import Manifest
 from .pipeline import Pipeline
 from .progress import Progress
-from .records import PAGES
+from .records import KIT, PAGES
 from .sources import Choice, Source
 from .summary import FILE as SUMMARY
 from .summary import Summary
@@ -175,8 +174,8 @@ def _run(
 ) -> Summary:
     summary = Summary(about.settings)
     settings = digest_of(about.settings)
-    cache = Cache(plan.cache, about.settings, about.plan, __version__) if plan.cache is not None else None
-    writer = Writer(out, manifest, about, options, settings, summary, progress, __version__, cache)
+    cache = Cache(plan.cache, about.settings, about.plan, KIT) if plan.cache is not None else None
+    writer = Writer(out, manifest, about, options, settings, summary, progress, KIT, cache)
     begin = time.perf_counter()
     try:
         manifest.register(sources)

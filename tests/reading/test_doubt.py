@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from deskocr_kit.commands.shell import Shell
 from deskocr_kit.batch.run import read_batch
+from deskocr_kit.commands.shell import Shell
 from deskocr_kit.evaluation import confidence as measured
 from deskocr_kit.evaluation.evaluate import DAMAGED, drawn, pages
 from deskocr_kit.reading.doubt import FILE, doubts, limits_of, one_line

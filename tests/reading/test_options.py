@@ -12,11 +12,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from deskocr_kit.batch.run import read_batch
 from deskocr_kit.benchmark.child import bench
 from deskocr_kit.benchmark.compare import compare_benchmarks
 from deskocr_kit.benchmark.report import report_heading
 from deskocr_kit.benchmark.spec import BenchSpec
-from deskocr_kit.batch.run import read_batch
 from deskocr_kit.cli import app
 from deskocr_kit.device.dtypes import DTYPES
 from deskocr_kit.device.selection import KINDS
