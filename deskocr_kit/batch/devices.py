@@ -20,7 +20,7 @@ from ..reading.fingerprint import digest_of, settings_of
 from ..reading.options import LoadOptions, PageOptions
 from ..reading.reader import Reader
 from .attempts import Item
-from .faults import CannotContinue, Fault, fault_of
+from .faults import CannotContinue, Fault, classed, fault_of
 
 if TYPE_CHECKING:
     from model.inference import Reading
@@ -180,8 +180,8 @@ class WorkerDevice:
             if 0 < self.restart_after <= self.since_start:
                 self._end()
             return answer
-        fault = Fault(kind, answer)
-        if kind == "device":
+        fault = classed(*answer)
+        if fault.kind == "device":
             self._end()
         raise fault
 

@@ -31,10 +31,17 @@ class CannotContinue(ValueError):
 
 def fault_of(error: BaseException) -> Fault:
     """The class and the text of an exception of the model or the device."""
-    text = str(error) or type(error).__name__
-    if is_out_of_memory(error):
-        return Fault("memory", text)
-    return Fault("device" if is_fatal(exception_text(error)) else "reading", text)
+    return classed(*facts(error))
+
+
+def facts(error: BaseException) -> tuple[bool, str, str]:
+    """(out of memory, message, texts of the chain of causes) of an exception, as a worker reports them."""
+    return is_out_of_memory(error), str(error) or type(error).__name__, exception_text(error)
+
+
+def classed(memory: bool, text: str, chain: str) -> Fault:
+    """The fault that such facts describe."""
+    return Fault("memory" if memory else "device" if is_fatal(chain) else "reading", text)
 
 
 def is_fatal(text: str) -> bool:

@@ -15,7 +15,7 @@ from ..device import import_torch
 from ..device.memory_stats import free_cache
 from ..device.messages import message
 from .devices import about, read_with
-from .faults import fault_of
+from .faults import facts
 
 PARENT_POLL = 0.5  # seconds
 
@@ -45,11 +45,12 @@ def main(handle: int) -> None:
         try:
             answer = ("readings", read_with(reader, pages, options, guard))
         except Exception as error:
-            fault = fault_of(error)
-            answer = (fault.kind, str(fault))
-            del error
-            if fault.kind == "memory":
-                free_cache(reader.model.device)
+            answer = ("fault", facts(error))
+            out_of_memory = answer[1][0]
+        else:
+            out_of_memory = False
+        if out_of_memory:  # here, where the exception no longer holds the tensors of its frames
+            free_cache(reader.model.device)
         link.send(answer)
 
 
