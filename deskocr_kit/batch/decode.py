@@ -6,6 +6,7 @@ Several threads do this; each takes the next file. Pillow works outside of Pytho
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from model.modes import get_mode
 from model.tiling import make_views
-from model.untrusted import shown
+from model.untrusted import kind, shown
 
 from ..reading.fingerprint import digest_of, sha256
 from ..reading.pages import Page, count_pages, iter_pages
@@ -77,6 +78,12 @@ class Decoder:
 
     def deliver(self, source: Source) -> None:
         """Deliver every chosen page of one file exactly once: kept, unreadable, or ready to be read."""
+        if (what := special(source.file)) is not None:
+            self.known(
+                Unreadable(source.key, source.file, 1, "", f"{source.file}: {what}, not a regular file")
+            )
+            self.known(FileEnd(source, None, frozenset({1})))
+            return
         digest, total = self._content(source)
         done = self._done(source, digest)
         for kept in done.values():
@@ -111,7 +118,7 @@ class Decoder:
             return None
         if choice.last is None:
             return highest
-        return count_pages([source.file]) if any(n not in seen for n in choice.numbers) else None
+        return page_count(source) if any(n not in seen for n in choice.numbers) else None
 
     def _deliver_page(self, source: Source, page: Page, digest: str) -> None:
         error: Exception | None = page.error
@@ -192,6 +199,20 @@ class Decoder:
         if self.prepare and item.cached is None:
             item.views = make_views(page.image, get_mode(self.mode))
         return item
+
+
+def special(file: str) -> str | None:
+    """What a file is that would block or never end, such as a FIFO or a device; None for any other."""
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError):
+        return None  # opening it reports why
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kind(mode)
+
+
+def page_count(source: Source) -> int:
+    """The number of pages to expect in a file, as far as it is cheap to know."""
+    return 1 if special(source.file) else count_pages([source.file])
 
 
 def _named(source: Source, text: str) -> str:

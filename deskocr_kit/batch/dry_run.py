@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..reading.options import PageOptions
-from ..reading.pages import count_pages, iter_pages
+from ..reading.pages import iter_pages
+from .decode import page_count, special
 from .progress import Progress, duration
 from .run import Plan, run
 from .sources import Choice, Source
@@ -63,7 +64,7 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
             found.damaged.append(error)
             found.pages += 1
             continue
-        found.pages += max(1, source.choice.among(count_pages([source.file])))
+        found.pages += max(1, source.choice.among(page_count(source)))
         good.append(Source(source.file, Choice(frozenset({number}))))
     step = max(1, len(good) // SAMPLE)
     chosen = good[::step][:SAMPLE]
@@ -82,6 +83,8 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
 
 def _first_page(source: Source, plan: Plan) -> tuple[int, str] | None:
     """(number, reason or "") of the first chosen page; None if no page is chosen."""
+    if (what := special(source.file)) is not None:
+        return 1, f"{source.file}: {what}, not a regular file"
     how: dict[str, Any] = {"dpi": 36} if plan.dpi is None or plan.dpi > 36 else {"dpi": plan.dpi}
     if plan.password is not None:
         how["password"] = plan.password

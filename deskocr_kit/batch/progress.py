@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a bar or lines on stderr, a log of JSON lines, figures for Prometheus."""
+"""What a run tells while it goes on: a bar or lines on stderr, a log of JSON lines, Prometheus figures."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Progress:
             ("failures_total", "counter", "Failed pages, by class.",
              [(f'{{kind="{name}"}}', count) for name, count in sorted(self.kinds.items())]),
             ("tokens_total", "counter", "Tokens that the model wrote.", [("", self.tokens)]),
-            ("worker_restarts_total", "counter", "Worker processes that were replaced.", [("", self.restarts)]),
+            ("worker_restarts_total", "counter", "Worker processes replaced.", [("", self.restarts)]),
             ("pages_pending", "gauge", "Pages without an outcome.", [("", max(0, self.total - done))]),
             ("run_seconds", "gauge", "Seconds since the run started.",
              [("", round(time.monotonic() - self.start, 3))]),

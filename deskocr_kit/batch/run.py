@@ -22,10 +22,9 @@ from model.files import write_json
 
 from ..reading.fingerprint import digest_of
 from ..reading.options import PageOptions
-from ..reading.pages import count_pages
 from .attempts import BatchSize
 from .cache import Cache
-from .decode import Decoder, Shared
+from .decode import Decoder, Shared, page_count
 from .devices import About, LocalDevice
 from .faults import CannotContinue
 from .formats import RESERVED, write_formats
@@ -105,10 +104,11 @@ def run(
     progress: Progress | None = None,
     on_start: Callable[[About], None] | None = None,
 ) -> Summary:
-    """Read every page of `sources` into `out`. devices: LocalDevice or WorkerDevice; one queue feeds them all.
+    """Read every page of `sources` into `out`.
 
-    on_start is called when the first device is ready. A run that cannot go on (a full disk, no working device)
-    ends with the reason in `stopped`; its pages stay pending.
+    devices: LocalDevice or WorkerDevice; one queue feeds them all. on_start is called when they are ready. A
+    run that cannot go on (a full disk, no working device) ends with the reason in `stopped`; its pages stay
+    pending.
 
     Raises:
         OSError: `out` cannot be created, or another run writes to it (lock.Locked).
@@ -218,7 +218,7 @@ def expected(source: Source, manifest: Manifest) -> int:
     """The number of pages to expect of a file, as far as it is cheap to know."""
     count = manifest.content(source.key)[3]
     if count is None:
-        count = count_pages([source.file])
+        count = page_count(source)
     return max(1, manifest.expect(source, count))
 
 

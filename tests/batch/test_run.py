@@ -53,12 +53,20 @@ def test_every_page_has_exactly_one_line_whatever_happens_to_it(tmp_path, counte
     kinds = [GOOD, RAISES, RAISES_IN_GROUP, TOO_LARGE, NEVER_FITS, LOOPS, CUT_OFF] * 3
     files = save(tmp_path / "in", kinds)
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
-    files += [tmp_path / "in" / "broken.png", tmp_path / "missing.png", pdf(tmp_path / "three.pdf", [1, 2, 3])]
+    files += [
+        tmp_path / "in" / "broken.png",
+        tmp_path / "missing.png",
+        pdf(tmp_path / "three.pdf", [1, 2, 3]),
+    ]
     summary = stub_batch(files, tmp_path / "out", batch_size=4, workers=3, formats=("md",), gallery=True)
     found = check_lines(tmp_path / "out")
-    assert [line["file"] for line in found] == [str(f) for f in files] + [str(files[-1])] * 2, "in the order given"
+    assert [line["file"] for line in found] == [str(f) for f in files] + [str(files[-1])] * 2, (
+        "in the order given"
+    )
     failed = {Path(line["file"]).name: line["kind"] for line in found if line["state"] == "failed"}
-    expected = {f"{i:04}.png": "reading" for i in range(1, 21, 7)} | {f"{i:04}.png": "memory" for i in range(4, 21, 7)}
+    expected = {f"{i:04}.png": "reading" for i in range(1, 21, 7)} | {
+        f"{i:04}.png": "memory" for i in range(4, 21, 7)
+    }
     assert failed == expected | {"broken.png": "file", "missing.png": "file"}
     assert summary.kinds == {"reading": 3, "memory": 3, "file": 2} and summary.pending == 0
     assert len(summary.read) + len(summary.failed) == len(found) == 26
@@ -74,7 +82,9 @@ def test_a_page_that_is_done_is_never_read_again(tmp_path, counted):
     counted.unlink()
     summary = stub_batch(files, tmp_path / "out", batch_size=3)
     assert (len(summary.skipped), len(summary.failed)) == (4, 1)
-    assert {(kind, number) for _, kind, number, *_ in reads(counted)} == {(RAISES, 1)}, "a failure is tried again"
+    assert {(kind, number) for _, kind, number, *_ in reads(counted)} == {(RAISES, 1)}, (
+        "a failure is tried again"
+    )
     assert essence(tmp_path / "out") == first
     counted.unlink()
     added = save(tmp_path / "new", [GOOD, GOOD])
@@ -275,7 +285,9 @@ def test_the_log_and_the_figures(tmp_path, counted):
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [each["event"] for each in events] == ["start", "read", "failed", "read", "end"]
     assert events[0]["pages"] == 3 and events[2]["kind"] == "reading" and events[-1]["counts"]["read"] == 2
-    figures = dict(line.rsplit(" ", 1) for line in metrics.read_text().splitlines() if not line.startswith("#"))
+    figures = dict(
+        line.rsplit(" ", 1) for line in metrics.read_text().splitlines() if not line.startswith("#")
+    )
     assert figures['deskocr_batch_pages_total{outcome="read"}'] == "2"
     assert figures['deskocr_batch_failures_total{kind="reading"}'] == "1"
     assert figures["deskocr_batch_pages_pending"] == "0"
@@ -287,7 +299,9 @@ def test_a_line_of_progress_has_rates_time_left_and_failures_by_class(capsys):
     progress.page("read", "a", 1, tokens=30)
     progress.page("failed", "b", 1, kind="file")
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("2/10 pages, ") and "tokens/s, 1 failed (file 1), about " in line and " left" in line
+    assert (
+        line.startswith("2/10 pages, ") and "tokens/s, 1 failed (file 1), about " in line and " left" in line
+    )
     progress.say("error: \x1b[2J gone")
     assert "\x1b" not in capsys.readouterr().err
 

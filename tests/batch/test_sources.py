@@ -14,7 +14,15 @@ from deskocr_kit.batch.sources import EVERY_PAGE, Choice, Source, parse_choice, 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.pdf", "b.png", "scans/p2.png", "scans/p10.png", "scans/deep/c.jpg", "scans/note.txt", "x:1-2"):
+    for name in (
+        "a.pdf",
+        "b.png",
+        "scans/p2.png",
+        "scans/p10.png",
+        "scans/deep/c.jpg",
+        "scans/note.txt",
+        "x:1-2",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")

@@ -33,7 +33,9 @@ def test_two_workers_share_one_queue_evenly(tmp_path, counted, monkeypatch):
     assert sorted(summary.devices.values()) == sorted(shares) and len(check_lines(tmp_path / "out")) == 100
 
 
-def test_a_worker_that_is_poisoned_or_hangs_is_replaced_and_costs_no_other_page(tmp_path, counted, monkeypatch):
+def test_a_worker_that_is_poisoned_or_hangs_is_replaced_and_costs_no_other_page(
+    tmp_path, counted, monkeypatch
+):
     marked = lambda text: [type("Match", (), {"fatal": "507035" in text})]  # noqa: E731
     monkeypatch.setattr(faults, "explain", marked)
     files = save(tmp_path / "in", [POISONS, HANGS, GOOD])
@@ -48,7 +50,9 @@ def test_a_worker_that_is_poisoned_or_hangs_is_replaced_and_costs_no_other_page(
 
 
 @pytest.mark.slow  # two workers are started several times
-def test_a_page_that_ends_its_worker_is_set_aside_and_two_workers_lose_nothing(tmp_path, counted, monkeypatch):
+def test_a_page_that_ends_its_worker_is_set_aside_and_two_workers_lose_nothing(
+    tmp_path, counted, monkeypatch
+):
     kinds = [GOOD, GOOD, KILLED_ONCE, EXITS, GOOD, RAISES, KILLED_ONCE, *[GOOD] * 20]
     files = save(tmp_path / "in", kinds)
     monkeypatch.setenv("STUB_SECONDS", "0.01")
@@ -86,7 +90,9 @@ def test_a_device_that_cannot_be_used_leaves_the_work_to_the_others(tmp_path, co
     files = save(tmp_path / "in", [GOOD] * 20)
     for i, lost in enumerate((Fake(starts=False, reads_pages=0), Fake(reads_pages=0), Fake(reads_pages=3))):
         summary = stub_batch(files, tmp_path / f"out{i}", devices=[lost, Fake()], batch_size=2)
-        assert len(summary.read) == 20 and not summary.stopped and len(check_lines(tmp_path / f"out{i}")) == 20
+        assert (
+            len(summary.read) == 20 and not summary.stopped and len(check_lines(tmp_path / f"out{i}")) == 20
+        )
 
 
 def test_without_any_device_the_pages_stay_pending(tmp_path, counted):

@@ -38,6 +38,8 @@ def check_lines(out) -> list[dict]:
     for line in found:
         assert line["schema"] == 1 and line["kit"] and line["page"] >= 1
         assert line["state"] in ("done", "failed")
-        assert ("text" in line, "error" in line) == ((True, False) if line["state"] == "done" else (False, True))
+        assert ("text" in line, "error" in line) == (
+            (True, False) if line["state"] == "done" else (False, True)
+        )
         assert {"tokens", "seconds", "attempts"} <= line.keys()
     return found

@@ -22,7 +22,9 @@ def start(given, out, devices: int, batch_size: int) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def run_with_kills(given, out, counted: Path, kills: int, seed: int, devices: int = 0, batch_size: int = 2) -> dict:
+def run_with_kills(
+    given, out, counted: Path, kills: int, seed: int, devices: int = 0, batch_size: int = 2
+) -> dict:
     """Kill `kills` runs at a random moment each, then let one end. Returns what the last run printed, and more.
 
     A moment is drawn from the time at which pages are read: after the first pages of the run were noted.
