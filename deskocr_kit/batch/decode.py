@@ -1,19 +1,19 @@
-"""From files to pages that are ready for the device: open, render, decode, cut into views.
+"""The first two stages: files to pages (open, render, decode), and pages to what the device needs.
 
-Several threads do this; each takes the next file. Pillow works outside of Python's lock.
+One thread decodes, because the pages come from one child process (reading/page_source.py), which is fast as
+long as it stays with a file. Several threads prepare: Pillow resizes outside of Python's lock.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.modes import get_mode
+from model.modes import Mode
 from model.tiling import make_views
 from model.untrusted import kind, shown
 
@@ -58,22 +58,18 @@ class FileEnd:
 
 @dataclass
 class Decoder:
-    """Delivers the pages of files to two channels: `ready` for the device, `known` for the writer."""
+    """Delivers the pages of files to two channels: `decoded` for the next stage, `known` for the writer."""
 
     out: Path
     manifest: Manifest
     settings: str  # digest of the settings; pages done with others are read again
-    mode: str
-    ready: Callable[[Item], Any]
+    decoded: Callable[[Item], Any]
     known: Callable[[Any], Any]
-    prepare: bool = True  # cut views here; otherwise the reader does
     dpi: float | None = None
     password: str | None = None
-    cache: Cache | None = None
 
-    def run(self, queue: Iterable[Source]) -> None:
-        """Deliver every file that `queue` yields. Threads may share the queue, see `Shared`."""
-        for source in queue:
+    def run(self, sources: Iterable[Source]) -> None:
+        for source in sources:
             self.deliver(source)
 
     def deliver(self, source: Source) -> None:
@@ -118,18 +114,14 @@ class Decoder:
             return None
         if choice.last is None:
             return highest
-        return page_count(source) if any(n not in seen for n in choice.numbers) else None
+        return page_count(source, self.password) if any(n not in seen for n in choice.numbers) else None
 
     def _deliver_page(self, source: Source, page: Page, digest: str) -> None:
-        error: Exception | None = page.error
-        if error is None:
-            try:
-                item = self._item(source, page, digest)
-            except (ValueError, OSError, MemoryError) as problem:
-                error = problem
-            else:
-                return self.ready(item)
-        self.known(Unreadable(source.key, source.file, page.number, digest, _named(source, str(error))))
+        if page.error is None:
+            self.decoded(Item(source.key, page, digest))
+        else:
+            text = _named(source.file, str(page.error))
+            self.known(Unreadable(source.key, source.file, page.number, digest, text))
 
     def _cannot_open(self, source: Source, digest: str, seen: set[int], error: str) -> None:
         """Report a file that cannot be opened, or not any further, at its first page without an outcome."""
@@ -137,7 +129,7 @@ class Decoder:
         while number in seen:
             number += 1
         seen.add(number)
-        self.known(Unreadable(source.key, source.file, number, digest, _named(source, error)))
+        self.known(Unreadable(source.key, source.file, number, digest, _named(source.file, error)))
 
     def _report_absent(self, source: Source, digest: str, total: int, seen: set[int]) -> None:
         """One failure for chosen pages that the file does not have, at the first of them."""
@@ -170,7 +162,7 @@ class Decoder:
             if not digest or number not in source.choice:
                 continue
             folder = row.folder or self.manifest.folder(source.key, number)
-            stored = stored_in(self.out / folder)
+            stored = None if (self.out / folder).is_symlink() else stored_in(self.out / folder)
             if stored is None or (stored["source"], stored["page"]) != (source.key, number):
                 continue
             if stored.get("sha256") != digest or not is_complete(self.out / folder, stored):
@@ -191,15 +183,6 @@ class Decoder:
             how["password"] = self.password
         return iter_pages(source.file, **how)
 
-    def _item(self, source: Source, page: Page, digest: str) -> Item:
-        item = Item(source.key, page, digest)
-        if self.cache is not None:
-            item.cache_key = self.cache.key(page.image)
-            item.cached = self.cache.get(item.cache_key)
-        if self.prepare and item.cached is None:
-            item.views = make_views(page.image, get_mode(self.mode))
-        return item
-
 
 def special(file: str) -> str | None:
     """What a file is that would block or never end, such as a FIFO or a device; None for any other."""
@@ -210,26 +193,37 @@ def special(file: str) -> str | None:
     return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kind(mode)
 
 
-def page_count(source: Source) -> int:
+def page_count(source: Source, password: str | None = None) -> int:
     """The number of pages to expect in a file, as far as it is cheap to know."""
-    return 1 if special(source.file) else count_pages([source.file])
+    return 1 if special(source.file) else count_pages([source.file], password)
 
 
-def _named(source: Source, text: str) -> str:
-    """An error text that begins with, or holds, the name of the file; one line."""
+def _named(file: str, text: str) -> str:
+    """An error text that holds the name of the file; one line."""
     text = " ".join(text.split())
-    return text if source.file in text or shown(source.file) in text else f"{source.file}: {text}"
+    return text if file in text or shown(file) in text else f"{shown(file)}: {text}"
 
 
-class Shared:
-    """An iterator that several threads may use."""
+@dataclass
+class Preparer:
+    """Turns decoded pages into what the device needs: looks into the cache, cuts the page into views.
 
-    def __init__(self, items: Iterable):
-        self.items, self.lock = iter(items), threading.Lock()
+    mode: of the views. None: the reader cuts the page itself.
+    """
 
-    def __iter__(self):
-        return self
+    mode: Mode | None
+    cache: Cache | None = None
 
-    def __next__(self):
-        with self.lock:
-            return next(self.items)
+    def prepare(self, item: Item) -> Item | Unreadable:
+        """The page, ready to be read; Unreadable if it cannot be cut into views."""
+        try:
+            if self.cache is not None:
+                item.cache_key = self.cache.key(item.page.image)
+                item.cached = self.cache.get(item.cache_key)
+            if self.mode is not None and item.cached is None:
+                item.views = make_views(item.page.image, self.mode)
+        except (ValueError, OSError, MemoryError) as error:
+            page = item.page
+            text = _named(page.file, str(error) or type(error).__name__)
+            return Unreadable(item.key, page.file, page.number, item.sha256, text)
+        return item

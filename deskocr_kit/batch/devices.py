@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from model.official import CHECKPOINTS
+
 from ..reading.fingerprint import digest_of, settings_of
 from ..reading.options import LoadOptions, PageOptions
 from ..reading.reader import Reader
@@ -44,8 +46,21 @@ def load(options: LoadOptions, device: str) -> Reader:
     return Reader.load(replace(options.only(LoadOptions), device=device))
 
 
+@dataclass
+class ModelFacts:
+    """Stands for the model where there is none. checkpoint: a name in CHECKPOINTS."""
+
+    device: Any
+    dtype: Any
+    checkpoint: str
+
+    @property
+    def config(self) -> Any:
+        return SimpleNamespace(checkpoint=CHECKPOINTS[self.checkpoint])
+
+
 def about(reader: Reader, options: PageOptions) -> About:
-    model = SimpleNamespace(device=reader.model.device, dtype=reader.model.dtype)
+    model = ModelFacts(reader.model.device, reader.model.dtype, reader.model.config.checkpoint.name)
     slots = getattr(getattr(reader.model, "model", None), "slots", None)
     names = {
         name: f"{getattr(use, '__module__', '')}.{getattr(use, '__qualname__', repr(type(use)))}"
@@ -118,7 +133,8 @@ class WorkerDevice:
         restart_after: int = 0,
         threads: int = 0,
     ):
-        self.load, self.name, self.options = load, name, options
+        self.load, self.name = load, name
+        self.options = replace(options.only(PageOptions), password=None)  # pages are decoded here
         self.deadline, self.restart_after, self.threads = deadline, restart_after, threads
         self.settings: dict = {}
         self.process: subprocess.Popen | None = None

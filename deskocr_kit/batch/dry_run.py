@@ -56,7 +56,7 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
     found = Estimate(files=len(sources))
     good: list[Source] = []
     for source in sources:
-        first = _first_page(source, plan)
+        first = _first_page(source, plan, options.password)
         if first is None:
             continue
         number, error = first
@@ -64,7 +64,7 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
             found.damaged.append(error)
             found.pages += 1
             continue
-        found.pages += max(1, source.choice.among(page_count(source)))
+        found.pages += max(1, source.choice.among(page_count(source, options.password)))
         good.append(Source(source.file, Choice(frozenset({number}))))
     step = max(1, len(good) // SAMPLE)
     chosen = good[::step][:SAMPLE]
@@ -81,14 +81,12 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
     return found
 
 
-def _first_page(source: Source, plan: Plan) -> tuple[int, str] | None:
+def _first_page(source: Source, plan: Plan, password: str | None) -> tuple[int, str] | None:
     """(number, reason or "") of the first chosen page; None if no page is chosen."""
     if (what := special(source.file)) is not None:
         return 1, f"{source.file}: {what}, not a regular file"
     how: dict[str, Any] = {"dpi": 36} if plan.dpi is None or plan.dpi > 36 else {"dpi": plan.dpi}
-    if plan.password is not None:
-        how["password"] = plan.password
     skip = source.choice.skipped(())
-    for page in iter_pages(source.file, collect_errors=True, skip=skip, **how):
+    for page in iter_pages(source.file, collect_errors=True, skip=skip, password=password, **how):
         return page.number, "" if page.error is None else str(page.error)
     return 1, f"{source.file}: has none of the chosen pages"

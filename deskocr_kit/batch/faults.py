@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..ascend.errors import exception_text, explain
+from ..ascend.errors import exception_text, is_fatal
 from ..device.memory_stats import is_out_of_memory
+from ..device.messages import message
 
 #: {class of a failure: what it means}. Progress, pages.jsonl and the metrics count by these names.
 KINDS = {
@@ -36,14 +37,10 @@ def fault_of(error: BaseException) -> Fault:
 
 def facts(error: BaseException) -> tuple[bool, str, str]:
     """(out of memory, message, texts of the chain of causes) of an exception, as a worker reports them."""
-    return is_out_of_memory(error), str(error) or type(error).__name__, exception_text(error)
+    text = "not enough memory" if isinstance(error, MemoryError) else message(error).removeprefix("error: ")
+    return is_out_of_memory(error), " ".join(text.split()) or type(error).__name__, exception_text(error)
 
 
 def classed(memory: bool, text: str, chain: str) -> Fault:
     """The fault that such facts describe."""
     return Fault("memory" if memory else "device" if is_fatal(chain) else "reading", text)
-
-
-def is_fatal(text: str) -> bool:
-    """Whether an error leaves the process of the device unusable: explain marks such codes."""
-    return any(getattr(match, "fatal", False) for match in explain(text))

@@ -202,7 +202,7 @@ class Manifest:
         """Fill an empty manifest from the folders of a run without one, or whose manifest was damaged."""
         with self.lock, self.db:
             for place, path in enumerate(sorted(self.out.iterdir()), 1):
-                if not path.is_dir() or (stored := stored_in(path)) is None:
+                if path.is_symlink() or not path.is_dir() or (stored := stored_in(path)) is None:
                     continue
                 key, number = stored["source"], stored["page"]
                 base = path.name if number == 1 else re.sub(rf"-p{number}$", "", path.name)

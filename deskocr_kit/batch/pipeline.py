@@ -1,6 +1,6 @@
 """The stages of a run and the bounded queues between them.
 
-    files -> [decode threads] -> ready -> [one loop per device] -> written -> [writer thread]
+    files -> [decode] -> decoded -> [prepare, several] -> ready -> [one loop per device] -> written -> [write]
 
 A full queue stops the stage before it, so memory does not grow with the number of pages. Pages of one shape
 are grouped, so that a batch needs no padding.
@@ -70,42 +70,38 @@ class Groups:
 class Pipeline:
     """Run the stages to the end.
 
-    devices: each has a loop in a thread; a single LocalDevice has it in the calling thread, so that Ctrl-C
-    reaches the model. write: called with every outcome, in one thread.
+    prepare: called with each decoded page, in `preparers` threads. devices: each has a loop in a thread; a
+    single LocalDevice has it in the calling thread, so that Ctrl-C reaches the model. write: called with every
+    outcome, in one thread.
     """
 
+    prepare: Callable[[Item], Any]
     devices: Sequence[Any]
     write: Callable[[Outcome], None]
     limit: BatchSize
     capacity: int
+    preparers: int = 1
     note: Callable[[str], None] = print
     given_up: list[Any] = field(default_factory=list)  # devices that could not be started again
     stopped: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.ready, self.written = Channel(self.capacity), Channel(self.capacity)
+        self.decoded, self.ready = Channel(self.preparers), Channel(self.capacity)
+        self.written = Channel(self.capacity)
         self.groups = Groups(self.ready, self.limit)
         self.lock = threading.Lock()
 
-    def put_ready(self, item: Item) -> None:
-        if item.cached is not None:
-            self.written.put((item, item.cached))
-        else:
-            self.ready.put(item)
-
-    def put_known(self, event: Any) -> None:
-        self.written.put(event)
-
-    def run(self, decoders: Sequence[Callable[[], None]]) -> None:
-        """decoders: each called in its own thread; they `put_ready` and `put_known`.
+    def run(self, decode: Callable[[], None]) -> None:
+        """decode: puts its pages into `decoded`, and what is known of others into `written`.
 
         Raises what ended the run early: CannotContinue, KeyboardInterrupt, or an error of this program.
 
         All outcomes that were ready by then are written first, except after an error of the writer.
         """
         writer = self._thread(self._write)
-        decoding = [self._thread(decode) for decode in decoders]
-        closer = self._thread(lambda: self._close_after(decoding))
+        decoding = self._thread(decode)
+        preparing = [self._thread(self._prepare) for _ in range(self.preparers)]
+        closer = self._thread(lambda: self._close_after(decoding, preparing))
         try:
             if len(self.devices) == 1 and not self.devices[0].prepares:
                 self._device_loop(self.devices[0])
@@ -140,10 +136,20 @@ class Pipeline:
         thread.start()
         return thread
 
-    def _close_after(self, decoding: list[threading.Thread]) -> None:
-        for thread in decoding:
+    def _close_after(self, decoding: threading.Thread, preparing: list[threading.Thread]) -> None:
+        decoding.join()
+        self.decoded.close()
+        for thread in preparing:
             thread.join()
         self.ready.close()
+
+    def _prepare(self) -> None:
+        while True:
+            found = self.prepare(self.decoded.get())
+            if isinstance(found, Item) and found.cached is None:
+                self.ready.put(found)
+            else:
+                self.written.put((found, found.cached) if isinstance(found, Item) else found)
 
     def _all_devices(self) -> None:
         """A loop per device; again, if a lost device left pages behind after the others had ended."""
@@ -185,6 +191,7 @@ class Pipeline:
         with self.lock:
             if self.stopped is None:
                 self.stopped = error
+        self.decoded.abort()
         self.ready.abort()
         for device in self.devices:
             device.kill()

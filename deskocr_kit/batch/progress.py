@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from model.files import write_atomically
-from model.untrusted import shown
+
+from ..display.printable import printable
 
 EVERY = 30.0  # seconds between two lines where there is no bar
 METRICS_EVERY = 5.0  # seconds
@@ -75,7 +76,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line for the user. The names in it are made harmless for a terminal."""
-        text = shown(text, 2000)
+        text = printable(text)
         if self.bar is not None:
             self.bar.write(text)
         elif not self.quiet:

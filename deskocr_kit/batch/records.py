@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from model.results import RESULT_BYTES
 from model.untrusted import UntrustedFile, read_json
 
 SCHEMA = 1  # of a line; a field may be added without a new number
 PAGES = "pages.jsonl"
-LARGEST = 64 << 20  # bytes of a result.json
 _KINDS = {"source": str, "page": int, "settings": dict, "files": list, "text": str}
 _COPIED = (
     "tokens",
@@ -40,7 +40,7 @@ KIT = _kit()  # version of this package
 def stored_in(folder: Path) -> dict | None:
     """The content of a folder's result.json; None if it was not written by a batch."""
     try:
-        stored = read_json(folder / "result.json", LARGEST)
+        stored = read_json(folder / "result.json", RESULT_BYTES)
         return stored if all(isinstance(stored[name], kind) for name, kind in _KINDS.items()) else None
     except (OSError, UntrustedFile, KeyError, TypeError):
         return None

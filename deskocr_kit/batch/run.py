@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from model.files import write_json
+from model.modes import get_mode
 
 from ..reading.fingerprint import digest_of
 from ..reading.options import PageOptions
 from .attempts import BatchSize
 from .cache import Cache
-from .decode import Decoder, Shared, page_count
+from .decode import Decoder, Preparer, page_count
 from .devices import About, LocalDevice
 from .faults import CannotContinue
 from .formats import RESERVED, write_formats
@@ -47,15 +48,14 @@ NAMES = (*RESERVED, GALLERY, PAGES, SUMMARY)  # no page's folder may have one of
 class Plan:
     """How a run goes; nothing here changes the text of a page.
 
-    batch_size: pages read together. workers: threads that open and prepare pages. dpi, password: of PDFs.
-    cache: a folder, see cache.py. formats: names in formats.FORMATS. gallery: write index.html. wait: for
-    another run on the same folder. retry_failed: only the pages that failed in earlier runs.
+    batch_size: pages read together. workers: threads that prepare pages. dpi: resolution of PDF pages. cache:
+    a folder, see cache.py. formats: names in formats.FORMATS. gallery: write index.html. wait: for another run
+    on the same folder. retry_failed: only the pages that failed in earlier runs.
     """
 
     batch_size: int = 1
     workers: int = 1
     dpi: float | None = None
-    password: str | None = None
     cache: Path | None = None
     formats: Sequence[str] = ()
     gallery: bool = False
@@ -179,24 +179,30 @@ def _run(
     begin = time.perf_counter()
     try:
         manifest.register(sources)
-        progress.expect(sum(expected(source, manifest) for source in sources))
+        progress.expect(sum(expected(source, manifest, options.password) for source in sources))
         progress.event("start", files=len(sources), pages=progress.total, settings=about.settings)
         capacity = 2 * plan.batch_size * len(devices) + plan.workers
-        pipeline = Pipeline(devices, writer.take, BatchSize(plan.batch_size), capacity, progress.say)
-        decoder = Decoder(
-            out=out,
-            manifest=manifest,
-            settings=settings,
-            mode=about.settings["mode"],
-            ready=pipeline.put_ready,
-            known=pipeline.put_known,
-            prepare=devices[0].prepares,
-            dpi=plan.dpi,
-            password=plan.password,
-            cache=cache,
+        official = about.reader.model.config.checkpoint
+        mode = get_mode(about.settings["mode"], official) if devices[0].prepares else None
+        pipeline = Pipeline(
+            Preparer(mode, cache).prepare,
+            devices,
+            writer.take,
+            BatchSize(plan.batch_size),
+            capacity,
+            plan.workers,
+            progress.say,
         )
-        files = Shared(sources)
-        pipeline.run([partial(decoder.run, files) for _ in range(plan.workers)])
+        decoder = Decoder(
+            out,
+            manifest,
+            settings,
+            pipeline.decoded.put,
+            pipeline.written.put,
+            plan.dpi,
+            options.password,
+        )
+        pipeline.run(partial(decoder.run, sources))
     except KeyboardInterrupt:
         summary.interrupted = True
     except CannotContinue as error:
@@ -214,11 +220,11 @@ def _run(
     return summary
 
 
-def expected(source: Source, manifest: Manifest) -> int:
+def expected(source: Source, manifest: Manifest, password: str | None = None) -> int:
     """The number of pages to expect of a file, as far as it is cheap to know."""
     count = manifest.content(source.key)[3]
     if count is None:
-        count = page_count(source)
+        count = page_count(source, password)
     return max(1, manifest.expect(source, count))
 
 

@@ -13,7 +13,7 @@ from model.results import write_results
 
 from ..reading.doubt import one_line
 from ..reading.options import PageOptions
-from ..reading.page_record import page_record
+from ..reading.page_record import cut_lines, failure, page_record
 from .attempts import Item, fault_in
 from .cache import Cache
 from .decode import FileEnd, Kept, Unreadable
@@ -75,13 +75,17 @@ class Writer:
             return
         try:
             self._read(item, outcome)
-        except OSError as error:
-            if error.errno in HOPELESS:
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # of this page only: its folder, memory, what the model wrote
+            if isinstance(error, OSError) and error.errno in HOPELESS:
                 raise CannotContinue(f"{self.out}: {error}; {_HINT}") from error
-            self._failed(item.key, page.file, page.number, "output", str(error), item.tries)
+            self._failed(item.key, page.file, page.number, "output", failure(page, error), item.tries)
 
     def _read(self, item: Item, reading: Reading) -> None:
         page, folder = item.page, self.manifest.folder(item.key, item.page.number)
+        if (self.out / folder).is_symlink():
+            raise OSError(f"{self.out / folder}: is a link, and results are not written elsewhere; remove it")
         fault = fault_in(reading)
         extra = {
             **page_record(page, reading, self.about.reader, self.options),
@@ -97,6 +101,8 @@ class Writer:
         stored = write_results(
             self.out / folder, page.image, reading.text, extra=extra, scores=reading.scores
         )
+        for line in cut_lines(page, stored["cut"]):
+            self.progress.say(line)
         line = done_line(stored, folder)
         self.manifest.put(item.key, page.number, Stored("done", folder, self.settings, line))
         if self.cache is not None and item.cached is None:

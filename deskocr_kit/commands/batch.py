@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +29,6 @@ def batch(
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too.")] = False,
     dpi: Annotated[float | None, typer.Option(help="Resolution of PDF pages. Default: 144.")] = None,
-    password: Annotated[str | None, typer.Option(help="Of encrypted PDFs.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pages decoded together.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Threads that open and prepare pages.")] = 2,
     devices: Annotated[str, typer.Option(help="Several, such as npu:0,npu:1: a process each.")] = "",
@@ -58,6 +56,7 @@ def batch(
     from ..batch.progress import Progress
     from ..batch.run import Plan, run
     from ..batch.sources import sources
+    from ..display.printable import printable, printable_json
     from ..display.progress import bar
 
     check_folder(out)
@@ -68,7 +67,6 @@ def batch(
         batch_size=batch_size,
         workers=workers,
         dpi=dpi,
-        password=password,
         cache=cache,
         formats=formats_of(formats),
         gallery=True,
@@ -79,13 +77,13 @@ def batch(
     places = devices_of(options, devices, one_process, deadline, restart_after)
     if dry_run:
         found = estimate(files, places, options, plan)
-        print(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else found)
+        print(printable_json(found.record()) if as_json else printable(repr(found)))
         raise typer.Exit(1 if found.damaged else 0)
     with bar(total=0, unit="page") as shown:
         told = None if shown.disable else shown
         progress = Progress(told, log=log_json, metrics=metrics_file, quiet=False)
         summary = run(files, out, places, options, plan, progress, lambda about: note_reader(about.reader))
-    print(json.dumps(summary.record(), ensure_ascii=False, indent=1) if as_json else summary)
+    print(printable_json(summary.record()) if as_json else printable(repr(summary)))
     note(f"results in {out}; look at {out / 'index.html'}")
     incomplete = summary.failed or summary.stopped or summary.pending
     raise typer.Exit(130 if summary.interrupted else 1 if incomplete else 0)

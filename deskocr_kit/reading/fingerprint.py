@@ -50,12 +50,15 @@ def weights_digest(folder: Path) -> str:
         if path.suffix == ".safetensors":
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode())
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 for i in range(SAMPLES):
                     file.seek(max(0, size - SAMPLE) * i // (SAMPLES - 1))
                     digest.update(file.read(SAMPLE))
         elif path.suffix == ".json" and path.name not in MEASURED:
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(path.name.encode())
+            with open_regular(path) as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
     return digest.hexdigest()[:16]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from deskocr_kit.batch.attempts import BatchSize, Item, read_group, stronger
-from deskocr_kit.batch.faults import Fault, fault_of, is_fatal
+from deskocr_kit.batch.faults import Fault, fault_of
 from deskocr_kit.reading.pages import Page
 from tests.helpers.stub_reader import CUT_OFF, GOOD, LOOPS, reading
 
 
 class FakeDevice:
-    settings = {"no_repeat_ngram_size": 0, "ngram_window": None}
+    settings: ClassVar = {"no_repeat_ngram_size": 0, "ngram_window": None}
 
     def __init__(self, fails):
         self.fails, self.calls = fails, []
@@ -30,7 +32,7 @@ KINDS = {70: LOOPS, 80: CUT_OFF}
 def go(numbers, fails=lambda numbers, guard: None, size=8):
     device, limit = FakeDevice(fails), BatchSize(size)
     items = [Item("k", Page("f", number), "") for number in numbers]
-    outcomes = dict((item.page.number, outcome) for item, outcome in read_group(device, items, limit))
+    outcomes = {item.page.number: outcome for item, outcome in read_group(device, items, limit)}
     assert sorted(outcomes) == sorted(numbers), "pages in = pages out"
     return device.calls, outcomes, {item.page.number: item.tries for item in items}, limit.size
 
@@ -71,7 +73,7 @@ def test_a_loop_and_a_cut_off_text_are_read_once_more_with_a_stronger_guard(numb
 
 
 def test_a_failed_second_attempt_keeps_the_first_text():
-    calls, outcomes, tries, _ = go([70], lambda n, g: ("reading", "no") if g else None)
+    _, outcomes, tries, _ = go([70], lambda n, g: ("reading", "no") if g else None)
     assert outcomes[70].text.startswith("seven") and [t["outcome"] for t in tries[70]] == ["loop", "reading"]
 
 
@@ -82,8 +84,11 @@ def test_the_second_guard_is_stronger_than_any_first():
     }  # fmt: skip
 
 
-def test_errors_have_classes(monkeypatch):
+def test_errors_have_classes():
     assert fault_of(RuntimeError("NPU out of memory. Tried to allocate 2.00 GiB")).kind == "memory"
     assert fault_of(MemoryError()).kind == "memory"
     assert fault_of(FloatingPointError("NaN")).kind == "reading"
-    assert not is_fatal("a plain error")
+    poisoned = "The Inner error is reported. ERR00100 PTA call acl api failed, error code is 507035"
+    assert fault_of(RuntimeError(poisoned)).kind == "device"
+    assert "\n" not in str(fault_of(RuntimeError(poisoned))), "one line, with the explanation"
+    assert fault_of(RuntimeError("a plain error")).kind == "reading"

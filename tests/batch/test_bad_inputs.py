@@ -48,7 +48,8 @@ NO_PAGES = (
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n"
 )
 LOOPED = (
-    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[2 0 R]/Count 1>>endobj\n"
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[2 0 R]/Count 1>>endobj\n"
     b"trailer<</Root 1 0 R>>"
 )
 
@@ -181,12 +182,16 @@ def test_a_decoder_that_fails_in_its_own_way_does_not_end_the_run(tmp_path, monk
 
 def test_pictures_of_unusual_kinds_are_read(tmp_path):
     """The border of bad inputs: these can be opened."""
-    good = {
-        "gray16.png": encoded("PNG", Image.new("I;16", (40, 40), 900)), "bit.png": encoded("PNG", Image.new("1", (9, 9))),
-        "alpha.png": encoded("PNG", Image.new("RGBA", (40, 40))), "cmyk.jpg": encoded("JPEG", Image.new("CMYK", (40, 40))),
-        "tiny.png": encoded("PNG", Image.new("RGB", (1, 1))), "strip.png": encoded("PNG", Image.new("L", (1, 20000))),
-        "pdf.png": PDF, "picture.pdf": PNG, "palette.gif": encoded("GIF", Image.new("P", (20, 20))),
-    }  # fmt: skip
+    pictures = {
+        "gray16.png": Image.new("I;16", (40, 40), 900),
+        "bit.png": Image.new("1", (9, 9)),
+        "alpha.png": Image.new("RGBA", (40, 40)),
+        "tiny.png": Image.new("RGB", (1, 1)),
+        "strip.png": Image.new("L", (1, 20000)),
+    }
+    good = {name: encoded("PNG", picture) for name, picture in pictures.items()}
+    good |= {"cmyk.jpg": encoded("JPEG", Image.new("CMYK", (40, 40))), "pdf.png": PDF, "picture.pdf": PNG}
+    good["palette.gif"] = encoded("GIF", Image.new("P", (20, 20)))
     for name, content in good.items():
         (tmp_path / name).write_bytes(content)
     summary = stub_batch([tmp_path / name for name in good], tmp_path / "out")

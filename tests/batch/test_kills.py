@@ -18,7 +18,7 @@ def counted(tmp_path, monkeypatch):
 
 
 def mixed(folder, count: int):
-    """Pages as pictures and PDFs, of which some fail, loop or are cut off, and files that cannot be opened."""
+    """Pages as pictures and PDFs; some fail, loop or are cut off, and some files cannot be opened."""
     kinds = ([GOOD] * 5 + [LOOPS, RAISES, CUT_OFF]) * (count // 8 + 1)
     files = save(folder, kinds[: count // 2])
     (folder / "broken.png").write_bytes(b"no picture")

@@ -31,7 +31,7 @@ EVIL = (
 def out(tmp_path_factory):
     """A folder with a picture, a PDF of three pages, a failure, and texts that want to be code."""
     folder = tmp_path_factory.mktemp("outputs")
-    files = save(folder / "in", [GOOD, RAISES])
+    save(folder / "in", [GOOD, RAISES])
     first, *rest = (page(GOOD, number, (96, 128)) for number in (3, 4, 5))
     first.save(folder / "in" / "a <b>.pdf", save_all=True, append_images=rest)
     (folder / "in" / "<img src=x onerror=alert(5)>.png").write_bytes(b"")
@@ -104,7 +104,7 @@ def test_later_pictures_of_a_large_gallery_stay_in_their_folders(out):
 
 
 def test_a_document_as_markdown(out):
-    (path,) = [p for p in (out / "documents").glob("a*.md")]
+    (path,) = (out / "documents").glob("a*.md")
     text = path.read_text("utf-8")
     assert [text.index(f"<!-- page {n} -->") for n in (1, 2, 3)] == sorted(
         text.index(f"<!-- page {n} -->") for n in (1, 2, 3)

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from deskocr_kit.batch import writer as writers
-from deskocr_kit.batch.decode import Decoder
-from deskocr_kit.batch.faults import is_fatal
+from deskocr_kit.batch.decode import Preparer
 from deskocr_kit.batch.lock import FolderLock, Locked
 from deskocr_kit.batch.manifest import NAME, Manifest
 from deskocr_kit.batch.progress import Progress
@@ -132,8 +131,8 @@ def test_frames_of_a_tiff_and_pages_of_unequal_shape(tmp_path, counted):
 # ------------------------------------------------------------------ names
 def test_names_of_folders_do_not_depend_on_the_order_of_completion(tmp_path):
     out = tmp_path / "out"
-    names = ["x/a.png", "y/A.png", "a.pdf", "a-p2.png", "b-p3.png", "b.pdf", "documents.png", "index.html.png",
-             "...png", "pages.jsonl.pdf", "new\nline.png"]  # fmt: skip
+    names = ["x/a.png", "y/A.png", "a.pdf", "a-p2.png", "b-p3.png", "b.pdf", "documents.png"]
+    names += ["index.html.png", "...png", "pages.jsonl.pdf", "new\nline.png"]
     out.mkdir()
     with FolderLock(out):
         manifest = Manifest(out, ["documents", "index.html", "pages.jsonl"])
@@ -309,7 +308,7 @@ def test_a_line_of_progress_has_rates_time_left_and_failures_by_class(capsys):
 def test_memory_of_the_queues_is_bounded(tmp_path, counted, monkeypatch):
     """No stage runs ahead: at most a few pages are decoded and not yet written."""
     alive, most = [0], [0]
-    real, write = Decoder._item, writers.Writer.take
+    real, write = Preparer.prepare, writers.Writer.take
 
     def opened(*args):
         alive[0] += 1
@@ -321,7 +320,7 @@ def test_memory_of_the_queues_is_bounded(tmp_path, counted, monkeypatch):
         if isinstance(event, tuple):
             alive[0] -= 1
 
-    monkeypatch.setattr(Decoder, "_item", opened)
+    monkeypatch.setattr(Preparer, "prepare", opened)
     monkeypatch.setattr(writers.Writer, "take", taken)
     monkeypatch.setenv("STUB_SECONDS", "0.002")
     stub_batch(save(tmp_path / "in", [GOOD] * 60), tmp_path / "out", batch_size=2, workers=2)
@@ -335,4 +334,3 @@ def test_manifest_errors_are_one_line(tmp_path, counted, monkeypatch):
     monkeypatch.setattr(Manifest, "register", register)
     summary = stub_batch(save(tmp_path / "in", [GOOD]), tmp_path / "out")
     assert "disk I/O error" in summary.stopped and "\n" not in summary.stopped
-    assert not is_fatal(summary.stopped)

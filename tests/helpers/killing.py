@@ -25,11 +25,11 @@ def start(given, out, devices: int, batch_size: int) -> subprocess.Popen:
 def run_with_kills(
     given, out, counted: Path, kills: int, seed: int, devices: int = 0, batch_size: int = 2
 ) -> dict:
-    """Kill `kills` runs at a random moment each, then let one end. Returns what the last run printed, and more.
+    """Kill `kills` runs at a random moment each, then let one end. Returns what the last run printed.
 
     A moment is drawn from the time at which pages are read: after the first pages of the run were noted.
     """
-    rng, done_before, at = random.Random(seed), 0, []
+    rng, at = random.Random(seed), []
     for _ in range(kills):
         process = start(given, out, devices, batch_size)
         wanted = len(reads(counted)) + rng.randint(0, 4)
@@ -40,7 +40,6 @@ def run_with_kills(
         at.append(len(reads(counted)))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
-        done_before += 1
     process = start(given, out, devices, batch_size)
     output, errors = process.communicate(timeout=600)
     return {"status": process.returncode, "output": output, "errors": errors, "killed_after": at}

@@ -20,6 +20,7 @@ from PIL import Image
 from deskocr_kit.reading.options import LoadOptions
 from deskocr_kit.reading.reader import Reader
 from model.inference import Reading
+from model.official import DEEPSEEK_OCR
 from tests.helpers.paths import NANO
 
 GOOD, RAISES, RAISES_IN_GROUP, TOO_LARGE, EXITS, POISONS, HANGS, LOOPS, CUT_OFF, NEVER_FITS, KILLED_ONCE = (
@@ -81,7 +82,8 @@ def reading(kind: int, number: int, guarded: bool) -> Reading:
 def load(device: str = "cpu") -> StubReader:
     if device == "broken":
         raise ValueError("the stub cannot be loaded on this device")
-    model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
+    config = SimpleNamespace(checkpoint=DEEPSEEK_OCR)
+    model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, config=config)
     settings = {"mode": "tiny", "max_new_tokens": 64, "no_repeat_ngram_size": 0, "ngram_window": None}
     return StubReader(model, None, NANO, settings, 0.0, LoadOptions("nano", "cpu"))
 
