@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -99,7 +98,7 @@ def explain(
             "matches": [match.as_dict() for match in matches],
             "hints": hints,
         }
-        print(printable_json(json.dumps(answer, indent=1, ensure_ascii=False)))
+        print(printable_json(answer))
     elif matches:
         shown_matches = (f"{match}\n  source: {match.source} ({match.status})" for match in matches[:most])
         print(printable("\n\n".join(shown_matches)))

@@ -28,31 +28,17 @@ def printable(text: str, line: int | None = LINE) -> str:
 
 
 def printable_json(data: Any) -> str:
-    """Indented JSON of the data. Unsafe characters in its strings are written as JSON escapes."""
-    return _UNSAFE.sub(
-        lambda match: json.dumps(match[0])[1:-1], json.dumps(data, ensure_ascii=False, indent=1)
-    )
+    """Indented JSON of the data. Unsafe characters in its strings are written as JSON escapes.
+
+    What JSON has no form for is written as text.
+    """
+    text = json.dumps(data, ensure_ascii=False, indent=1, default=str)
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def _escaped(match: re.Match) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-
-
-def printable_json(text: str) -> str:
-    """A JSON text with unsafe characters inside of strings as JSON's own escapes: the same value, safe to print.
-
-    `text` is the output of `json.dumps`, which escapes the control characters below 32 itself.
-    """
-    return _UNSAFE.sub(_json_escaped, text)
-
-
-def _json_escaped(match: re.Match) -> str:
-    code = ord(match[0])
-    if code < 65536:
-        return f"\\u{code:04x}"
-    code -= 65536
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
 def _cut(text: str, line: int) -> str:

@@ -6,7 +6,6 @@ The status is always a word; colour only repeats it. `rich` is optional.
 from __future__ import annotations
 
 import html
-import json
 import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -81,8 +80,7 @@ class Report:
         }
 
     def json(self) -> str:
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, default=str)
-        return printable_json(text)
+        return printable_json(self.as_dict())
 
     def text(self, width: int = 100) -> str:
         """Plain text, no colours, no packages. Nothing in it controls a terminal."""
