@@ -71,8 +71,8 @@ class Pipeline:
     """Run the stages to the end.
 
     prepare: called with each decoded page, in `preparers` threads. devices: each has a loop in a thread; a
-    single LocalDevice has it in the calling thread, so that Ctrl-C reaches the model. write: called with every
-    outcome, in one thread.
+    single LocalDevice has it in the calling thread, so that Ctrl-C reaches the model. write: called with
+    every outcome, in one thread.
     """
 
     prepare: Callable[[Item], Any]

@@ -48,9 +48,9 @@ NAMES = (*RESERVED, GALLERY, PAGES, SUMMARY)  # no page's folder may have one of
 class Plan:
     """How a run goes; nothing here changes the text of a page.
 
-    batch_size: pages read together. workers: threads that prepare pages. dpi: resolution of PDF pages. cache:
-    a folder, see cache.py. formats: names in formats.FORMATS. gallery: write index.html. wait: for another run
-    on the same folder. retry_failed: only the pages that failed in earlier runs.
+    batch_size: pages read together. workers: threads that prepare pages. dpi: resolution of PDF pages.
+    cache: a folder, see cache.py. formats: names in formats.FORMATS. gallery: write index.html. wait: for
+    another run on the same folder. retry_failed: only the pages that failed in earlier runs.
     """
 
     batch_size: int = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -43,14 +42,3 @@ def run_with_kills(
     process = start(given, out, devices, batch_size)
     output, errors = process.communicate(timeout=600)
     return {"status": process.returncode, "output": output, "errors": errors, "killed_after": at}
-
-
-def no_process_is_left(marker: str) -> bool:
-    """Whether no process of this system has `marker` in its command line."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if marker.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                return False
-        except OSError:
-            continue
-    return True

@@ -5,6 +5,7 @@ DEVICES: 0 reads in this process, n with n workers.
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
@@ -19,9 +20,10 @@ def main(out: str, devices: str, batch_size: str, *pages: str) -> int:
     options = PageOptions()
     count = int(devices)
     places = [WorkerDevice(load, f"stub{i}", options) for i in range(count)] or [LocalDevice(load(), options)]
-    plan = Plan(batch_size=int(batch_size), workers=2, formats=("md",))
+    plan = Plan(batch_size=int(batch_size), workers=2, formats=("md",), gallery=True)
     summary = run(sources(pages), Path(out), places, options, plan)
     print(summary)
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} kB, {summary.seconds:.1f} s")
     return 1 if summary.failed or summary.pending or summary.stopped else 0
 
 
