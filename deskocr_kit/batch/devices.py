@@ -27,7 +27,8 @@ from .faults import CannotContinue, Fault, classed, fault_of
 if TYPE_CHECKING:
     from model.inference import Reading
 
-STARTS = 3  # starts of a worker in a row without a page that was read, until its device is given up
+STARTS = 10  # of a worker in a row without a page that was read, until its device is given up
+PAUSES = (2.0, 8.0)  # seconds before a device that has failed is tried again
 STDERR = 4000  # characters of a worker's standard error that are kept for the message
 _CHILD = "import sys; sys.path[:] = {path!r}; from deskocr_kit.batch.worker import main; main({handle})"
 
@@ -222,12 +223,24 @@ class WorkerDevice:
                     )
                 self.fruitless += 1
                 self.restarts += 1
-                self.start()
+                self._start_again()
             assert self.link is not None
             try:
                 return self.link.send(task)
             except OSError:
                 self._end()
+
+    def _start_again(self) -> None:
+        """Start after a failure: a device may need a moment until it can be used again."""
+        for pause in PAUSES:
+            try:
+                self.start()
+                return
+            except CannotContinue:
+                if self.killed:
+                    raise
+                time.sleep(pause)
+        self.start()
 
     def _ended(self) -> str:
         """Why the process ended, as far as is known; it is gone afterwards."""

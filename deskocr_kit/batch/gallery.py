@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -52,22 +52,46 @@ class Entry:
 
 
 def write_gallery(
-    out: Path, manifest: Manifest, *, title: str = "Pages", note: str = "", embedded: int = EMBEDDED
+    out: Path,
+    lines: Iterable[dict],
+    counts: Mapping[str, int],
+    *,
+    title: str = "Pages",
+    note: str = "",
+    embedded: int = EMBEDDED,
 ) -> Path:
-    """Write index.html to `out`; returns its path. note: a sentence under the title."""
-    counts = manifest.counts()
-    lines = (json.loads(line) for _, line in chain(manifest.records("failed"), manifest.records("done")))
-    entries = _entries(out, islice(lines, SHOWN), embedded)
+    """Write index.html to `out`; returns its path.
+
+    Args:
+        out: the folder that holds the folders of the pages.
+        lines: records of pages.jsonl, failures first; a record may have the true text as "truth".
+        counts: {state: number of pages}; the first SHOWN lines are shown.
+        note: a sentence under the title.
+        embedded: how many pages have their picture in the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     missing = max(0, counts.get("failed", 0) + counts.get("done", 0) - SHOWN)
-    path = out / FILE
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_suffix(".html.j2").read_text(encoding="utf-8")
     )
     text = template.render(
-        entries=entries, counts=counts, title=title, note=note, missing=missing, policy=_POLICY
+        entries=_entries(out, islice(lines, SHOWN), embedded),
+        counts=counts,
+        title=title,
+        note=note,
+        missing=missing,
+        policy=_POLICY,
     )
+    path = out / FILE
     write_atomically(path, text.encode("utf-8", "replace"))
     return path
+
+
+def lines_of(manifest: Manifest) -> Iterator[dict]:
+    """The records of pages.jsonl, failures first."""
+    return (json.loads(line) for _, line in chain(manifest.records("failed"), manifest.records("done")))
 
 
 # A text from a page that slipped through as HTML could still not run or load anything.

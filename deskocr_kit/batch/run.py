@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from .devices import About, LocalDevice
 from .faults import CannotContinue
 from .formats import RESERVED, write_formats
 from .gallery import FILE as GALLERY
-from .gallery import write_gallery
+from .gallery import lines_of, write_gallery
 from .lock import FolderLock
 from .manifest import Manifest
 from .pipeline import Pipeline
@@ -135,8 +135,16 @@ def run(
 
 def start(devices: Sequence[Any], progress: Progress) -> About:
     """Start all devices at once; those that fail are left out by the pipeline. Raises if none starts."""
-    with ThreadPoolExecutor(len(devices)) as pool:
-        starts = [pool.submit(device.start) for device in devices]
+    pool = ThreadPoolExecutor(len(devices))
+    starts = [pool.submit(device.start) for device in devices]
+    try:
+        wait(starts)
+    except BaseException:  # Ctrl-C does not wait for the weights
+        for device in devices:
+            device.kill()
+        raise
+    finally:
+        pool.shutdown()
     ready = [each.result() for each in starts if each.exception() is None]
     for each in starts:
         if (error := each.exception()) is not None:
@@ -234,7 +242,8 @@ def finish(out: Path, manifest: Manifest, writer: Writer, plan: Plan, summary: S
     writer.refresh()
     write_formats(out, manifest, plan.formats)
     if plan.gallery:
-        write_gallery(out, manifest, title=f"{out.name or 'Pages'}: what {writer.about.reader.name} read")
+        title = f"{out.name or 'Pages'}: what {writer.about.reader.name} read"
+        write_gallery(out, lines_of(manifest), manifest.counts(), title=title)
     write_json(out / SUMMARY, summary.record())
 
 

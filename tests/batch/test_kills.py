@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.batches import check_lines, essence, stub_batch
-from tests.helpers.killing import run_with_kills
+from tests.helpers.killing import no_process_is_left, run_with_kills
 from tests.helpers.stub_reader import CUT_OFF, GOOD, LOOPS, RAISES, page, reads, save
 
 LOST = 12  # pages that a kill may cost, with batches of 2
@@ -38,6 +38,7 @@ def check(tmp_path, counted, files, count, kills, monkeypatch, **how):
     ended = run_with_kills(files, tmp_path / "killed", counted, kills, **how)
     assert ended["status"] == 1 and "Traceback" not in ended["errors"], ended
     read = len(reads(counted))
+    assert no_process_is_left({process for process, *_ in reads(counted)}), "a worker outlives its run"
     monkeypatch.setenv("STUB_SECONDS", "0")
     stub_batch(files, tmp_path / "whole", batch_size=2, formats=("md",))
     assert len(check_lines(tmp_path / "killed")) == count

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deskocr_kit.batch.formats import FORMATS, to_html
-from deskocr_kit.batch.gallery import write_gallery
+from deskocr_kit.batch.gallery import lines_of, write_gallery
 from deskocr_kit.batch.manifest import Manifest
 from tests.helpers import stub_reader
 from tests.helpers.batches import lines, stub_batch
@@ -96,11 +96,10 @@ def test_the_gallery_is_self_contained_searchable_and_shows_failures_first(out):
 
 def test_later_pictures_of_a_large_gallery_stay_in_their_folders(out):
     manifest = Manifest(out)
-    path = write_gallery(out, manifest, embedded=3)
+    path = write_gallery(out, lines_of(manifest), manifest.counts(), embedded=3)
     manifest.close()
     text = path.read_text("utf-8")
     assert text.count("data:image/jpeg") == 1 and text.count("/result_with_boxes.jpg") == 3
-    write_gallery(out, Manifest(out))
 
 
 def test_a_document_as_markdown(out):

@@ -42,3 +42,21 @@ def run_with_kills(
     process = start(given, out, devices, batch_size)
     output, errors = process.communicate(timeout=600)
     return {"status": process.returncode, "output": output, "errors": errors, "killed_after": at}
+
+
+def no_process_is_left(processes: set[int], seconds: float = 10) -> bool:
+    """Whether all of these have ended, after waiting a while. Their numbers are not in use again so soon."""
+    late = time.monotonic() + seconds
+    while time.monotonic() < late:
+        if not [each for each in processes if _works(each)]:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _works(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
