@@ -55,9 +55,9 @@ race: $(READY)  ## ours against transformers at the official size, random weight
 fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; about an hour
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests
 
-browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
+browser: $(READY)  ## notebooks in JupyterLab (build/screenshots/) and index.html, in a headless Chromium
 	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[browser]"
-	$(PYTEST) -m browser tests/notebooks/test_jupyterlab.py
+	$(PYTEST) -m browser tests/notebooks/test_jupyterlab.py tests/batch/test_gallery_in_a_browser.py
 
 solutions: $(READY)  ## write notebooks/solutions/ again
 	$(BIN)/deskocr notebooks solutions

@@ -51,7 +51,7 @@ _NAMES = {
     "prediction.checked": "cpu_check",
     "prediction.estimate": "predict",
     "prediction.work": "fused_plan original_plan portable_plan",
-    "reading.batch": "read_batch",
+    "batch.run": "read_batch",
     "reading.options": "LoadOptions PageOptions ReadingOptions",
     "reading.pages": "iter_pages",
     "reading.reader": "Reader",

@@ -128,9 +128,10 @@ def build_inputs(
     Args:
         tokenizer: has `.encode(text, add_special_tokens=False)` and `.convert_tokens_to_ids(token)`.
         prompt: one text for all pages, or one per page.
-        pages: one page or a sequence. A page is anything that `load_image` accepts, or None for a text-only
-            sample. A list inside the sequence is one sample with several pages, if the model reads such
-            samples; they are then cut in its mode for several pages, without tiles.
+        pages: one page or a sequence. A page is anything that `load_image` accepts, its Views in this mode
+            (made elsewhere, to share the work), or None for a text-only sample. A list inside the sequence is
+            one sample with several pages, if the model reads such samples; they are then cut in its mode for
+            several pages, without tiles.
         mode: of `checkpoint`, the model of the family that gets the inputs.
         dtype: of the pixels, after round_to_bf16 (the original always rounds).
 
@@ -207,7 +208,7 @@ def _page_tensors(page, mode: Mode, round_to_bf16: bool):
     if page is None:
         zeros = torch.zeros(1, 3, side, side)
         return zeros, zeros.clone(), (1, 1), 0
-    views = make_views(load_image(page), mode)
+    views = page if isinstance(page, Views) else make_views(load_image(page), mode)
     overview = to_pixels(views.global_view, round_to_bf16)[None]
     if views.tiles:
         tiles = torch.stack([to_pixels(tile, round_to_bf16) for tile in views.tiles])

@@ -26,8 +26,8 @@ from .checkpoints import named
 #: {kind of weights: bits per weight; None leaves the weights as they are}
 WEIGHTS = {"plain": None, "int8": 8, "int4": 4}
 
-#: A value for the `key` of an option: a batch stores the Reader's value (`batch.settings_of`), such as the
-#: dtype chosen for "auto". Any other option that changes the text keeps the default key.
+#: A value for the `key` of an option: a batch stores the Reader's value (`fingerprint.settings_of`), such as
+#: the dtype chosen for "auto". Any other option that changes the text keeps the default key.
 BY_THE_READER = None
 
 Kind = TypeVar("Kind", bound="Options")
@@ -89,8 +89,8 @@ class Options:
         """{key: value} of the options that change the text and differ from their default.
 
         Defaults are left out, so that results stored before an option existed stay valid. Options for which a
-        loaded Reader has a more exact value (the dtype chosen for "auto") have no key: `batch.settings_of`
-        takes them from the Reader.
+        loaded Reader has a more exact value (the dtype chosen for "auto") have no key:
+        `fingerprint.settings_of` takes them from the Reader.
         """
         return {
             each.metadata.get("key") or each.name: getattr(self, each.name)

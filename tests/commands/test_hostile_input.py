@@ -12,12 +12,12 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from deskocr_kit.batch.run import read_batch
 from deskocr_kit.benchmark.compare import load_benchmark
 from deskocr_kit.benchmark.spec import BenchSpec
 from deskocr_kit.cli import app
 from deskocr_kit.commands.terminal import show
 from deskocr_kit.operators.plan import Plan, PlanError
-from deskocr_kit.reading.batch import read_batch
 from deskocr_kit.reading.options import ReadingOptions
 from deskocr_kit.reading.page_record import output_folder
 from deskocr_kit.reading.pages import Page
@@ -26,7 +26,7 @@ from tests.helpers.hostile_text import TEXTS, box
 from tests.helpers.image_files import JPEG
 from tests.helpers.paths import ROOT
 from tests.helpers.pdf_files import make_encrypted_pdf
-from tests.helpers.stub_reader import StubReader
+from tests.helpers.text_reader import TextReader
 
 FIGURE = box("image", "[[0, 0, 500, 500]]")
 ERRORS = [ValueError("odd"), MemoryError(), RecursionError("too deep"), OverflowError("large"), KeyError("x")]
@@ -46,7 +46,7 @@ def says(monkeypatch, tmp_path):
     """says(*texts): what the pages say, one after the other, from now on."""
 
     def prepare(*texts):
-        reader = StubReader(tmp_path / "weights", *texts)
+        reader = TextReader(tmp_path / "weights", *texts)
         reader.folder.mkdir(exist_ok=True)
         monkeypatch.setattr("deskocr_kit.reading.reader.Reader.load", lambda *a, **k: reader)
         return reader

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "simulator": {"ascend", "opcount"},
     "device": {"ascend", "opcount", "simulator"},
     "reading": BASE,
+    "batch": BASE | {"reading"},
     "doctor": {"ascend", "display", "model", "reading"},
     "operators": BASE | {"reading"},
     "synthetic_pages": {"model"},
