@@ -23,6 +23,7 @@ from .commands import (
     quantise,
     report,
     shell,
+    trace,
     weights,
 )
 
@@ -37,6 +38,7 @@ app.command()(demo.demo)
 app.command()(shell.shell)
 app.command()(census.census)
 app.command()(prove.prove)
+app.command()(trace.trace)
 app.command()(predict.predict)
 app.command()(bench.bench)
 app.command()(quantise.quantise)
