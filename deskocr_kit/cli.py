@@ -19,6 +19,7 @@ from .commands import (
     notebooks,
     ocr,
     predict,
+    profile,
     prove,
     quantise,
     report,
@@ -38,6 +39,7 @@ app.command()(demo.demo)
 app.command()(shell.shell)
 app.command()(census.census)
 app.command()(prove.prove)
+app.command()(profile.profile)
 app.command()(trace.trace)
 app.command()(predict.predict)
 app.command()(bench.bench)

@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from .definition import effect_of
+from .definition import effect_of, operator_name
 from .operator_mode import counts_as_parts
 
 
@@ -24,9 +24,15 @@ def effect_of_name(name: str) -> str:
         return "parts"
     # Those with an `out` argument have kernels of their own, and hardly anyone calls them.
     plain = [each for each in packet.overloads() if not each.endswith("out")] or packet.overloads()
-    overloads = [getattr(packet, each) for each in plain]
+    overloads = [each for each in (getattr(packet, name) for name in plain) if operator_name(each) in _known()]
     whole = [each for each in overloads if not counts_as_parts(each)]
     if not whole:
         return "parts"
     effects = {effect_of(each) for each in whole}
     return "launch" if "launch" in effects else effects.pop()
+
+
+@functools.cache
+def _known() -> frozenset[str]:
+    """Operators of the dispatcher. Others, such as aten::to.prim_Device, are TorchScript's own."""
+    return frozenset(torch._C._dispatch_get_all_op_names())
