@@ -13,7 +13,7 @@ PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 QUICK := tests/project tests/model/test_network.py tests/commands/test_command_line.py notebooks/00_quickstart.ipynb
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help ocr quick test tests tests-only test-slow test-full race browser solutions lab notebooks operators report lint clean
+.PHONY: help ocr quick test tests tests-only test-slow test-full race fuzz browser solutions lab notebooks operators report lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 
 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
 	$(BIN)/python -m tests.official_size.race
+
+fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; about an hour
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests
 
 browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
 	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[browser]"
