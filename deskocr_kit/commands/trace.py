@@ -42,6 +42,7 @@ def trace(
     Reads the folders of the Ascend PyTorch Profiler and of msprof, traces of torch.profiler, and the record
     of the simulated NPU. Exit status: 0 read, 2 nothing to read.
     """
+    from ..display.printable import printable
     from ..traces import TraceError, compare_traces, read_trace
 
     if len(folders) > 2:
@@ -49,7 +50,7 @@ def trace(
     try:
         found = [read_trace(folder) for folder in folders]
     except TraceError as error:
-        print(f"deskocr trace: {error}", file=sys.stderr)
+        print(printable(f"deskocr trace: {error}".replace("\n", " ")), file=sys.stderr)
         raise typer.Exit(2) from None
     if len(found) == 2:
         compared = compare_traces(*found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..display.printable import printable
 from ..display.table import text_table
 from .kernels import Total, Trace, number
 from .show import SHOWN, summary, title, us
@@ -61,7 +62,7 @@ class TraceComparison:
     def __repr__(self) -> str:
         rows = [
             [
-                change.type,
+                change.type[:60],
                 str(change.before.count),
                 str(change.after.count),
                 us(change.before.us),
@@ -73,7 +74,7 @@ class TraceComparison:
         lines = [f"A: {title(self.a)}", *summary(self.a), f"B: {title(self.b)}", *summary(self.b)]
         if self.a.simulated or self.b.simulated:
             lines.append("times of a simulated NPU are times of the host: compare the counts only")
-        return "\n".join([text_table(HEAD, rows), *lines])
+        return printable("\n".join([text_table(HEAD, rows), *lines]))
 
 
 def compare_traces(a: Trace, b: Trace) -> TraceComparison:

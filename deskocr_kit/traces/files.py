@@ -1,11 +1,11 @@
-"""Open what others wrote: regular files only, of a bounded size, as text."""
+"""Open what others wrote: regular files only, of a bounded size, as text. Also inside gzip."""
 
 from __future__ import annotations
 
 import gzip
-import os
-import stat
 from pathlib import Path
+
+from model.untrusted import UntrustedFile, open_regular, shown
 
 from .kernels import TraceError
 
@@ -14,35 +14,29 @@ HEAD = 1 << 16
 
 
 def read_text(path: Path, limit: int = LIMIT) -> str:
-    """The text of a file, also of a gzip file. Raises TraceError, in one line, if it cannot be used."""
-    try:
-        with _opened(path) as file:
-            content = file.read(limit + 1)
-    except (OSError, EOFError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TraceError(f"{path}: cannot be read ({reason})") from error
+    """The text of a file. Raises TraceError, in one line, if it cannot be used."""
+    content = _read(path, limit + 1)
     if len(content) > limit:
-        raise TraceError(f"{path}: larger than {limit >> 20} MB; record a shorter run")
+        raise TraceError(f"{shown(path)}: larger than {limit >> 20} MB; record a shorter run")
     if b"\0" in content[:HEAD]:
-        raise TraceError(f"{path}: a binary file, not a table or a trace")
+        raise TraceError(f"{shown(path)}: a binary file, not a table or a trace")
     return content.decode("utf-8-sig", "replace")
 
 
 def head(path: Path) -> str:
     """The first 64 KB of a file as text; "" if it cannot be read as text."""
     try:
-        with _opened(path) as file:
-            content = file.read(HEAD)
-    except (OSError, EOFError, ValueError):
+        content = _read(path, HEAD)
+    except TraceError:
         return ""
     return "" if b"\0" in content else content.decode("utf-8-sig", "replace")
 
 
-def _opened(path: Path):
-    """Open without waiting for a pipe or a device that has the name of a file."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError("not a regular file")
-    file = os.fdopen(handle, "rb")
-    return gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+def _read(path: Path, size: int) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(size)
+    except UntrustedFile as error:
+        raise TraceError(str(error)) from None
+    except (OSError, EOFError, ValueError) as error:  # also a damaged gzip file
+        raise TraceError(f"{shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from model.untrusted import UntrustedFile, read_json, shown
 
 from .files import head, read_text
 from .forms import read_table
@@ -35,12 +36,12 @@ def read_trace(path: str | Path) -> Trace:
     """
     path = Path(path)
     if not path.exists():
-        raise TraceError(f"{path}: no such file or folder")
+        raise TraceError(f"{shown(path)}: no such file or folder")
     if not path.is_dir():
         return _read(_kind_of(path, strict=True), path, path.name)
     found = [(kind, file) for file in _files(path) if (kind := _kind_of(file))]
     if not found:
-        raise TraceError(f"{path}: no profiler's table or trace in it; name the folder that the profiler wrote")
+        raise TraceError(f"{shown(path)}: no profiler's table or trace in it; name the folder that the profiler wrote")
     runs: dict[Path, list[tuple[str, Path]]] = {}
     for kind, file in found:
         runs.setdefault(_run_of(file, path), []).append((kind, file))
@@ -97,7 +98,7 @@ def _kind_of(file: Path, strict: bool = False) -> str | None:
     begin = head(file).lstrip()
     if strict and not begin:
         read_text(file)  # says what is wrong with it
-        raise TraceError(f"{file}: the file is empty")
+        raise TraceError(f"{shown(file)}: the file is empty")
     if begin[:1] in ("[", "{"):
         sample = begin[: 1 << 14]
         if '"operator"' in sample and '"kind"' in sample and '"count"' in sample:
@@ -107,7 +108,7 @@ def _kind_of(file: Path, strict: bool = False) -> str | None:
         return None
     form = form_of(begin.split("\n", 1)[0]) if begin else None
     if form is None and strict:
-        raise TraceError(f"{file}: neither a table of a profiler (its columns are unknown) nor a trace")
+        raise TraceError(f"{shown(file)}: neither a table of a profiler (its columns are unknown) nor a trace")
     return form
 
 
@@ -121,7 +122,7 @@ def _files(root: Path) -> Iterator[Path]:
         for name in sorted(names):
             count += 1
             if count > MOST_FILES:
-                raise TraceError(f"{root}: more than {MOST_FILES} files; name the profiler's own folder")
+                raise TraceError(f"{shown(root)}: more than {MOST_FILES} files; name the profiler's own folder")
             if name.endswith((".csv", ".json", ".json.gz")):
                 yield Path(folder) / name
 
@@ -153,8 +154,8 @@ def _about(run: Path, root: Path) -> dict:
     inside = [*run.glob("profiler_info*.json"), *run.glob("*/profiler_info*.json")]
     for file in [*sorted(inside), run / ABOUT]:
         try:
-            stored = json.loads(read_text(file, 1 << 20)) if file.is_file() else {}
-        except (TraceError, ValueError, RecursionError):
+            stored = read_json(file, 1 << 20) if file.is_file() else {}
+        except (UntrustedFile, OSError):
             continue
         if not isinstance(stored, dict):
             continue

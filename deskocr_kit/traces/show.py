@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from ..display.printable import printable
 from ..display.table import html_table, text_table
 
 SHOWN = 20
@@ -42,7 +43,7 @@ def rows(trace) -> list[list[str]]:
     made = []
     for total in trace.by_type()[:SHOWN]:
         share = f"{float(total.us / whole):.1%}" if whole and total.us is not None else "-"
-        made.append([total.type, total.core or "-", str(total.count), us(total.us), share])
+        made.append([total.type[:60], total.core or "-", str(total.count), us(total.us), share])
     return made
 
 
@@ -51,7 +52,7 @@ def text(trace) -> str:
     more = len(trace.by_type()) - len(found)
     table = [text_table(HEAD, found)] if found else []
     rest = [f"… and {more} more types: all with --json"] if more > 0 else []
-    return "\n".join([title(trace), *table, *rest, *summary(trace)])
+    return printable("\n".join([title(trace), *table, *rest, *summary(trace)]))
 
 
 def html(trace) -> str:
