@@ -15,7 +15,9 @@ from .commands import (
     census,
     demo,
     doctor,
+    evaluate,
     explain,
+    msprobe,
     notebooks,
     ocr,
     predict,
@@ -43,8 +45,10 @@ app.command()(profile.profile)
 app.command()(trace.trace)
 app.command()(predict.predict)
 app.command()(bench.bench)
+app.command()(evaluate.evaluate)
 app.command()(quantise.quantise)
 app.command()(report.report)
+app.add_typer(msprobe.app, name="msprobe")
 app.add_typer(weights.app, name="weights")
 app.add_typer(notebooks.app, name="notebooks")
 
