@@ -16,6 +16,7 @@ from .commands import (
     demo,
     doctor,
     evaluate,
+    evidence,
     explain,
     msprobe,
     notebooks,
@@ -48,6 +49,7 @@ app.command()(bench.bench)
 app.command()(evaluate.evaluate)
 app.command()(quantise.quantise)
 app.command()(report.report)
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(msprobe.app, name="msprobe")
 app.add_typer(weights.app, name="weights")
 app.add_typer(notebooks.app, name="notebooks")
