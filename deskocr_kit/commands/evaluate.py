@@ -42,7 +42,9 @@ def evaluate(
     """
     if (omnidocbench is None) == (fox is None):
         raise typer.BadParameter("expected one of --omnidocbench DIR and --fox DIR")
-    names: list[str | None] = [None] if modes is None else [get_mode(name.strip()).name for name in modes.split(",")]
+    names: list[str | None] = (
+        [None] if modes is None else [get_mode(name.strip()).name for name in modes.split(",")]
+    )
     check_folder(out)
     from ..display.printable import printable
     from ..display.progress import bar

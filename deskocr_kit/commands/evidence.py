@@ -1,4 +1,4 @@
-"""`deskocr evidence`: one command that collects what a device measures. `deskocr_kit/evidence/` does the work."""
+"""`deskocr evidence`: collect what a device measures. `deskocr_kit/evidence/` does the work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 
 from .terminal import note
 
-app = typer.Typer(rich_markup_mode=None, help="Collect evidence from a device, or add a bundle that was sent.")
+app = typer.Typer(
+    rich_markup_mode=None, help="Collect evidence from a device, or add a bundle that was sent."
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -21,7 +23,8 @@ def evidence(
         str, typer.Option("--checkpoint", "--model", help="nano, deepseek-ocr, or a folder.")
     ] = "deepseek-ocr",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Working folder. Default: out/evidence-DEVICE-CHECKPOINT.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Working folder. Default: out/evidence-DEVICE-CHECKPOINT."),
     ] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="For all steps together.")] = 30.0,
     skip: Annotated[str, typer.Option(help="Comma-separated steps to leave out.")] = "",

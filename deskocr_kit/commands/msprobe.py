@@ -29,7 +29,7 @@ def dump(
     page: Annotated[Path | None, typer.Option(help="Default: a sample page.")] = None,
     mode: Annotated[str | None, typer.Option(help=MODE_HELP)] = None,
 ) -> None:
-    """Run one page and write the inputs and outputs of every block; `msprobe compare` takes two such folders."""
+    """Write the inputs and outputs of every block for one page; `msprobe compare` takes two such folders."""
     from model.images import load_image
 
     from ..compare.msprobe import write_dump
@@ -59,10 +59,11 @@ def compare(
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return
     head = ("tensor", "cosine", "EucDist", "MaxAbsErr", "MaxRelativeErr", "within 1/1000")
+    names = ("cosine", "euclid", "largest", "largest_relative")
     body = [
         [row.name, row.problem, "", "", "", ""]
-        if row.problem
-        else [row.name, *(f"{x:.6g}" for x in (row.cosine, row.euclid, row.largest, row.largest_relative, row.within[0]))]
+        if row.within is None
+        else [row.name, *(f"{getattr(row, name):.6g}" for name in names), f"{row.within[0]:.6g}"]
         for row in rows
-    ]  # fmt: skip
+    ]
     print(printable(text_table(head, body)))

@@ -105,14 +105,14 @@ def statistics(tensor: Tensor) -> dict:
 # ---------------------------------------------------------------------- reading
 @dataclass
 class Dump:
-    """A dump: {name of a tensor: its record}, in order. Tensors are read on demand."""
+    """A dump: {name of a tensor: its record}, in order. Tensors are read later."""
 
     folder: Path
     task: str
     records: dict[str, dict] = field(default_factory=dict)
 
     def tensor(self, name: str) -> Tensor | None:
-        """The tensor, or None if the dump has statistics only. Raises DumpError for a file that is not one."""
+        """The tensor, or None if the dump has statistics only. Raises DumpError."""
         file = self.records[name].get("data_name")
         if not isinstance(file, str):
             return None
@@ -158,7 +158,9 @@ def _records(name: str, entry: dict) -> Iterator[tuple[str, dict]]:
     """(name.input.0, record) … of every tensor of a call."""
     for side in SIDES:
         found, word = entry.get(side), "output" if side == "output" else "input"
-        items = found.items() if isinstance(found, dict) else enumerate(found if isinstance(found, list) else ())
+        items = (
+            found.items() if isinstance(found, dict) else enumerate(found if isinstance(found, list) else ())
+        )
         for key, value in items:
             yield from _nested(f"{name}.{word}.{key}", value)
 
@@ -222,7 +224,9 @@ def figures(name: str, a: Tensor, b: Tensor) -> DumpRow:
     eps = torch.finfo(torch.promote_types(b.dtype, torch.float32)).eps  # as there, where the reference is 0
     relative = away / torch.where(y == 0, eps, y.abs())
     scale = x.norm() * y.norm()
-    cosine = 1.0 if not float(scale) and torch.equal(x, y) else float(x @ y / scale) if float(scale) else math.nan
+    cosine = (
+        1.0 if not float(scale) and torch.equal(x, y) else float(x @ y / scale) if float(scale) else math.nan
+    )
     within = tuple(float((relative < limit).double().mean()) for limit in (0.001, 0.005))
     return DumpRow(name, cosine, float(away.norm()), float(away.max()), float(relative.max()), within)
 

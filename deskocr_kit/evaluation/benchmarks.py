@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from model.untrusted import UntrustedFile, is_regular, read_json, read_text, shown
 
-#: Categories of OmniDocBench whose text the metric counts. Headers, footers and page numbers are not part of it.
+#: Categories of OmniDocBench whose text the metric counts: not headers, footers and page numbers.
 TEXT = ("text_block", "title", "code_txt", "reference", "figure_caption", "table_caption")
 ANNOTATIONS = 512 << 20  # bytes; the official file has 60 MB
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -45,7 +45,9 @@ def omnidocbench(folder: str | Path) -> list[BenchmarkPage]:
     names = [page.picture.stem for page in pages]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{shown(file)}: two pages are called {shown(twice)}; their predictions would collide")
+        raise ValueError(
+            f"{shown(file)}: two pages are called {shown(twice)}; their predictions would collide"
+        )
     return pages
 
 

@@ -30,7 +30,7 @@ def read_benchmark(
     progress: Callable = lambda pages: pages,
     keep: bool = False,
 ) -> dict:
-    """Read every page in every mode; write OUT/<mode>/<picture>.md and OUT/evaluation.json; return the latter.
+    """Read every page in every mode; write OUT/<mode>/<picture>.md, write and return OUT/evaluation.json.
 
     Args:
         reader: a reading.reader.Reader.
@@ -138,12 +138,21 @@ def benchmark_text(record: dict) -> str:
         for mode, found in record["modes"].items():
             paper = found["paper"] or {}
             for language, each in (("all", found), *found["by_language"].items()):
-                beside = next((f"{v}" for k, v in paper.items() if language.lower().startswith(k)), "-")
-                rows.append([mode, language, *map(str, (each["pages"], each["blocks"])),
-                             _figure(each["ned_text_blocks"]), _figure(each["ned_page"]), beside])  # fmt: skip
+                same = (str(ned) for name, ned in paper.items() if language.lower().startswith(name))
+                beside = next(same, "-")
+                counts = [str(each["pages"]), str(each["blocks"])]
+                scores = [_figure(each["ned_text_blocks"]), _figure(each["ned_page"])]
+                rows.append([mode, language, *counts, *scores, beside])
         lines.append(text_table(head, rows))
     else:
-        head = ("mode", "text tokens", "pages", "1 - page NED", "compression", "paper: precision, compression")
+        head = (
+            "mode",
+            "text tokens",
+            "pages",
+            "1 - page NED",
+            "compression",
+            "paper: precision, compression",
+        )
         rows = []
         for mode, found in record["modes"].items():
             for each in found["buckets"]:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 METRIC = (
-    "deskocr block NED: mean normalised edit distance (edits / longer length, 0 is best) between each true text "
-    "block and the most similar stretch of the prediction; NFC, blanks collapsed; not the official scorer's metric"
+    "deskocr block NED: mean normalised edit distance (edits / longer length, 0 is best) between each true "
+    "text block and the most similar stretch of the prediction; NFC, blanks collapsed; not the metric of the "
+    "official scorer"
 )
 _DROPPED = (
     re.compile(r"<table\b.*?</table>", re.S | re.I),
@@ -37,7 +38,7 @@ def collapsed(text: str) -> str:
 
 @dataclass(frozen=True)
 class PageScore:
-    """blocks: the NED of each true block, in the order of the truth. page: of the whole text in that order."""
+    """blocks: the NED of each true block, in the order of the truth. page: of the whole text."""
 
     blocks: tuple[float, ...]
     page: float

@@ -46,7 +46,11 @@ def _simulated(bundle: Bundle) -> bool:
     bench, trace, kernels = (bundle.json(each) or {} for each in ("bench.json", "trace.json", "kernels.json"))
     parts = (bundle.manifest, bundle.manifest["device"], bench, trace, kernels.get("device") or {})
     said = any(isinstance(part, dict) and part.get("simulated") for part in parts)
-    return said or bundle.manifest["label"].startswith("npu-sim") or "profile/simulator_record.json" in bundle.files
+    return (
+        said
+        or bundle.manifest["label"].startswith("npu-sim")
+        or "profile/simulator_record.json" in bundle.files
+    )
 
 
 def _faults(bundle: Bundle) -> Iterator[str]:
@@ -129,8 +133,8 @@ def _tpot(bench: dict, device: str) -> Iterator[str]:
     fastest = max(rate or 0, find(chip).bandwidth.high if chip else 0)
     if fastest and min(measured, stated["p50"]) < ROOM * active / fastest:
         yield (
-            f"TPOT {min(measured, stated['p50']):.3g} s is below {active / fastest:.3g} s, the time to read the "
-            f"{active:,} active bytes at {fastest / 1e9:.0f} GB/s"
+            f"TPOT {min(measured, stated['p50']):.3g} s is below {active / fastest:.3g} s, the time to read "
+            f"the {active:,} active bytes at {fastest / 1e9:.0f} GB/s"
         )
 
 
@@ -143,19 +147,18 @@ def _weights(bundle: Bundle, parameters: int) -> Iterator[str]:
         return
     size = SIZES.get(weights["dtypes"][0])
     if size and weights["bytes"] != parameters * size:
-        yield f"weights.json has {weights['bytes']:,} bytes, bench.json {parameters:,} parameters of {size} bytes"
+        expected = f"{parameters:,} parameters of {size} bytes"
+        yield f"weights.json has {weights['bytes']:,} bytes, bench.json {expected}"
 
 
 def _launches(bundle: Bundle, bench: dict) -> Iterator[str]:
     """Launches per token as counted twice, and the kernels of the profile against both."""
     counted = bench["counts"]["phases"]
     kernels = bundle.json("kernels.json")
-    if kernels is not None and bench["method"].get("plan") is None:
-        if abs(kernels["launches_per_token"] - counted["token"]["launches"]) > 1:
-            yield (
-                f"kernels.json counts {kernels['launches_per_token']} launches per token, bench.json "
-                f"{counted['token']['launches']:g}"
-            )
+    if kernels is not None and bench["method"].get("plan") is None:  # both are of the defaults
+        ours, theirs = kernels["launches_per_token"], counted["token"]["launches"]
+        if abs(ours - theirs) > 1:
+            yield f"kernels.json counts {ours} launches per token, bench.json {theirs:g}"
     trace = bundle.json("trace.json")
     if trace is None or not isinstance(trace["about"].get("tokens"), int):
         return
@@ -174,7 +177,9 @@ def _profile(bundle: Bundle) -> Iterator[str]:
     if sum(row["count"] for row in rows) != trace["kernels"]:
         yield "trace.json: the rows by type do not add up to its kernels"
     timed = [row["us"] for row in rows if row["us"] is not None]
-    if trace["device_us"] is not None and abs(sum(timed) - trace["device_us"]) > 1e-6 * max(1, trace["device_us"]):
+    if trace["device_us"] is not None and abs(sum(timed) - trace["device_us"]) > 1e-6 * max(
+        1, trace["device_us"]
+    ):
         yield "trace.json: the times by type do not add up to its time of the device"
     busy = trace["busy_us"]
     if busy is not None and trace["device_us"] is not None and busy > trace["device_us"] * 1.0001 + 1:

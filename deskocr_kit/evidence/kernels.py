@@ -1,6 +1,6 @@
 """Which operators of the network have a kernel in the installed software, against the published wheels.
 
-    python -m deskocr_kit.evidence.kernels --device npu --checkpoint deepseek-ocr --out kernels.json
+python -m deskocr_kit.evidence.kernels --device npu --checkpoint deepseek-ocr --out kernels.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from ..operator_census.ocr_model import census_ocr
 from ..reading.checkpoints import find_checkpoint
 
 KEYS = {"npu": "PrivateUse1", "cuda": "CUDA", "cpu": "CPU"}
-COMPOSITE = ("CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+COMPOSITE = (
+    "CompositeImplicitAutograd",
+    "CompositeExplicitAutograd",
+    "CompositeExplicitAutogradNonFunctional",
+)
 
 
 def kernels(device: str, checkpoint: str) -> dict:

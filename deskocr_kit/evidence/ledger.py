@@ -1,4 +1,4 @@
-"""`deskocr evidence add`: an accepted bundle changes the reports, the claims ledger and the README's table."""
+"""`deskocr evidence add`: reports, the claims ledger and the README's table follow an accepted bundle."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
     entries.sort(key=lambda each: each["folder"])
     write_json(reports / RECORD, {"about": ABOUT, "bundles": entries})
     write_atomically(reports / PAGE, ledger_page(entries).encode("utf-8"))
-    lines = [f"wrote {folder / PAGE}", f"wrote {reports / PAGE}", *(f"note: {each}" for each in (*remarks, *kept))]
+    lines = [
+        f"wrote {folder / PAGE}",
+        f"wrote {reports / PAGE}",
+        *(f"note: {each}" for each in (*remarks, *kept)),
+    ]
     if (reports / CLAIMS).is_file():
         page = (reports / CLAIMS).read_text(encoding="utf-8")
         write_atomically(reports / CLAIMS, with_section(page, reports).encode("utf-8"))
@@ -75,7 +79,9 @@ def ledger_page(entries: list[dict]) -> str:
                 (each["commit"] or "unknown")[:12],
                 f"{len(done)} of {len(each['steps'])}",
                 "-" if tpot is None else f"{tpot * 1e3:.3g} ms",
-                f"{figures['launches_per_token']:g}" if figures.get("launches_per_token") is not None else "-",
+                f"{figures['launches_per_token']:g}"
+                if figures.get("launches_per_token") is not None
+                else "-",
                 "; ".join(measured) or "-",
             ]
         )
@@ -87,7 +93,7 @@ def ledger_page(entries: list[dict]) -> str:
         "",
         *markdown_table(head, rows),
         "",
-        "To add yours: `deskocr evidence --device npu --checkpoint deepseek-ocr`, then send the zip in an issue.",
+        "To add yours: `deskocr evidence --device npu --checkpoint deepseek-ocr`; send the zip in an issue.",
         "",
     ]
     return "\n".join(lines)
@@ -103,7 +109,9 @@ def with_row(readme: str, summary: dict) -> str:
         cells = re.split(r"(?<!\\)\|", line)
         if len(cells) != 5 or not line.startswith("| "):
             continue
-        named = any(word in cells[1] for word in wanted) or (official and any(w in cells[1] for w in ROWS["official"]))
+        named = any(word in cells[1] for word in wanted) or (
+            official and any(w in cells[1] for w in ROWS["official"])
+        )
         if named and cells[2].strip() in ("not run", MEASURED):
             folder = re.escape(f"reports/{summary['folder']}/{PAGE}")
             rest = re.sub(rf"[;；] \[[^\]]*\]\({folder}\)", "", cells[3].rstrip())

@@ -20,15 +20,17 @@ from .steps import PAGES
 
 FORMAT, KIND, MANIFEST = 1, "deskocr evidence", "manifest.json"
 LARGEST = 32 << 20  # bytes of one file
+TABLES = ("op_statistic", "kernel_details", "step_trace_time", "api_statistic")
 #: Files of a bundle, as patterns below the working folder. Nothing else is packed.
 FILES = (
-    "doctor/*.txt", "doctor/*.json", "doctor/*.info", "doctor/*.cfg", "weights.json", "kernels.json",
-    "operators.json", "operators.md", "plan.json", "bench.json", "trace.json", "claims.json", "notebooks.json",
-    "profile/deskocr_profile.json", "profile/simulator_record.json",
-    "profile/**/ASCEND_PROFILER_OUTPUT/op_statistic.csv", "profile/**/ASCEND_PROFILER_OUTPUT/kernel_details.csv",
-    "profile/**/ASCEND_PROFILER_OUTPUT/step_trace_time.csv", "profile/**/ASCEND_PROFILER_OUTPUT/api_statistic.csv",
+    *(f"doctor/*.{kind}" for kind in ("txt", "json", "info", "cfg")),
+    *(f"{name}.json" for name in ("weights", "kernels", "operators", "plan", "bench", "trace", "claims")),
+    "notebooks.json",
+    "operators.md",
+    *(f"profile/{name}.json" for name in ("deskocr_profile", "simulator_record")),
+    *(f"profile/**/ASCEND_PROFILER_OUTPUT/{name}.csv" for name in TABLES),
     "logs/*.txt",
-)  # fmt: skip
+)
 WITH_PAGES = (f"{PAGES}/*.ipynb",)
 
 

@@ -1,11 +1,13 @@
-"""Remove what identifies a person or a machine from the files of an evidence bundle, and prove that it is gone.
+"""Remove what identifies a person or a machine from the files of a bundle, and check that it is gone.
 
-The patterns are those of the doctor bundle (`scrub`). Beyond them, folders of this machine go: what is left of
-an absolute path is its last part. Folders that are the same on every machine (CANN's and the system's) stay.
+The patterns are those of the doctor bundle (`scrub`). Beyond them, folders of this machine go: what is
+left of an absolute path is its last part. Folders that are the same on every machine (CANN's and the
+system's) stay.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -34,10 +36,8 @@ def private_words() -> tuple[str, ...]:
     User and host names, folders (home, working folder, Python, kit), values of variables with private names.
     """
     names = [socket.gethostname(), *(os.environ.get(each, "") for each in ("USER", "LOGNAME", "HOSTNAME"))]
-    try:
+    with contextlib.suppress(OSError, KeyError, ImportError):  # no entry in the password file
         names.append(getpass.getuser())
-    except (OSError, KeyError, ImportError):  # no entry in the password file, as in many containers
-        pass
     folders = [str(Path.home()), os.getcwd(), sys.prefix, str(Path(__file__).parents[2])]
     secrets = [value for name, value in os.environ.items() if PRIVATE_NAME.search(name)]
     found = {name for name in names if len(name) > 2 and name.lower() not in COMMON}

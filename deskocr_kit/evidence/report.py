@@ -16,7 +16,15 @@ from .check import Bundle
 
 PAGE, RECORD = "evidence.md", "evidence.json"
 #: Files of a bundle that are copied as they are. Texts of others are not: a report is made by this code only.
-COPIED = ("bench.json", "operators.json", "plan.json", "kernels.json", "trace.json", "claims.json", "weights.json")
+COPIED = (
+    "bench.json",
+    "operators.json",
+    "plan.json",
+    "kernels.json",
+    "trace.json",
+    "claims.json",
+    "weights.json",
+)
 SHOWN = 12
 
 
@@ -76,9 +84,7 @@ def render(bundle: Bundle, summary: dict, reports: Path) -> tuple[Path, list[str
     """
     folder = reports / bundle.folder
     ours = _written_before(folder)
-    wanted: dict[str, bytes] = {
-        name: bundle.files[name] for name in COPIED if name in bundle.files
-    }
+    wanted: dict[str, bytes] = {name: bundle.files[name] for name in COPIED if name in bundle.files}
     kept = [name for name in wanted if (folder / name).exists() and name not in ours]
     written = [name for name in wanted if name not in kept]
     for name in written:
@@ -90,7 +96,9 @@ def render(bundle: Bundle, summary: dict, reports: Path) -> tuple[Path, list[str
         write_atomically(folder / "evidence_bench.json", bundle.files["bench.json"])
         written.append("evidence_bench.json")
     write_atomically(folder / PAGE, page(bundle, summary).encode("utf-8"))
-    write_json(folder / RECORD, {"manifest": bundle.manifest, "bundle_sha256": bundle.sha256, "written": written})
+    write_json(
+        folder / RECORD, {"manifest": bundle.manifest, "bundle_sha256": bundle.sha256, "written": written}
+    )
     return folder, [f"{folder.name}/{name} was there before and was kept" for name in kept]
 
 
@@ -118,7 +126,10 @@ def page(bundle: Bundle, summary: dict) -> str:
     if summary["kind"] == "cpu":
         lines += ["This device is a CPU: no figure here is that of an NPU.", ""]
     lines += ["## Figures", "", *_table(("figure", "value"), _figures(summary["figures"]))]
-    steps = [[name, step["status"], f"{step['seconds']:.0f} s", step["reason"]] for name, step in manifest["steps"].items()]
+    steps = [
+        [name, step["status"], f"{step['seconds']:.0f} s", step["reason"]]
+        for name, step in manifest["steps"].items()
+    ]
     lines += ["## Steps", "", *_table(("step", "status", "time", "reason"), steps)]
     lines += _trace(bundle.json("trace.json")) + _kernels(bundle.json("kernels.json"))
     outcomes = [[row["outcome"], row["id"], row["evidence"]] for row in summary["claims"]]
@@ -126,7 +137,11 @@ def page(bundle: Bundle, summary: dict) -> str:
         lines += ["## Claims decided on this device", "", *_table(("outcome", "claim", "evidence"), outcomes)]
     notebooks = bundle.json("notebooks.json") or {}
     if notebooks:
-        lines += ["## Notebooks", "", *_table(("notebook", "outcome"), [[k, str(v)] for k, v in notebooks.items()])]
+        lines += [
+            "## Notebooks",
+            "",
+            *_table(("notebook", "outcome"), [[k, str(v)] for k, v in notebooks.items()]),
+        ]
     if summary["remarks"]:
         lines += ["## Remarks", "", *(f"* {_plain(remark)}" for remark in summary["remarks"]), ""]
     return "\n".join(lines)
@@ -171,7 +186,14 @@ def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
 def _plain(text: str) -> str:
     """Text of a stranger inside Markdown: one line, no HTML, no links."""
     text = printable(text.replace("\n", " "), 500)
-    for sign, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("[", "\\["), ("]", "\\]"), ("`", "'")):
+    for sign, instead in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("[", "\\["),
+        ("]", "\\]"),
+        ("`", "'"),
+    ):
         text = text.replace(sign, instead)
     return text
 

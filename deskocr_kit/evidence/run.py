@@ -78,9 +78,9 @@ def collect(
     """Run what is not done yet; returns the outcome of every step.
 
     Args:
-        facts: from `setting_of`. If they differ from those of the folder's earlier run, everything runs again.
+        facts: from `setting_of`. If the folder's earlier run had others, everything runs again.
         skip: names of steps to leave out.
-        minutes: for all steps together; a step that would start later is skipped, and the last one is stopped.
+        minutes: for all steps; a step that would start later is skipped, and the last one is stopped.
         fresh: run finished steps again.
         tell: called with one line per step.
     """
@@ -103,7 +103,10 @@ def collect(
             tell(f"{step.name}: {step.about} …")
             outcomes[step.name] = _run(step, setting, min(left, 60 * step.limit))
         found = outcomes[step.name]
-        tell(f"{step.name}: {found.status}" + (f", {found.reason}" if found.reason else f" ({found.seconds:.0f} s)"))
+        tell(
+            f"{step.name}: {found.status}"
+            + (f", {found.reason}" if found.reason else f" ({found.seconds:.0f} s)")
+        )
         _remember(folder, facts, outcomes)
     _remember(folder, facts, outcomes)
     return outcomes

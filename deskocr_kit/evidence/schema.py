@@ -1,4 +1,4 @@
-"""The part of JSON Schema that this kit's own schemas use; jsonschema itself is a tool of the developers only."""
+"""The part of JSON Schema that this kit's own schemas use; jsonschema itself is for developers only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def fault(value: Any, schema: dict, root: dict | None = None, at: str = "") -> s
     """
     root = schema if root is None else root
     if "$ref" in schema:
-        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **{k: v for k, v in schema.items() if k != "$ref"}}
+        schema = {
+            **root["$defs"][schema["$ref"].rpartition("/")[2]],
+            **{k: v for k, v in schema.items() if k != "$ref"},
+        }
     where = f"{at or 'the file'}: "
     if "type" in schema and not _is(value, schema["type"]):
         return f"{where}expected {_words(schema['type'])}"
@@ -31,9 +34,8 @@ def fault(value: Any, schema: dict, root: dict | None = None, at: str = "") -> s
             return f"{where}expected at least {schema['minimum']}"
         if "exclusiveMinimum" in schema and not value > schema["exclusiveMinimum"]:
             return f"{where}expected more than {schema['exclusiveMinimum']}"
-    if isinstance(value, dict):
-        if found := _in_object(value, schema, root, at):
-            return found
+    if isinstance(value, dict) and (found := _in_object(value, schema, root, at)):
+        return found
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
         for i, each in enumerate(value):
             if found := fault(each, schema["items"], root, f"{at}.{i}".lstrip(".")):
@@ -62,7 +64,9 @@ def _is(value: Any, kind: str | list[str]) -> bool:
         return any(_is(value, each) for each in kind)
     if kind in ("number", "integer") and isinstance(value, bool):
         return False
-    return isinstance(value, TYPES[kind]) or (kind == "integer" and isinstance(value, float) and value.is_integer())
+    return isinstance(value, TYPES[kind]) or (
+        kind == "integer" and isinstance(value, float) and value.is_integer()
+    )
 
 
 def _words(kind: str | list[str]) -> str:

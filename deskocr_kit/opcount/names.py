@@ -24,7 +24,9 @@ def effect_of_name(name: str) -> str:
         return "parts"
     # Those with an `out` argument have kernels of their own, and hardly anyone calls them.
     plain = [each for each in packet.overloads() if not each.endswith("out")] or packet.overloads()
-    overloads = [each for each in (getattr(packet, name) for name in plain) if operator_name(each) in _known()]
+    overloads = [
+        each for each in (getattr(packet, name) for name in plain) if operator_name(each) in _known()
+    ]
     whole = [each for each in overloads if not counts_as_parts(each)]
     if not whole:
         return "parts"

@@ -43,7 +43,9 @@ def find_measured(name: str, file: Path | None = None) -> Chip:
     chip = find(name)
     row = _read(file)["chips"].get(chip.name)
     if not isinstance(row, dict):
-        raise ValueError(f"{file}: no measured figures of {chip.name}; make them with deskocr trace --calibrate")
+        raise ValueError(
+            f"{file}: no measured figures of {chip.name}; make them with deskocr trace --calibrate"
+        )
     found = {}
     for key, unit in UNITS.items():
         here = row.get(key, {}).get("measured")
@@ -64,7 +66,9 @@ def _read(file: Path) -> dict:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{file}: {error.strerror or error}; deskocr trace DIR --calibrate CHIP writes it") from error
+        raise ValueError(
+            f"{file}: {error.strerror or error}; deskocr trace DIR --calibrate CHIP writes it"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON ({error})") from error
     if not isinstance(stored, dict) or not isinstance(stored.get("chips"), dict):

@@ -39,4 +39,6 @@ def _read(path: Path, size: int) -> bytes:
     except UntrustedFile as error:
         raise TraceError(str(error)) from None
     except (OSError, EOFError, ValueError) as error:  # also a damaged gzip file
-        raise TraceError(f"{shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise TraceError(
+            f"{shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from None

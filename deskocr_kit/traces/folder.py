@@ -41,7 +41,9 @@ def read_trace(path: str | Path) -> Trace:
         return _read(_kind_of(path, strict=True), path, path.name)
     found = [(kind, file) for file in _files(path) if (kind := _kind_of(file))]
     if not found:
-        raise TraceError(f"{shown(path)}: no profiler's table or trace in it; name the folder that the profiler wrote")
+        raise TraceError(
+            f"{shown(path)}: no profiler's table or trace in it; name the folder that the profiler wrote"
+        )
     runs: dict[Path, list[tuple[str, Path]]] = {}
     for kind, file in found:
         runs.setdefault(_run_of(file, path), []).append((kind, file))
@@ -106,9 +108,11 @@ def _kind_of(file: Path, strict: bool = False) -> str | None:
         if strict or '"traceEvents"' in begin or re.search(r'"ph"\s*:', begin):
             return "timeline"
         return None
-    form = form_of(begin.split("\n", 1)[0]) if begin else None
+    form = form_of(begin) if begin else None
     if form is None and strict:
-        raise TraceError(f"{shown(file)}: neither a table of a profiler (its columns are unknown) nor a trace")
+        raise TraceError(
+            f"{shown(file)}: neither a table of a profiler (its columns are unknown) nor a trace"
+        )
     return form
 
 
@@ -122,7 +126,9 @@ def _files(root: Path) -> Iterator[Path]:
         for name in sorted(names):
             count += 1
             if count > MOST_FILES:
-                raise TraceError(f"{shown(root)}: more than {MOST_FILES} files; name the profiler's own folder")
+                raise TraceError(
+                    f"{shown(root)}: more than {MOST_FILES} files; name the profiler's own folder"
+                )
             if name.endswith((".csv", ".json", ".json.gz")):
                 yield Path(folder) / name
 

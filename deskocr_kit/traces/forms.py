@@ -13,10 +13,10 @@ KB = Decimal(1024)
 
 def read_table(content: str, where: str) -> Trace:
     """Read one table, whichever it is. Raises TraceError if the columns are those of no known table."""
-    form = form_of(content.split("\n", 1)[0])
+    form = form_of(content)
     if form is None:
         raise TraceError(f"{where}: no table of a profiler (its columns are unknown)")
-    trace = Trace(form, where)
+    trace = Trace(form, where, cores_known=False)
     READERS[form](content, trace)
     return trace
 
@@ -81,7 +81,6 @@ def operators(content: str, trace: Trace) -> None:
             name = row.text("name") or "unnamed"
             trace.kernels.append(Kernel(name, name, us, operator=name))
     _finish(trace, bad, last)
-    trace.cores_known = False
     trace.notes.append(f"{trace.source}: a row is an operator of the host, which may start several kernels")
 
 

@@ -164,6 +164,7 @@ class Trace:
             "device_us": number(self.device_us),
             "busy_us": number(self.busy_us),
             "idle_us": number(self.idle_us),
+            "idle_from": None if self.idle_us is None else "gaps" if self.free_us is None else "step times",
             "ai_cpu": {"count": cpu and cpu[0], "us": cpu and number(cpu[1])},
             "by_type": [
                 {"type": total.type, "count": total.count, "us": number(total.us), "core": total.core}

@@ -15,10 +15,10 @@ from model.files import write_json
 from .. import simulator
 from ..device import describe_device, is_simulated, synchronize
 from ..device.dtypes import dtype_name
-from ..operators.substitutes.cases import ANY, ByCase
-from ..operators.substitutes.registry import SLOTS, candidates
 from ..opcount import definition
 from ..opcount.operator_mode import OperatorMode, tensors
+from ..operators.substitutes.cases import ANY, ByCase
+from ..operators.substitutes.registry import SLOTS, candidates
 from ..reading.reader import Reader
 from .folder import ABOUT, read_trace
 from .kernels import AI_CPU, Kernel, Trace
@@ -28,7 +28,9 @@ WORKER = "deskocr"  # in the folder's name, where the profiler would put the nam
 TOKENS = 32
 
 
-def profile_page(reader: Reader, image, folder: str | Path, mode: str | None = None, tokens: int = TOKENS) -> Trace:
+def profile_page(
+    reader: Reader, image, folder: str | Path, mode: str | None = None, tokens: int = TOKENS
+) -> Trace:
     """Read a page once to warm up, then once under the profiler; returns the trace that was written.
 
     Args:
@@ -69,7 +71,7 @@ def profile_page(reader: Reader, image, folder: str | Path, mode: str | None = N
 
 
 def slots_of(model) -> dict[str, str]:
-    """{slot: name of the candidate that runs}; by kind of call, that of most kinds. Unknown ones are left out."""
+    """{slot: name of the candidate that runs}; unknown ones are left out."""
     found = {}
     for slot, function in vars(model.slots).items():
         if slot not in SLOTS:
@@ -130,8 +132,12 @@ def _cpu(folder: Path) -> Iterator[None]:
 def _simulated(folder: Path) -> Iterator[None]:
     with simulator.record() as record, _Timed(record) as mode:
         yield
-    rows = [{**row, "site": "/".join(row["site"].split("/")[-2:])} for row in record.rows()]  # no local folders
-    write_json(folder / "simulator_record.json", {"simulated": True, "summary": record.summary(), "rows": rows})
+    rows = [
+        {**row, "site": "/".join(row["site"].split("/")[-2:])} for row in record.rows()
+    ]  # no local folders
+    write_json(
+        folder / "simulator_record.json", {"simulated": True, "summary": record.summary(), "rows": rows}
+    )
     write_vendor(mode.kernels, folder, "simulated, not an NPU")
 
 

@@ -19,11 +19,11 @@ from model import DeepseekOCRConfig
 from model.fast import references
 from model.loading import skeleton
 
+from ..opcount.assume import Assume
+from ..opcount.recorder import Recorder
 from ..operator_census.ocr_model import census_ocr
 from ..operators.substitutes import npu
 from ..operators.substitutes.registry import SLOTS, candidates
-from ..opcount.assume import Assume
-from ..opcount.recorder import Recorder
 from .families import family_of_operator
 
 Counts = collections.Counter  # {family of work: launches}

@@ -82,7 +82,11 @@ class Removals(list):
             ]
             for each in best.values()
         ]
-        more = [f"the best substitute of each slot; {len(self)} in all with --json"] if len(self) > len(rows) else []
+        more = (
+            [f"the best substitute of each slot; {len(self)} in all with --json"]
+            if len(self) > len(rows)
+            else []
+        )
         return "\n".join([text_table(HEAD, rows), *more, NOTED])
 
 

@@ -38,9 +38,12 @@ def column(name: str) -> str:
     return re.sub(r"[\s_]+", "", name).lower()
 
 
-def form_of(first_line: str) -> str | None:
-    """The form of a table with this head, or None."""
-    names = {column(cell) for cell in next(csv.reader([first_line.strip("\r\n")]), [])}
+def form_of(content: str) -> str | None:
+    """The form of a table by its first line, or None."""
+    try:
+        names = {column(cell) for cell in next(csv.reader([re.split("[\r\n]", content, maxsplit=1)[0]]), [])}
+    except csv.Error:
+        return None
     for form, needed in FORMS.items():
         if all(any(option in names for option in options) for options in needed):
             return form
@@ -82,10 +85,10 @@ def rows_of(content: str, where: str, notes: list[str]) -> Iterator[Row]:
     Raises TraceError if there is no row below the head.
     """
     reader = csv.reader(io.StringIO(content, newline=""))
-    names = [column(cell) for cell in next(reader, [])]
     short: list[int] = []
     seen = False
     try:
+        names = [column(cell) for cell in next(reader, [])]
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -136,7 +139,7 @@ def shapes_of(cell: str) -> list[list[int]]:
     """
     found = re.findall(r"\[([^\]]*)\]", cell) if "[" in cell else cell.split(";")
     shapes = []
-    for part in found:
+    for part in found if cell else ():
         sizes = [each for each in re.split(r"[,;\s]+", part.strip()) if each]
         if all(each.isdigit() for each in sizes):
             shapes.append([int(each) for each in sizes])
@@ -144,7 +147,7 @@ def shapes_of(cell: str) -> list[list[int]]:
 
 
 def bytes_of(row: Row) -> int | None:
-    """Bytes of the inputs and outputs of a kernel, from shapes and dtypes; None if they do not fit together."""
+    """Bytes of the inputs and outputs of a kernel, from shapes and dtypes; None if they do not fit."""
     total = 0
     for side in ("input", "output"):
         shapes = shapes_of(row.text(f"{side}shapes"))

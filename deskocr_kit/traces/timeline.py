@@ -1,4 +1,4 @@
-"""Timelines: trace_view.json of the Ascend profiler, and the traces of torch.profiler on CUDA and on a CPU."""
+"""Timelines: trace_view.json of the Ascend profiler, traces of torch.profiler on CUDA and on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from .tables import core_of, decimal
 
 HARDWARE = "Ascend Hardware"
 #: Tasks of the card that compute nothing: order between streams, the profiler itself, copies.
-NO_KERNEL = re.compile(r"EVENT|NOTIFY|SQE$|WAIT|RECORD|PROFILER|MEMCPY|PLACE_HOLDER|MODEL_(MAINTAIN|EXECUTE)|N/A")
+NO_KERNEL = re.compile(
+    r"EVENT|NOTIFY|SQE$|WAIT|RECORD|PROFILER|MEMCPY|PLACE_HOLDER|MODEL_(MAINTAIN|EXECUTE)|N/A"
+)
 COPIES = ("gpu_memcpy", "gpu_memset")
 
 
@@ -32,12 +34,12 @@ def read_timeline(content: str, where: str) -> Trace:
     if any(each.get("cat") == "kernel" for each in spans):
         return _cuda(Trace("torch.profiler, CUDA", where, notes=notes), spans)
     if any(each.get("cat") == "cpu_op" for each in spans):
-        return _cpu(Trace("torch.profiler, CPU", where, notes=notes, cores_known=False), spans)
+        return _cpu(Trace("torch.profiler, CPU", where, notes=notes), spans)
     raise TraceError(f"{where}: JSON without kernels: neither trace_view.json nor a trace of torch.profiler")
 
 
 def events_of(content: str, where: str, notes: list[str]) -> list:
-    """The events of a trace: a bare array, or the list under "traceEvents". A cut file gives what is whole."""
+    """The events of a trace: a bare array, or the list under "traceEvents"; of a cut file, the whole ones."""
     try:
         found = json.loads(content, parse_float=Decimal)
     except RecursionError:
@@ -98,7 +100,9 @@ def _made(trace: Trace, spans: list[dict], read, *more) -> Trace:
     if bad:
         trace.notes.append(f"{trace.source}: skipped {bad} event{'s' * (bad > 1)} without usable times")
     if not trace.kernels:
-        raise TraceError(f"{trace.source}: the trace has no kernel; was the device busy while it was recorded?")
+        raise TraceError(
+            f"{trace.source}: the trace has no kernel; was the device busy while it was recorded?"
+        )
     trace.__post_init__()
     return trace
 
@@ -179,8 +183,10 @@ def read_record(content: str, where: str) -> Trace | None:
     except (ValueError, RecursionError):
         return None
     rows = found.get("rows") if isinstance(found, dict) else found
-    known = isinstance(rows, list) and rows and all(
-        isinstance(row, dict) and {"kind", "operator", "count"} <= row.keys() for row in rows
+    known = (
+        isinstance(rows, list)
+        and rows
+        and all(isinstance(row, dict) and {"kind", "operator", "count"} <= row.keys() for row in rows)
     )
     return _counts(rows, where) if known else None
 
