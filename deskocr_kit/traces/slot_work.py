@@ -103,9 +103,10 @@ def network_work(
 def _count(function: Callable, calls: SlotCalls, tokens: int, config: DeepseekOCRConfig) -> Counts | None:
     """Launches of all calls of a slot. A call that the candidate leaves to the reference counts there."""
     plain = getattr(function, "unchecked", function)
+    on_meta = torch.nn.Linear(1, 1, device="meta")  # tells the recorder which device is counted
     counts = Counts()
     for per_page, per_token, args, kwargs in calls.calls.values():
-        recorder = Recorder(None, _assume(config, args))
+        recorder = Recorder(on_meta, _assume(config, args))
         extra = Counts()
         try:
             with torch.no_grad(), _stand_ins(recorder, extra), recorder:
