@@ -17,7 +17,7 @@ from ..benchmark import spec
 from .pack import KIND, LARGEST, MANIFEST
 from .schema import fault
 
-MOST_FILES, MOST_BYTES, ZIP_BYTES = 500, 256 << 20, 128 << 20
+MOST_FILES, MOST_BYTES, ZIP_BYTES, LONGEST = 500, 256 << 20, 128 << 20, 120
 NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[A-Za-z0-9_][\w.+-]*){0,3}")
 LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}", re.I)
 BENCH_SCHEMA = Path(spec.__file__).with_name("bench.schema.json")
@@ -86,7 +86,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     total = 0
     for entry in entries:
-        if not NAME.fullmatch(entry.filename):
+        if len(entry.filename) > LONGEST or not NAME.fullmatch(entry.filename):
             raise BundleError(f"the zip has a file with an unexpected name: {shown(entry.filename)}")
         if entry.filename in files:
             raise BundleError(f"{entry.filename} is in the zip twice")

@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ..doctor.bundle import COMMON, scrub
@@ -26,6 +26,11 @@ PATHS = (
     re.compile(rf"(?<![\w/.:<>~-])(?:~|/(?!{SYSTEM}){_PART})(?:/{_PART})*/({_PART})"),
     re.compile(rf"\b[A-Za-z]:\\(?:{_PART}\\)*({_PART})"),
 )
+HOST = re.compile(r"(\b[a-z][a-z0-9+.-]*://(?:<credentials>@)?)([\w.-]+)", re.I)
+PUBLIC = (
+    "arxiv.org", "gitcode.com", "gitee.com", "github.com", "hiascend.com", "huggingface.co", "modelscope.cn",
+    "pypi.org", "python.org", "pytorch.org",
+)  # fmt: skip
 SHORTEST = 6  # characters of a secret value; a shorter one would remove ordinary words
 
 
@@ -46,14 +51,21 @@ def private_words() -> tuple[str, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
+@lru_cache(100_000)  # the same few texts stand in thousands of rows
 def clean(text: str) -> str:
     """A text without private data. Figures, versions and names of operators stay."""
-    for word in private_words():
-        text = _bounded(word).sub("<removed>", text)
-    text = scrub(text)
     for pattern in PATHS:
         text = pattern.sub(r"<path>/\1", text)
-    return text
+    for word in private_words():
+        text = _bounded(word).sub("<removed>", text)
+    return HOST.sub(_host, scrub(text))
+
+
+def _host(found: re.Match) -> str:
+    """An address with its host only if that is a public site: others may be inside a company."""
+    host = found[2].lower()
+    public = any(host == site or host.endswith(f".{site}") for site in PUBLIC)
+    return found[0] if public else f"{found[1]}<host>"
 
 
 def clean_json(value):

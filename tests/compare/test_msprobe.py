@@ -50,7 +50,9 @@ def test_the_layout_is_that_of_msprobe(dumps):
     entry = stored["data"]["Module.first.Linear.forward.0"]
     assert set(entry) == {"input_args", "input_kwargs", "output"}
     tensor = entry["input_args"][0]
-    assert tensor["type"] == "torch.Tensor" and tensor["shape"] == [5, 4] and tensor["dtype"] == "torch.float32"
+    assert (
+        tensor["type"] == "torch.Tensor" and tensor["shape"] == [5, 4] and tensor["dtype"] == "torch.float32"
+    )
     assert tensor["data_name"] == "Module.first.Linear.forward.0.input.0.pt"
     assert (dumps / "cpu" / "dump_tensor_data" / tensor["data_name"]).is_file()
     assert str(dumps) not in (dumps / "cpu" / "dump.json").read_text()

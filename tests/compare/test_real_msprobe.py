@@ -21,7 +21,14 @@ from tests.real_wheel.environment import CACHE, NoRegistry, pip
 
 pytestmark = pytest.mark.slow  # it makes an environment with another package: some minutes and downloads
 PACKAGES = ("mindstudio-probe==26.2.0", f"torch=={torch.__version__.partition('+')[0]}")
-COLUMNS = ("Cosine", "EucDist", "MaxAbsErr", "MaxRelativeErr", "One Thousandth Err Ratio", "Five Thousandths Err Ratio")
+COLUMNS = (
+    "Cosine",
+    "EucDist",
+    "MaxAbsErr",
+    "MaxRelativeErr",
+    "One Thousandth Err Ratio",
+    "Five Thousandths Err Ratio",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +58,20 @@ def test_msprobe_compare_accepts_our_dumps_and_agrees(msprobe, tmp_path):
         next(reader.model.model.layers[1].mlp.experts.parameters()).mul_(1.01)
     write_dump(reader.model, run, tmp_path / "candidate")
 
-    words = ["compare", "-tp", tmp_path / "candidate" / "dump.json", "-gp", tmp_path / "reference" / "dump.json"]
+    words = [
+        "compare",
+        "-tp",
+        tmp_path / "candidate" / "dump.json",
+        "-gp",
+        tmp_path / "reference" / "dump.json",
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [msprobe, *words, "-o", tmp_path / "out"], capture_output=True, text=True, env=environment, timeout=600
+        [msprobe, *words, "-o", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (table,) = (tmp_path / "out").glob("compare_result_*.csv")

@@ -14,7 +14,9 @@ def test_a_profile_has_the_counts_of_the_simulators_record(tmp_path):
     found = profile_page(reader, load_image(sample_pages()[0][0]), tmp_path, tokens=3)
     record = read_trace(tmp_path / "simulator_record.json")
     assert found.simulated and record.simulated and found.count == record.count > 500
-    assert {row.type: row.count for row in found.by_type()} == {row.type: row.count for row in record.by_type()}
+    assert {row.type: row.count for row in found.by_type()} == {
+        row.type: row.count for row in record.by_type()
+    }
     assert record.device_us is None and "SIMULATED" in repr(found)
     statistic = read_trace(tmp_path / "ASCEND_PROFILER_OUTPUT" / "op_statistic.csv")
     assert statistic.count == found.count

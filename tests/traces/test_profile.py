@@ -57,7 +57,11 @@ def test_the_vendor_files_have_the_vendor_columns(folder):
 def test_the_folder_says_what_it_is_of(folder):
     about = read_trace(folder).about
     assert about["checkpoint"] == "nano" and about["device"]["device"] == "cpu" and not about["simulated"]
-    assert about["tokens"] == TOKENS and about["slots"]["moe"] == "auto" and about["slots"]["conv2d"] == "reference"
+    assert (
+        about["tokens"] == TOKENS
+        and about["slots"]["moe"] == "auto"
+        and about["slots"]["conv2d"] == "reference"
+    )
 
 
 def test_the_profile_has_the_launches_that_the_recorder_counts(reader, image, folder):

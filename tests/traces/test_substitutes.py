@@ -34,13 +34,17 @@ def work(config):
 
 def trace_of(*rows) -> Trace:
     """rows: (type, core, microseconds)."""
-    kernels = [Kernel(kind, kind, Decimal(us), core, Decimal(100 * i)) for i, (kind, core, us) in enumerate(rows)]
+    kernels = [
+        Kernel(kind, kind, Decimal(us), core, Decimal(100 * i)) for i, (kind, core, us) in enumerate(rows)
+    ]
     return Trace("kernel_details", "made up", kernels)
 
 
 def test_the_slots_and_the_rest_are_the_census(config, work):
     census = census_ocr(config, "tiny", (1, 1), plan=references())
-    assert sum(work.of({}).values()) == sum(census.launches(phase) for phase in ("vision", "prefill", "decode"))
+    assert sum(work.of({}).values()) == sum(
+        census.launches(phase) for phase in ("vision", "prefill", "decode")
+    )
 
 
 def test_more_tokens_are_more_launches_of_the_decoder_only(config, work):
@@ -105,7 +109,9 @@ def test_families_of_operators():
 
 
 def test_no_type_or_operator_is_in_two_families():
-    stored = json.loads((DATA.parents[1] / "deskocr_kit/ascend/data/kernel_families.json").read_text())["families"]
+    stored = json.loads((DATA.parents[1] / "deskocr_kit/ascend/data/kernel_families.json").read_text())[
+        "families"
+    ]
     for key in ("operators", "types"):
         names = [name for family in stored.values() for name in family[key]]
         assert len(names) == len(set(names))
