@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import zipfile
 
 import pytest
 
-from deskocr_kit.evidence import BundleError, read_bundle
+from deskocr_kit.evidence import BundleError, privacy, read_bundle
 from deskocr_kit.evidence.consistency import check_bundle
 from deskocr_kit.evidence.pack import MANIFEST, PackError, contents, write_bundle
 from deskocr_kit.evidence.privacy import clean, clean_json
@@ -87,31 +85,50 @@ def setter(*path, value):
     return change
 
 
+GONE = {"status": "done", "seconds": 1, "reason": ""}
+ELSEWHERE = "Ascend910B3 (torch 2.6)"
+#: {what was forged: (changes, the reason for which it is refused)}.
 CAREFUL = {
     "summary not of its runs": ({"bench.json": halve_tpot}, "but its runs have"),
     "faster than memory": ({"bench.json": impossible_speed}, "the time to read the"),
-    "another torch": ({"bench.json": setter("stamp", "packages", "torch", value="2.6.0")}, "bench.json has torch 2.6.0"),
-    "another device": ({"kernels.json": setter("device", "name", value="Ascend910B3")}, "kernels.json has name"),
+    "another torch": (
+        {"bench.json": setter("stamp", "packages", "torch", value="2.6.0")},
+        "bench.json has torch 2.6.0",
+    ),
+    "another device": (
+        {"kernels.json": setter("device", "name", value="Ascend910B3")},
+        "kernels.json has name Ascend910B3",
+    ),
     "another commit": ({"bench.json": setter("stamp", "kit", "commit", value="0" * 40)}, "another commit"),
-    "other weights": ({MANIFEST: setter("checkpoint", "sha256", value="0" * 64)}, "the sha256 of the checkpoint"),
+    "other weights": (
+        {MANIFEST: setter("checkpoint", "sha256", value="0" * 64)},
+        "the sha256 of the checkpoint",
+    ),
     "fewer bytes": ({"weights.json": setter("bytes", value=10)}, "weights.json has 10 bytes"),
     "fewer launches": ({"kernels.json": setter("launches_per_token", value=3)}, "3 launches per token"),
-    "a profile of something else": ({"trace.json": setter("kernels", value=12)}, "the profile has 12 kernels"),
+    "another profile": ({"trace.json": setter("kernels", value=12)}, "the profile has 12 kernels"),
     "less time": ({"trace.json": setter("device_us", value=1.0)}, "do not add up"),
     "busy beyond time": ({"trace.json": setter("busy_us", value=1e9)}, "is busy longer"),
     "an unknown claim": ({"claims.json": setter("claims", 0, "id", value="made-up")}, "unknown claim"),
     "a claim from elsewhere": (
-        {"claims.json": setter("claims", 0, "device", value="Ascend910B3 (torch 2.6)")}, "was tested on Ascend910B3"),
-    "a step without its file": ({MANIFEST: setter("steps", "kernel", value={"status": "done", "seconds": 1, "reason": ""})},
-                                "does not know"),
+        {"claims.json": setter("claims", 0, "device", value=ELSEWHERE)},
+        "was tested on Ascend910B3",
+    ),
+    "an unknown step": ({MANIFEST: setter("steps", "kernel", value=GONE)}, "does not know"),
     "another label": ({MANIFEST: setter("label", value="npu")}, "calls the device npu and cpu"),
     "simulated, said in the manifest": ({MANIFEST: setter("simulated", value=True)}, "simulated NPU"),
     "simulated, said in a part": ({"trace.json": setter("simulated", value=True)}, "simulated NPU"),
-    "no schema": ({"bench.json": lambda bench: bench.pop("pages")}, "does not fit its schema: the file: 'pages'"),
-    "a text for a number": ({"bench.json": setter("pages", 0, "new_tokens", value="many")}, "not in the expected form"),
-    "a folder as a name": ({MANIFEST: setter("checkpoint", "name", value="../../etc")}, "no name for a folder"),
+    "no schema": ({"bench.json": lambda bench: bench.pop("pages")}, "schema: the file: 'pages' is missing"),
+    "a text for a number": (
+        {"bench.json": setter("pages", 0, "new_tokens", value="many")},
+        "not in the expected form",
+    ),
+    "a folder as a name": (
+        {MANIFEST: setter("checkpoint", "name", value="../../etc")},
+        "no name for a folder",
+    ),
     "no version": ({MANIFEST: setter("format", value=99)}, "does not fit its schema: format"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CAREFUL)
@@ -162,46 +179,43 @@ def test_hostile_zips_are_refused_in_one_line(good, tmp_path):
 
 # ---------------------------------------------------------------------- private data
 SECRET, USER, HOST = "s3cr3t-Value-9f8e7d", "jdoe_planted", "planted-host-77"
-PLANT = f"""
-import json, sys
-from pathlib import Path
-from tests.helpers.evidence import working_folder, write
-from deskocr_kit.evidence.pack import write_bundle
-folder = working_folder(Path(sys.argv[1]))
-bench = json.loads((folder / "bench.json").read_text())
-bench["stamp"]["variables"]["ASCEND_NOTE"] = "{HOST} and {SECRET} in /data/projects/secret-project/x.so"
-bench["stamp"]["command"] = "deskocr bench /home/{USER}/scans/page.png"
-bench["method"]["plan"] = str(folder / "plan.json")
-write(folder / "bench.json", bench)
-write(folder / "doctor" / "report.json", {{"serial number": "2102353", "{USER}": ["{HOST}", "hf_abcdefghijklmnop"]}})
-(folder / "logs" / "bench.txt").write_text(
-    "token={SECRET}\\nMY_API_KEY: {SECRET}\\nfile {ROOT}/model/x.py and " + str(folder) + "/y\\n"
-    "mail a.b@example.org, http://{USER}:pw@proxy.example.org:8080\\nC:\\\\Users\\\\{USER}\\\\x.txt\\n"
-)
-(folder / "profile" / "{HOST}_1_20260101000000000_ascend_pt" / "ASCEND_PROFILER_OUTPUT").mkdir(parents=True)
-(folder / "notebooks").mkdir()
-(folder / "notebooks" / "00_quickstart.ipynb").write_text('{{"cells": ["PAGEPICTURE {SECRET}"]}}')
-(folder / "page.png").write_bytes(b"PAGEPICTURE")
-write_bundle(folder, folder.with_suffix(".zip"))
-write_bundle(folder, folder.with_suffix(".pages.zip"), True)
-"""
+
+
+def plant(folder):
+    """Private data wherever it could get into a bundle."""
+    bench = json.loads((folder / "bench.json").read_text())
+    note = f"{HOST} and {SECRET} in /data/projects/secret-project/x.so"
+    bench["stamp"]["variables"]["ASCEND_NOTE"] = note
+    bench["stamp"]["command"] = f"deskocr bench /home/{USER}/scans/page.png"
+    bench["method"]["plan"] = str(folder / "plan.json")
+    write(folder / "bench.json", bench)
+    private = {"serial number": "2102353", USER: [HOST, "hf_abcdefghijklmnop"]}
+    write(folder / "doctor" / "report.json", private)
+    (folder / "logs" / "bench.txt").write_text(
+        f"token={SECRET}\nMY_API_KEY: {SECRET}\nfile {ROOT}/model/x.py and {folder}/y\n"
+        f"mail a.b@example.org, http://{USER}:pw@proxy.example.org:8080\nC:\\Users\\{USER}\\x.txt\n"
+    )
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "00_quickstart.ipynb").write_text(
+        json.dumps({"cells": [f"PAGEPICTURE {SECRET}"]})
+    )
+    (folder / "page.png").write_bytes(b"PAGEPICTURE")
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """(folder, files without pages, files with pages) of a bundle made where private data was planted."""
     place = tmp_path_factory.mktemp("planted") / "work-of-planted"
-    environment = {
-        **os.environ,
-        "USER": USER,
-        "LOGNAME": USER,
-        "HOSTNAME": HOST,
-        "MY_SERVICE_TOKEN": SECRET,
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-c", PLANT, str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as here:
+        for name, value in (("USER", USER), ("LOGNAME", USER), ("HOSTNAME", HOST), ("MY_TOKEN", SECRET)):
+            here.setenv(name, value)
+        for each in (privacy.private_words, privacy.clean):
+            each.cache_clear()
+        plant(working_folder(place))
+        write_bundle(place, place.with_suffix(".zip"))
+        write_bundle(place, place.with_suffix(".pages.zip"), True)
+    for each in (privacy.private_words, privacy.clean):
+        each.cache_clear()
     return place, *(_texts(place.with_suffix(end)) for end in (".zip", ".pages.zip"))
 
 
@@ -214,7 +228,8 @@ def test_planted_private_data_is_not_in_the_bundle(planted):
     place, files, _ = planted
     together = "\n".join([*files, *files.values()])
     for private in (
-        SECRET, USER, HOST, "2102353", "hf_abcdefgh", "secret-project", str(ROOT), str(place), "example.org",
+        SECRET, USER, HOST, "2102353", "hf_abcdefgh", "secret-project", str(ROOT), str(place),
+        "example.org",
         "/home/", "PAGEPICTURE", ".png\n", "pw@",
     ):  # fmt: skip
         assert private not in together, private

@@ -1,4 +1,4 @@
-"""A complete working folder of `deskocr evidence`, made from stored results in a second, and changed bundles."""
+"""A complete working folder of `deskocr evidence`, made from stored results, and changed bundles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.helpers.paths import ROOT
 
 BENCH = ROOT / "reports" / "cpu-nano" / "bench.json"
 TOKENS = 9
-PLAN = None  # the benchmark ran the defaults
 
 
 def working_folder(folder: Path) -> Path:

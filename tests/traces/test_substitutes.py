@@ -48,7 +48,7 @@ def test_the_slots_and_the_rest_are_the_census(config, work):
 
 
 def test_more_tokens_are_more_launches_of_the_decoder_only(config, work):
-    more = network_work(config, "tiny", (1, 1), tokens=3)
+    more = network_work(config, "tiny", (1, 1), tokens=3)  # two more than `work`
     per_token = census_ocr(config, "tiny", (1, 1), plan=references()).launches("decode")
     assert sum(more.of({}).values()) - sum(work.of({}).values()) == 2 * per_token
     assert more.slots["conv2d"] == work.slots["conv2d"]
