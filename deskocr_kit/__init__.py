@@ -29,12 +29,14 @@ _NAMES = {
     "compare": "climb closeness compare_caches compare_decisions compare_weights decisions headroom replay "
     "teacher_forced traced",
     "compare.headroom": "islands",
+    "compare.msprobe": "compare_dumps write_dump",
     "compare.trace": "move_to",
     "course.port_report": "Port missing",
     "course.port_steps": "port_steps",
     "device": "DeviceError Timer default_dtype device_memory is_simulated pick_device synchronize",
     "device.dtypes": "find_dtype",
     "doctor.examination": "examine examine_files",
+    "evidence.check": "read_bundle",
     "porting.generated": "compare_generated",
     "porting.inputs": "make_run shapes",
     "porting.move": "port_module",
@@ -58,6 +60,12 @@ _NAMES = {
     "reading.repetition": "loops",
     "reading.sample_pages": "sample_pages",
     "reading.text_distance": "cer edits ned",
+    "traces.calibration": "calibration",
+    "traces.compare": "compare_traces",
+    "traces.folder": "read_trace",
+    "traces.profile": "profile_page",
+    "traces.slot_work": "network_work",
+    "traces.substitutes": "removals",
 }
 
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -16,14 +16,19 @@ from .commands import (
     census,
     demo,
     doctor,
+    evaluate,
+    evidence,
     explain,
+    msprobe,
     notebooks,
     ocr,
     predict,
+    profile,
     prove,
     quantise,
     report,
     shell,
+    trace,
     weights,
 )
 
@@ -38,10 +43,15 @@ app.command()(demo.demo)
 app.command()(shell.shell)
 app.command()(census.census)
 app.command()(prove.prove)
+app.command()(profile.profile)
+app.command()(trace.trace)
 app.command()(predict.predict)
 app.command()(bench.bench)
+app.command()(evaluate.evaluate)
 app.command()(quantise.quantise)
 app.command()(report.report)
+app.add_typer(evidence.app, name="evidence")
+app.add_typer(msprobe.app, name="msprobe")
 app.add_typer(weights.app, name="weights")
 app.add_typer(notebooks.app, name="notebooks")
 

@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.files import write_json
+
 from ..display.table import Cell, html_table, markdown_table
 from .checks import CHECKS
 from .claim import FAILS, HOLDS, NEEDS, Claim, Outcome, claims
+from .measured import with_section
 from .setting import Setting
 
 MARK = {HOLDS: "✔", FAILS: "✘", NEEDS: "…"}
@@ -42,6 +45,22 @@ class Ledger(list):
     def _repr_html_(self) -> str:
         rows = ([Cell(_word(r), tag="b"), r.claim.claim, r.outcome.evidence, r.claim.tests] for r in self)
         return html_table(("outcome", "claim", "evidence", "check"), rows)
+
+    def to_json(self, command: str) -> dict:
+        """Plain data: id, claim, outcome, evidence and device of every row."""
+        return {
+            "command": command,
+            "claims": [
+                {
+                    "id": r.claim.id,
+                    "claim": r.claim.claim,
+                    "outcome": r.outcome.word,
+                    "evidence": r.outcome.evidence,
+                    "device": r.outcome.device,
+                }
+                for r in self
+            ],
+        }
 
     def markdown(self, command: str) -> str:
         """The content of reports/claims.md. command: the command that generates it."""
@@ -93,7 +112,7 @@ def write(ledger: Ledger, path: str | Path = REPORT, command: str = "python -m d
     """Write the ledger as Markdown and return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(ledger.markdown(command), encoding="utf-8")
+    path.write_text(with_section(ledger.markdown(command), path.parent), encoding="utf-8")
     return path
 
 
@@ -107,10 +126,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--out", default=None, help="file to write; default: reports/claims.md if all claims are tested"
     )
+    parser.add_argument("--json", default=None, metavar="FILE", help="also write the outcomes as JSON")
     given = parser.parse_args(arguments)
     ledger = run(given.ids, given.device, given.model)
     print(ledger)
+    command = " ".join(["python -m deskocr_kit.claims", *map(shlex.quote, arguments)])
+    if given.json:
+        write_json(Path(given.json), ledger.to_json(command))
     if given.out or not given.ids:
-        command = " ".join(["python -m deskocr_kit.claims", *map(shlex.quote, arguments)])
         print(f"wrote {write(ledger, given.out or REPORT, command)}", file=sys.stderr)
     return 0

@@ -26,6 +26,10 @@ def predict(
     launch_us: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="Your own launch cost, in microseconds.")
     ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Use the figures that `deskocr trace --calibrate` measured."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a figure to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -35,7 +39,6 @@ def predict(
     a lower bound, and an estimate limited by launches.
     """
     across, down = two_numbers(grid)
-    mode = get_mode(mode).name
     # torch takes seconds to import, and the count of the operators some more.
     note(f"predicting: counting the operators of {model} in mode {mode}, which takes some seconds")
     from model import DeepseekOCRConfig
@@ -43,6 +46,7 @@ def predict(
     from ..device.dtypes import find_dtype
     from ..prediction.chips import find, measured_cpu
     from ..prediction.estimate import predict as make
+    from ..prediction.measured import find_measured
     from ..reading.checkpoints import find_checkpoint, official_size
 
     find_dtype(dtype)
@@ -54,7 +58,10 @@ def predict(
         folder = find_checkpoint(model)
         config, subject = DeepseekOCRConfig.from_pretrained(folder), folder.name
     mode = get_mode(mode, config.checkpoint).name
-    found = measured_cpu(dtype) if chip == "cpu" else find(chip)
+    if measured is not None:
+        found = find_measured(chip, measured)
+    else:
+        found = measured_cpu(dtype) if chip == "cpu" else find(chip)
     if launch_us is not None:
         try:
             low, _, high = launch_us.partition("..")

@@ -132,6 +132,11 @@ def _with_tensors(function, args: tuple) -> list:
     ]
 
 
+def counts_as_parts(function) -> bool:
+    """Whether an OpOverload counts as the operators that it calls, and not as one."""
+    return _parts(function, "cpu") is not None
+
+
 def _place(args, kwargs: dict) -> str:
     """The type of the device that an operator runs on: that of its first tensor, or its argument `device`."""
     first = next(tensors(args), None)

@@ -51,6 +51,7 @@ def census_ocr(
     plan: Mapping[str, Callable] | None = None,
     torch_npu: str | None = None,
     inputs: dict | None = None,
+    on_phase: Callable[[str], object] = lambda phase: None,
 ) -> Census:
     """The census of one page: vision (all views), prefill, and one decode step with its choice of token.
 
@@ -62,6 +63,7 @@ def census_ocr(
         plan: {slot: function} to count instead of the defaults.
         torch_npu: the version for the verdicts, see ascend.dispatch.nearest_wheel.
         inputs: inputs of `generate`, for a real page.
+        on_phase: called with the name of each phase that begins: "prefill", "vision", "prefill", "decode".
 
     Raises:
         DryRunError: the plan reads a value that cannot be assumed.
@@ -87,18 +89,24 @@ def census_ocr(
         pairs = inputs["input_ids"].numel() * c.experts_per_token
         assume = Assume(distinct=distinct, rows=rows, scalar=places, sizes=pairs)
     recorder = Recorder(model, assume)
-    recorder.phase = "prefill"
     encode = model.encode_pages
 
+    def begin(phase):
+        recorder.phase = phase
+        if phase is not None:
+            on_phase(phase)
+
+    begin("prefill")
+
     def seeing(*args):
-        recorder.phase = "vision"
+        begin("vision")
         try:
             return encode(*args)
         finally:
-            recorder.phase = "prefill"
+            begin("prefill")
 
     def next_phase(tokens):
-        recorder.phase = "decode" if recorder.phase == "prefill" else None
+        begin("decode" if recorder.phase == "prefill" else None)
 
     model.encode_pages = seeing
     try:

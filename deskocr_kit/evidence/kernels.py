@@ -1,0 +1,76 @@
+"""Which operators of the network have a kernel in the installed software, against the published wheels.
+
+python -m deskocr_kit.evidence.kernels --device npu --checkpoint deepseek-ocr --out kernels.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from model.files import write_json
+from model.loading import read_config
+
+from ..ascend.dispatch import nearest_wheel
+from ..device import describe_device, pick_device
+from ..operator_census.ocr_model import census_ocr
+from ..reading.checkpoints import find_checkpoint
+
+KEYS = {"npu": "PrivateUse1", "cuda": "CUDA", "cpu": "CPU"}
+COMPOSITE = (
+    "CompositeImplicitAutograd",
+    "CompositeExplicitAutograd",
+    "CompositeExplicitAutogradNonFunctional",
+)
+
+
+def kernels(device: str, checkpoint: str) -> dict:
+    """{"device", "launches_per_token", "operators": [{operator, calls, installed, published}]}.
+
+    installed: "kernel", "composite" (PyTorch's own parts) or "none", as the dispatcher of this process says.
+    published: the verdict for the nearest published torch_npu. calls: of one page and one decoded token.
+    """
+    where = pick_device(device, quiet=True)
+    told = describe_device(where)
+    census = census_ocr(read_config(find_checkpoint(checkpoint)), "tiny", (1, 1), torch_npu=told["torch_npu"])
+    rows = [
+        {
+            "operator": row["operator"],
+            "calls": row["total"],
+            "installed": installed(f"aten::{row['operator']}", KEYS.get(where.type, "CPU")),
+            "published": row["verdict"],
+        }
+        for row in census.rows()
+    ]
+    return {
+        "device": told,
+        "published_wheel": nearest_wheel(told["torch_npu"]),
+        "launches_per_token": census.launches("decode"),
+        "operators": rows,
+    }
+
+
+def installed(name: str, key: str) -> str:
+    """What the dispatcher has for an operator on a dispatch key."""
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    try:
+        if has(name, key):
+            return "kernel"
+        return "composite" if any(has(name, each) for each in COMPOSITE) else "none"
+    except RuntimeError:  # an operator of another torch version
+        return "none"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--checkpoint", default="nano")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    print(f"wrote {write_json(given.out, kernels(given.device, given.checkpoint))}")
+
+
+if __name__ == "__main__":
+    main()

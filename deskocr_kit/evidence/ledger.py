@@ -1,0 +1,119 @@
+"""`deskocr evidence add`: reports, the claims ledger and the README's table follow an accepted bundle."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from model.files import write_atomically, write_json
+from model.official import DEEPSEEK_OCR
+
+from ..claims.measured import with_section
+from ..display.table import markdown_table
+from .check import read_bundle
+from .consistency import check_bundle
+from .report import PAGE, RECORD, _plain, render, stored_ledger, summary_of
+
+CLAIMS = "claims.md"
+READMES = ("README.md", "README.zh-CN.md")
+MEASURED = "measured"
+#: The rows of the README's table "What was run where" by what a bundle is of: words of their first cell.
+ROWS = {"npu": ("910B",), "cuda": ("CUDA",), "official": ("official weights", "官方权重")}
+ABOUT = "Evidence from devices, as accepted by `deskocr evidence add`: one entry per device and checkpoint."
+
+
+def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
+    """Check a bundle and add it; returns lines that say what was written.
+
+    Args:
+        file: the zip.
+        root: the repository, where the READMEs are.
+        reports: the folder of reports; default: root/reports.
+
+    Raises:
+        BundleError: the bundle is refused; the message is the reason. Nothing has been written then.
+        OSError, ValueError: a file here cannot be read or written.
+    """
+    reports = reports or root / "reports"
+    bundle = read_bundle(file)
+    remarks = check_bundle(bundle)
+    entries = stored_ledger(reports)
+    summary = summary_of(bundle, remarks)
+    folder, kept = render(bundle, summary, reports)
+    entries = [each for each in entries if each["folder"] != bundle.folder] + [summary]
+    entries.sort(key=lambda each: each["folder"])
+    write_json(reports / RECORD, {"about": ABOUT, "bundles": entries})
+    write_atomically(reports / PAGE, ledger_page(entries).encode("utf-8"))
+    lines = [
+        f"wrote {folder / PAGE}",
+        f"wrote {reports / PAGE}",
+        *(f"note: {each}" for each in (*remarks, *kept)),
+    ]
+    if (reports / CLAIMS).is_file():
+        page = (reports / CLAIMS).read_text(encoding="utf-8")
+        write_atomically(reports / CLAIMS, with_section(page, reports).encode("utf-8"))
+        lines.append(f"updated {reports / CLAIMS}")
+    for name in READMES:
+        if (root / name).is_file():
+            before = (root / name).read_text(encoding="utf-8")
+            after = with_row(before, summary)
+            if after != before:
+                write_atomically(root / name, after.encode("utf-8"))
+                lines.append(f"updated the table of {root / name}")
+    return lines
+
+
+def ledger_page(entries: list[dict]) -> str:
+    """reports/evidence.md: one row per bundle."""
+    rows = []
+    for each in entries:
+        done = [name for name, status in each["steps"].items() if status == "done"]
+        figures = each["figures"]
+        tpot = figures.get("tpot_s")
+        measured = [f"{row['id']} {row['outcome']}" for row in each["claims"]]
+        rows.append(
+            [
+                f"[{each['folder']}]({each['folder']}/{PAGE})",
+                _plain(each["device"]),
+                _plain(each["created"][:10]),
+                (each["commit"] or "unknown")[:12],
+                f"{len(done)} of {len(each['steps'])}",
+                "-" if tpot is None else f"{tpot * 1e3:.3g} ms",
+                f"{figures['launches_per_token']:g}"
+                if figures.get("launches_per_token") is not None
+                else "-",
+                "; ".join(measured) or "-",
+            ]
+        )
+    head = ("report", "device", "date", "commit", "steps", "TPOT, p50", "launches per token", "claims")
+    lines = [
+        "# Evidence",
+        "",
+        ABOUT + " Generated; do not edit. A row of a CPU is a rehearsal: it says nothing about an NPU.",
+        "",
+        *markdown_table(head, rows),
+        "",
+        "To add yours: `deskocr evidence --device npu --checkpoint deepseek-ocr`; send the zip in an issue.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def with_row(readme: str, summary: dict) -> str:
+    """A README whose table says what was measured. A CPU changes nothing: the tests run on it."""
+    wanted = ROWS.get(summary["kind"], ())
+    official = summary["parameters"] == DEEPSEEK_OCR.parameters and summary["kind"] != "cpu"
+    link = f"[{_plain(summary['device'])}, {summary['created'][:10]}](reports/{summary['folder']}/{PAGE})"
+    lines = readme.split("\n")
+    for i, line in enumerate(lines):
+        cells = re.split(r"(?<!\\)\|", line)
+        if len(cells) != 5 or not line.startswith("| "):
+            continue
+        named = any(word in cells[1] for word in wanted) or (
+            official and any(w in cells[1] for w in ROWS["official"])
+        )
+        if named and cells[2].strip() in ("not run", MEASURED):
+            folder = re.escape(f"reports/{summary['folder']}/{PAGE}")
+            rest = re.sub(rf"[;；] \[[^\]]*\]\({folder}\)", "", cells[3].rstrip())
+            lines[i] = "|".join([cells[0], cells[1], f" {MEASURED} ", f"{rest}; {link} ", cells[4]])
+    return "\n".join(lines)
