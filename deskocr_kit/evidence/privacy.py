@@ -1,6 +1,6 @@
 """Remove what identifies a person or a machine from the files of a bundle, and check that it is gone.
 
-The patterns are those of the doctor bundle (`scrub`). Beyond them, folders of this machine go: what is
+The patterns are in scrub.py. Beyond them, folders of this machine go: what is
 left of an absolute path is its last part. Folders that are the same on every machine (CANN's and the
 system's) stay.
 """
@@ -17,8 +17,7 @@ import sys
 from functools import cache, lru_cache
 from pathlib import Path
 
-from ..doctor.bundle import COMMON, scrub
-from ..doctor.facts import PRIVATE_NAME
+from .scrub import COMMON, PRIVATE_NAME, scrub
 
 SYSTEM = r"(?:usr|dev|proc|sys|etc|lib|lib64|bin)/"
 _PART = r"[\w.+@%=~-]+"
