@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "porting_faults.json", HERE / "porting_faults.md"
-TITLES = {"before": "Before", "after": "Now", "after on npu-sim": "Now, on the simulated NPU"}
+TITLES = {"before": "Before (983c8fe)", "after": "Now", "after on npu-sim": "Now, on the simulated NPU"}
 
 INTRODUCTION = """# Faults planted in models that are not ours
 
