@@ -16,6 +16,7 @@ from .official import DEEPSEEK_OCR
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
 from .results import clean_text, write_results
 from .side_files import generation_settings
+from .tokenizer import check_round_trip
 
 DEFAULTS: dict[str, Any] = {
     "mode": DEEPSEEK_OCR.mode,
@@ -238,12 +239,13 @@ def infer(
 
     Raises:
         ImageError: the page cannot be read.
-        ValueError: no prompt, or save_results without output_path.
+        ValueError: no prompt, save_results without output_path, or a tokenizer that loses text.
     """
     if not prompt.strip():
         raise ValueError("infer: the prompt is empty, for example '<image>\\nFree OCR.'")
     if save_results and not str(output_path):
         raise ValueError("infer: save_results needs output_path, a folder for the results")
+    check_round_trip(tokenizer)
     mode = find_mode(base_size, image_size, crop_mode)
     page = load_image(image_file) if str(image_file) else None
     reading = read_page(

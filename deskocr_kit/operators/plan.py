@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -24,9 +23,11 @@ from typing import TYPE_CHECKING
 
 from model import DeepseekOCRConfig, fast, loading, plans, slots
 from model.files import write_json
+from model.untrusted import read_json_object, shown
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
+from ..display.printable import printable
 from ..reading.checkpoints import named
 from .substitutes.cases import ANY, ByCase
 from .substitutes.registry import candidate
@@ -121,24 +122,30 @@ class Plan:
         """Load a plan. Raises PlanError, which names the file."""
         path = Path(path)
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json_object(path)
             if stored["format"] != FORMAT:
                 raise PlanError(
-                    f"{path}: plan format {stored['format']}, this kit reads {FORMAT}; update the kit, or "
-                    "write a new plan with `deskocr prove`"
+                    f"{shown(path)}: plan format {shown(str(stored['format']), 40)}, this kit reads "
+                    f"{FORMAT}; update the kit, or write a new plan with `deskocr prove`"
                 )
-            plan = cls(dict(stored["fingerprint"]), dict(stored["choices"]), dict(stored["about"]), path)
+            parts = [stored[name] for name in ("fingerprint", "choices", "about")]
+            if not all(isinstance(part, dict) for part in parts):
+                raise ValueError("fingerprint, choices and about must be objects")
+            plan = cls(*parts, path)
             chosen = [cases for dtype in plan.choices for cases in plan.names(dtype).values()]
             names = [name for cases in chosen for name in cases.values()]
             if not all(isinstance(each, str) for each in (*names, *plan.fingerprint.values())):
                 raise ValueError("a name is not a string")
             return plan
         except OSError as error:
-            raise PlanError(f"{path}: {error.strerror or error}") from error
+            raise PlanError(f"{shown(path)}: {error.strerror or error}") from error
         except PlanError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = shown(str(error).removeprefix(f"{shown(path)}: "))
+            raise PlanError(
+                f"{shown(path)}: not a plan ({why}); write a new one with `deskocr prove`"
+            ) from error
 
     def save(self, path: str | Path) -> Path:
         """Write the plan. Atomic: a reader finds the old plan or the new one."""
@@ -249,7 +256,7 @@ def _named(model) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)  # it quotes plan files, which may come from others
 
 
 plans.makers["auto"] = auto
