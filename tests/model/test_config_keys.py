@@ -95,8 +95,13 @@ REFUSED = [
     ("num_hidden_layers", 0), ("num_hidden_layers", 10**9), ("vocab_size", -1), ("hidden_size", None),
     ("rope_theta", 0), ("rope_theta", None),
     ("rms_norm_eps", 1e400), ("norm_topk_prob", 1), ("routed_scaling_factor", "1"), ("language_config", 3),
+    ("num_attention_heads", 256), ("num_attention_heads", 1280), ("bos_token_id", 129280),
+    ("eos_token_id", 200000),
     ("vision_config", "x"), ("projector_config", [1]), ("architectures", 7),
 ]  # fmt: skip
+
+
+TOGETHER = {"head_dim", "mlp_layer_types", "num_attention_heads", "bos_token_id", "eos_token_id"}
 
 
 @pytest.mark.parametrize("key", sorted({key for key, _ in REFUSED}))
@@ -114,7 +119,9 @@ def test_a_refusal_names_the_key_in_both_places(key, tmp_path):
                 "architectures",
             ) and (content["language_config"] != OFFICIAL["language_config"]):
                 continue  # no key of the language part
-            if key in ("head_dim", "mlp_layer_types") and key in content["language_config"]:
+            if key == "num_attention_heads":
+                content["num_key_value_heads"] = value
+            if key in TOGETHER:
                 content[key] = value
             (line, *_) = refusals(content)
             assert key in line and "is not supported" in line
