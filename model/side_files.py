@@ -34,7 +34,7 @@ def names(value) -> bool:
 #: {key: (test, what is expected)}. Other keys are not read.
 GENERATION_KEYS: dict[str, Test] = {
     "mode": (lambda v: isinstance(v, str) and v.strip().lower() in MODES, f"one of {', '.join(MODES)}"),
-    "max_new_tokens": whole(1, 1 << 20),
+    "max_new_tokens": whole(1, 1 << 17),
     "no_repeat_ngram_size": whole(0, 1 << 20),
     "ngram_window": whole(1, 1 << 20),
 }
