@@ -13,7 +13,7 @@ PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 QUICK := tests/project tests/model/test_network.py tests/commands/test_command_line.py notebooks/00_quickstart.ipynb
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help ocr quick test tests tests-only test-slow test-full race fuzz browser solutions lab notebooks operators report lint clean
+.PHONY: help ocr quick test tests tests-only test-slow test-full race fuzz browser solutions lab notebooks operators report lint lock audit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,7 @@ tests-only: $(READY)  ## the tests without the notebooks, whose stored outputs h
 
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
 	$(PYTEST) -m slow --ignore=tests/official_size/test_official_size.py
+	DESKOCR_DEVICE=npu-sim $(PYTEST) -m slow tests/simulator
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
 	$(BIN)/python -m tests.official_size.measure
@@ -54,9 +55,9 @@ race: $(READY)  ## ours against transformers at the official size, random weight
 fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; about an hour
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests
 
-browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
+browser: $(READY)  ## notebooks in JupyterLab (build/screenshots/) and index.html, in a headless Chromium
 	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[browser]"
-	$(PYTEST) -m browser tests/notebooks/test_jupyterlab.py
+	$(PYTEST) -m browser tests/notebooks/test_jupyterlab.py tests/batch/test_gallery_in_a_browser.py
 
 solutions: $(READY)  ## write notebooks/solutions/ again
 	$(BIN)/deskocr notebooks solutions
@@ -66,6 +67,22 @@ lint: $(READY)  ## ruff, codespell, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+
+# LOCK_FLAGS says where torch for the CPU comes from; without a network: LOCK_FLAGS="--find-links FOLDER_OF_WHEELS".
+LOCK_FLAGS ?= --torch-backend cpu
+TOOLS := build/tools
+
+$(TOOLS): ; $(PYTHON) -m venv $@ && $@/bin/pip install --disable-pip-version-check -q uv pip-audit
+
+lock: $(READY) $(TOOLS)  ## requirements-tested.txt: the versions of .venv with hashes (Linux x86-64, Python 3.11)
+	$(BIN)/pip freeze --exclude-editable > build/tested.txt
+	$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --constraints build/tested.txt --generate-hashes \
+	  --python-version 3.11.7 --python-platform x86_64-manylinux_2_28 --no-annotate --no-emit-index-url \
+	  --no-emit-find-links $(LOCK_FLAGS) --custom-compile-command "make lock" -q -o requirements-tested.txt
+
+audit: $(TOOLS)  ## pip-audit: known vulnerabilities of the versions in requirements-tested.txt; needs a network
+	sed 's/+cpu//' requirements-tested.txt > build/audited.txt
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r build/audited.txt
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

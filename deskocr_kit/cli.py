@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 
 import typer
@@ -63,6 +64,7 @@ def deskocr() -> None:
 def main() -> None:
     """Entry point. DESKOCR_DEBUG=1 shows tracebacks."""
     atexit.register(gc.freeze)  # else Python searches torch for garbage at exit, which takes 0.4 s
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no half-written file stays behind
     try:
         app()
     except KeyboardInterrupt:
@@ -74,6 +76,7 @@ def main() -> None:
         if os.environ.get("DESKOCR_DEBUG"):
             raise
         from .device.messages import message
+        from .display.printable import printable
 
-        print(message(error), file=sys.stderr)
+        print(printable(message(error)), file=sys.stderr)
         sys.exit(2)

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from .nonfinite import NonFiniteError
     from .processing import MODES, PROMPTS, build_inputs, count_image_tokens, load_image, tile_grid
     from .results import crops, to_csv, to_markdown
+    from .tokenizer import load_tokenizer
 
 __all__ = [
     "MODES", "PROMPTS", "DeepseekOCRConfig", "DeepseekOCRForCausalLM", "NgramGuard", "NonFiniteError",
-    "build_inputs", "count_image_tokens", "crops", "load_image", "loading", "official_shapes", "references",
-    "tables", "tile_grid", "to_csv", "to_markdown",
+    "build_inputs", "count_image_tokens", "crops", "load_image", "load_tokenizer", "loading",
+    "official_shapes", "references", "tables", "tile_grid", "to_csv", "to_markdown",
 ]  # fmt: skip
 
 _HOME = {
@@ -35,6 +36,7 @@ _HOME = {
     "count_image_tokens": "tiling",
     "crops": "overlay",
     "load_image": "images",
+    "load_tokenizer": "tokenizer",
     "official_shapes": "loading",
     "references": "fast",
     "tile_grid": "tiling",

@@ -1,18 +1,23 @@
 """The sizes of a network, read from a config.json in the official layout.
 
+`architectures` names the model of the family (official.py), and that gives the default of every other key.
+
 The official file omits what the original hard-codes (patch, window, neck, eps, …). Here each of these has a
 key too, with the official value as default (see official.py), so that a tiny checkpoint can state its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .official import DEEPSEEK_OCR
+from . import config_check
+from .official import CHECKPOINTS, DEEPSEEK_OCR, UNLIMITED_OCR, Checkpoint, by_architecture
+from .parts import ENCODERS, ClipConfig, DecoderConfig, SamConfig
 
-SAM_KEY, CLIP_KEY = "sam_vit_b", "clip-l-14-224"
+SAM_KEY = "sam_vit_b"
+WINDOW_KEYS = ("sliding_window", "sliding_window_size")
 
 # Written to config.json for readers that expect them; the network has no other variant.
 LANGUAGE_FIXED = {
@@ -30,86 +35,34 @@ LANGUAGE_FIXED = {
 }
 
 
-@dataclass(frozen=True)
-class SamConfig:
-    """The SAM ViT-B image encoder. `grid` is the side of the stored position table, in patches."""
-
-    width: int
-    layers: int
-    heads: int
-    global_blocks: tuple[int, ...]
-    downsample_channels: tuple[int, int]
-    hidden: int
-    eps: float
-    patch: int
-    window: int
-    neck: int
-    grid: int
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-
-@dataclass(frozen=True)
-class ClipConfig:
-    """The CLIP-L encoder. `grid` is the side of the position table; `patch` only sizes an unused weight."""
-
-    width: int
-    layers: int
-    heads: int
-    hidden: int
-    eps: float
-    patch: int
-    grid: int
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """The DeepSeek-V2 decoder: plain attention, mixture of experts after the first `dense_layers`."""
-
-    width: int
-    layers: int
-    heads: int
-    dense_hidden: int
-    expert_hidden: int
-    experts: int
-    shared_experts: int
-    experts_per_token: int
-    dense_layers: int
-    vocab: int
-    max_positions: int
-    eps: float
-    rope_theta: float
-    renormalise: bool
-    expert_scale: float
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-
 class DeepseekOCRConfig(PretrainedConfig):
-    """The official config.json. The network reads the parts `.sam`, `.clip` and `.decoder`.
+    """The official config.json. The network reads the parts `.sam`, `.encoder` and `.decoder`.
+
+    `.checkpoint` is what is official for this model. Without arguments: DeepSeek-OCR at its official size;
+    `DeepseekOCRConfig.official("unlimited-ocr")` is another model of the family.
 
     The official file states the language sizes twice. The original reads the top-level copy, so it takes
     precedence here.
 
     Raises:
-        ValueError: the parts do not fit each other, or need a variant that this network does not have.
+        ValueError: the parts do not fit each other, or need a variant that this network does not have (see
+            config_keys.py); the message names the key.
     """
 
     model_type = "deepseek_vl_v2"
 
     def __init__(self, vision_config=None, projector_config=None, language_config=None, **kwargs):
-        given = dict(language_config or {})
+        parts = {"vision_config": vision_config, "projector_config": projector_config}
+        if refused := config_check.refusals({**kwargs, **parts, "language_config": language_config}):
+            raise ValueError(f"config.json: {'; '.join(refused)}")
+        kwargs, given = config_check.normalised(kwargs, language_config or {})
+        # Set before the parts are built, because they depend on it.
+        kwargs["architectures"] = kwargs.get("architectures") or [DEEPSEEK_OCR.architecture]
+        self.architectures = kwargs["architectures"]
+        official = self.checkpoint
         language = {
             key: kwargs.pop(key, given.get(key, default))
-            for key, default in {**DEEPSEEK_OCR.language, **LANGUAGE_FIXED}.items()
+            for key, default in {**official.language, **LANGUAGE_FIXED}.items()
         }
         vision = dict(vision_config or {})
         width = vision.get("width") or {}
@@ -117,27 +70,41 @@ class DeepseekOCRConfig(PretrainedConfig):
             **{"image_size": 1024, "mlp_ratio": 3.7362, "model_name": "deeplip_b_l", "model_type": "vision"},
             **vision,
             "width": {
-                CLIP_KEY: {**DEEPSEEK_OCR.clip, **width.get(CLIP_KEY, {})},
-                SAM_KEY: {**DEEPSEEK_OCR.sam, **width.get(SAM_KEY, {})},
+                official.encoder_key: {**official.encoder, **width.get(official.encoder_key, {})},
+                SAM_KEY: {**official.sam, **width.get(SAM_KEY, {})},
             },
         }
-        self.image_token_id = kwargs.pop("image_token_id", DEEPSEEK_OCR.image_token_id)
+        self.image_token_id = kwargs.pop("image_token_id", official.image_token_id)
+        if official.sliding_window is not None:
+            stated = [source.pop(key, None) for source in (kwargs, given) for key in WINDOW_KEYS]
+            self.sliding_window = next((n for n in stated if n is not None), official.sliding_window)
         for key, value in language.items():
             setattr(self, key, value)
         self.language_config = {**given, **language}
-        sam, clip = self.vision_config["width"][SAM_KEY], self.vision_config["width"][CLIP_KEY]
         self.projector_config = {
             **{"model_type": "mlp_projector", "projector_type": "linear"},
-            "input_dim": clip["width"] + sam["downsample_channels"][-1],
+            "input_dim": self.encoder.feature_width,
             "n_embed": self.hidden_size,
             **(projector_config or {}),
         }
         kwargs.setdefault("tie_word_embeddings", False)
-        kwargs.setdefault("architectures", [DEEPSEEK_OCR.architecture])
         kwargs.pop("model_type", None)
         ends = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
         super().__init__(**ends, **kwargs)
         self.validate_parts()
+
+    @classmethod
+    def official(cls, name: str) -> DeepseekOCRConfig:
+        """The official size of a model of the family, by its name in CHECKPOINTS. Raises KeyError."""
+        return cls(architectures=[CHECKPOINTS[name].architecture])
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "model_type": self.checkpoint.model_type}
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is official for this model."""
+        return by_architecture(self.architectures)
 
     @property
     def sam(self) -> SamConfig:
@@ -157,17 +124,15 @@ class DeepseekOCRConfig(PretrainedConfig):
         )
 
     @property
-    def clip(self) -> ClipConfig:
-        c = self.vision_config["width"][CLIP_KEY]
-        return ClipConfig(
-            width=c["width"],
-            layers=c["layers"],
-            heads=c["heads"],
-            hidden=c["intermediate_size"],
-            eps=c["layer_norm_eps"],
-            patch=c["patch_size"],
-            grid=c["image_size"] // c["patch_size"],
-        )
+    def encoder(self) -> Any:
+        """The sizes of the encoder behind SAM: a ClipConfig or a QueryConfig."""
+        key = self.checkpoint.encoder_key
+        return ENCODERS[key].read(self.vision_config["width"][key], self.checkpoint)
+
+    @property
+    def clip(self) -> ClipConfig | None:
+        """The encoder behind SAM if it is CLIP."""
+        return self.encoder if isinstance(self.encoder, ClipConfig) else None
 
     @property
     def decoder(self) -> DecoderConfig:
@@ -187,43 +152,46 @@ class DeepseekOCRConfig(PretrainedConfig):
             rope_theta=float(self.rope_theta),
             renormalise=self.norm_topk_prob,
             expert_scale=self.routed_scaling_factor,
+            window=self.sliding_window if self.checkpoint.sliding_window is not None else None,
         )
 
     def validate_parts(self) -> None:
         """Raise ValueError, naming the key, if the sizes cannot belong to one network."""
-        sam, clip, decoder = self.sam, self.clip, self.decoder
+        sam, encoder, decoder = self.sam, self.encoder, self.decoder
+        key, heads = self.checkpoint.encoder_key, getattr(encoder, "heads", 1)
+        shared = getattr(encoder, "kv_heads", heads)
+        window = decoder.window
         wrong = [
             (
                 sam.width % sam.heads,
                 f"sam_vit_b.width {sam.width} is not a multiple of its heads {sam.heads}",
             ),
             (
-                clip.width % clip.heads,
-                f"{CLIP_KEY}.width {clip.width} is not a multiple of its heads {clip.heads}",
+                encoder.width % heads,
+                f"{key}.width {encoder.width} is not a multiple of its heads {heads}",
+            ),
+            (heads % shared, f"{key}.heads {heads} is not a multiple of kv_heads {shared}"),
+            (
+                window is not None and (not isinstance(window, int) or window < 1),
+                f"sliding_window must be an integer of at least 1, got {window!r}",
             ),
             (
                 decoder.width % decoder.heads,
                 f"hidden_size {decoder.width} is not a multiple of num_attention_heads",
             ),
             (
-                sam.downsample_channels[-1] != clip.width,
-                f"CLIP reads the SAM map: downsample_channels[-1] {sam.downsample_channels[-1]} must equal "
-                f"{CLIP_KEY}.width {clip.width}",
+                sam.downsample_channels[-1] != encoder.width,
+                "the second encoder reads the SAM map: downsample_channels[-1] "
+                f"{sam.downsample_channels[-1]} must equal the width of {key}, {encoder.width}",
             ),
             (
-                self.projector_config["input_dim"] != 2 * clip.width,
-                f"projector_config.input_dim must be {2 * clip.width} (CLIP + SAM)",
+                self.projector_config["input_dim"] != self.encoder.feature_width,
+                f"projector_config.input_dim must be {self.encoder.feature_width}, the width of the features",
             ),
             (
                 self.projector_config["n_embed"] != decoder.width,
                 "projector_config.n_embed must equal hidden_size",
             ),
-            (
-                self.projector_config["projector_type"] != "linear",
-                "only projector_type 'linear' is supported",
-            ),
-            (self.use_mla, "use_mla must be false: this network has plain multi-head attention"),
-            (self.topk_method != "greedy", "only topk_method 'greedy' is supported"),
             (
                 self.num_key_value_heads != self.num_attention_heads,
                 "num_key_value_heads must equal num_attention_heads: no grouped-query attention here",
@@ -240,3 +208,12 @@ class DeepseekOCRConfig(PretrainedConfig):
 
 # AutoTokenizer and AutoConfig read config.json and warn about a model_type that is not registered.
 AutoConfig.register(DeepseekOCRConfig.model_type, DeepseekOCRConfig, exist_ok=True)
+
+
+class UnlimitedOCRConfig(DeepseekOCRConfig):
+    """The same config under the `model_type` of Unlimited-OCR, for AutoConfig."""
+
+    model_type = UNLIMITED_OCR.model_type
+
+
+AutoConfig.register(UnlimitedOCRConfig.model_type, UnlimitedOCRConfig, exist_ok=True)

@@ -6,7 +6,6 @@ parameter here (qkv, gate|up, experts). `placements` maps each official name to 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,15 +16,18 @@ import torch.nn as nn
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from . import config_check
 from .config import DeepseekOCRConfig
 from .files import write_json
+from .foreign_weights import no_config, whose
 from .network import Network
-from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
+from .safetensors_io import read_into, write_file
+from .untrusted import UntrustedFile, open_regular, read_json_object, shown
+from .weight_files import INDEX, SHOWN, CheckpointError, Entry, find_tensors
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer in some re-saved copies
-INDEX = "model.safetensors.index.json"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-SHOWN = 5  # names shown per kind of fault
+# CLIP's own patch embedding is never used. Copies that transformers writes lack it; it is zero then.
+OPTIONAL = {"model.vision_model.embeddings.patch_embedding.weight"}
 
 Index = tuple[int | slice, ...]
 
@@ -35,11 +37,17 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
     decoder = config.decoder
     name = ours.replace("vision_model.layers.", "vision_model.transformer.layers.")
     name = re.sub(r"embeddings\.(patch|position)_embedding$", r"embeddings.\1_embedding.weight", name)
-    layer = name.rpartition(".self_attn.")[0]
+    name = re.sub(r"^(model\.qwen2_model)\.(layers|norm)\.", r"\1.model.model.\2.", name)
+    layer, _, last = name.rpartition(".self_attn.")
     if name.startswith("model.layers.") and name.endswith("self_attn.qkv_proj.weight"):
         for i, part in enumerate("qkv"):
             rows = slice(i * decoder.width, (i + 1) * decoder.width)
             yield f"{layer}.self_attn.{part}_proj.weight", (rows,)
+    elif name.startswith("model.qwen2_model.") and last.startswith("qkv_proj."):
+        encoder, start = config.encoder, 0
+        for part, heads in zip("qkv", (encoder.heads, encoder.kv_heads, encoder.kv_heads), strict=True):
+            rows = slice(start, start := start + heads * encoder.head_dim)
+            yield f"{layer}.self_attn.{part}_proj.{last.removeprefix('qkv_proj.')}", (rows,)
     elif name.endswith("experts.gate_up_proj"):
         prefix, hidden = name.removesuffix(".gate_up_proj"), shape[1] // 2
         for e in range(shape[0]):
@@ -114,75 +122,20 @@ def read_config(folder: Path) -> DeepseekOCRConfig:
             "model/nano is included)."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
+        content = read_json_object(path)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: config.json is missing. Copy it from the official repository."
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}). Copy it again.") from error
+        raise CheckpointError(no_config(folder)) from None
+    except UntrustedFile as error:
+        raise CheckpointError(f"{error}. Copy it again.") from None
+    except OSError as error:
+        raise CheckpointError(f"{shown(path)}: cannot be read ({error.strerror}).") from error
+    if refused := config_check.refusals(content):
+        raise CheckpointError(f"{shown(path)}: " + ";\n  ".join(refused))
     try:
-        return DeepseekOCRConfig(**content)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def find_tensors(folder: Path) -> dict[str, Entry]:
-    """Every tensor in the safetensors files of a folder, by name. Reads only the headers.
-
-    Raises:
-        CheckpointError: no weights, only pickles, a missing shard, a damaged or half-downloaded file, or one
-            name in two files.
-    """
-    folder = Path(folder)
-    index_path = folder / INDEX
-    if index_path.exists():
-        try:
-            weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
-            names = sorted(set(weight_map.values()))
-            if any(Path(name).name != name for name in names):
-                raise ValueError("a file name leads out of the folder")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index_path}: not a valid index ({error}). Copy it again.") from error
-        if absent := [name for name in names if not (folder / name).exists()]:
-            raise CheckpointError(
-                f"{folder}: {len(absent)} of {len(names)} weight files named by {INDEX} are missing: "
-                f"{', '.join(absent[:SHOWN])}. Resume the download."
-            )
-        paths = [folder / name for name in names]
-    else:
-        weight_map = None
-        paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
-        if partial := sorted(p.name for ext in ("*.part", "*.incomplete") for p in folder.glob(ext)):
-            raise CheckpointError(f"{folder}: the download is not finished ({partial[0]}). Resume it.")
-        pickles = sorted(p.name for ext in PICKLES for p in folder.glob(ext))
-        if pickles:
-            raise CheckpointError(
-                f"{folder}: only pickled weights ({pickles[0]}). They can run code when opened and are "
-                "refused; download the .safetensors files."
-            )
-        raise CheckpointError(
-            f"{folder}: no *.safetensors here. model/README.md says how to get the weights."
-        )
-    entries: dict[str, Entry] = {}
-    for path in paths:
-        for name, entry in read_header(path).items():
-            if name in entries:
-                raise CheckpointError(
-                    f"{folder}: tensor {name} is in {entries[name].path.name} and in {path.name}."
-                )
-            entries[name] = entry
-    if weight_map is not None and (
-        lost := [n for n, f in weight_map.items() if n not in entries or entries[n].path.name != f]
-    ):
-        raise CheckpointError(
-            f"{folder}: {INDEX} names {len(lost)} tensors that are not in their file: "
-            f"{', '.join(lost[:SHOWN])}."
-        )
-    return {name: entry for name, entry in entries.items() if name not in IGNORED}
+        return DeepseekOCRConfig(**config_check.without_noise(content))
+    except Exception as error:  # transformers' base class, too, may refuse a value
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{shown(path)}: {shown(why.removeprefix('config.json: '))}") from error
 
 
 def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Path) -> None:
@@ -193,31 +146,64 @@ def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Pat
         if name in found and list(found[name].shape) != shape
     ]
     faults = {
-        "missing": [name for name in expected if name not in found],
+        "missing": [name for name in expected if name not in found and name not in OPTIONAL],
         "not part of this network": [name for name in found if name not in expected],
         "of another shape": shapes,
     }
     lines = [
-        f"  {len(names)} {what}: {'; '.join(names[:SHOWN])}{'; …' if len(names) > SHOWN else ''}"
+        f"  {len(names)} {what}: {'; '.join(shown(name) for name in names[:SHOWN])}"
+        f"{'; …' if len(names) > SHOWN else ''}"
         for what, names in faults.items()
         if names
     ]
     if lines:
+        remedy = "Check that config.json and weights belong together and that every file is complete."
         raise CheckpointError(
-            f"{folder}: the tensors do not fit config.json:\n" + "\n".join(lines) + "\n"
-            "Check that config.json and weights belong together and that every file is complete."
+            f"{shown(folder)}: the tensors do not fit config.json:\n" + "\n".join(lines) + "\n"
+            f"{whose(expected, found) or remedy}"
+        )
+
+
+def tensors_of(folder: Path) -> dict[str, Entry]:
+    """The tensors of a folder that belong to the network or claim to. Raises CheckpointError."""
+    return {name: entry for name, entry in find_tensors(folder).items() if name not in IGNORED}
+
+
+def check_tensors(config: DeepseekOCRConfig, entries: dict[str, Entry], folder: Path) -> None:
+    """Raise CheckpointError unless the tensors are those of the config.
+
+    The number is compared before the network is built: a config.json may ask for a thousand million tensors.
+    """
+    decoder = config.decoder
+    dense = min(decoder.dense_layers, decoder.layers)
+    needed = 9 * dense + (10 + 3 * decoder.experts) * (decoder.layers - dense)
+    if needed > 2 * len(entries) + 3000:
+        raise CheckpointError(
+            f"{shown(folder)}: config.json describes a decoder of {needed:,} tensors ({decoder.layers} "
+            f"layers, {decoder.experts} experts), and the files have {len(entries):,}. They do not belong "
+            "together."
+        )
+    compare(official_shapes(config), entries, folder)
+
+
+def check_dtypes(entries: dict[str, Entry], folder: Path) -> None:
+    """Raise CheckpointError if a tensor holds integers."""
+    if whole := [entry for entry in entries.values() if not entry.is_floating]:
+        raise CheckpointError(
+            f"{shown(folder)}: {len(whole)} tensors hold integers, first {whole[0].name} "
+            f"(torch.{whole[0].dtype}): a quantised copy, which is not supported. Download the original."
         )
 
 
 def check_folder(folder: Path) -> tuple[DeepseekOCRConfig, dict[str, Entry]]:
-    """Config and tensor list of a checkpoint folder, checked against each other. Reads no weights."""
-    config, entries = read_config(folder), find_tensors(folder)
-    compare(official_shapes(config), entries, Path(folder))
-    if whole := [entry for entry in entries.values() if not entry.dtype.is_floating_point]:
-        raise CheckpointError(
-            f"{folder}: {len(whole)} tensors hold integers, first {whole[0].name} ({whole[0].dtype}): "
-            "a quantised copy, which is not supported. Download the original."
-        )
+    """Config and tensor list of a checkpoint folder, checked against each other. Reads no weights.
+
+    examination.py makes the same checks for `deskocr weights check`, one by one.
+    """
+    folder = Path(folder)
+    config, entries = read_config(folder), tensors_of(folder)
+    check_tensors(config, entries, folder)
+    check_dtypes(entries, folder)
     return config, entries
 
 
@@ -239,10 +225,12 @@ def load(
     config, entries = check_folder(folder)
     model = skeleton(config, build)
     placed = placements(config, model)
-    materialise(model, dtype or next(iter(entries.values())).dtype, device)
+    materialise(model, dtype or getattr(torch, next(iter(entries.values())).dtype), device)
     parameters = dict(model.named_parameters())
     with ExitStack() as stack, torch.no_grad():
-        files = {path: stack.enter_context(path.open("rb")) for path in {e.path for e in entries.values()}}
+        files = {path: stack.enter_context(open_regular(path)) for path in {e.path for e in entries.values()}}
+        for name in OPTIONAL & (placed.keys() - entries.keys()):
+            parameters[placed[name][0]].zero_()
         for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # sequential reads
             ours, index = placed[entry.name]
             read_into(entry, files[entry.path], parameters[ours].detach()[index])

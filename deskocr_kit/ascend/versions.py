@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 DATA = Path(__file__).with_name("data")
+# Limits for files that others made; the real ones are far below them.
+KEY, VALUE = 100, 4000  # characters of a name, and of its value
+VERSION, DIGITS = 80, 18  # characters of a version, and digits of a number in it
 
 
 @lru_cache(maxsize=1)
@@ -34,8 +38,9 @@ def key(version: str | None) -> tuple:
     Release candidates, test builds (Tn), alpha and beta come before the plain release; `.postN` after it.
     """
     # One pair per part, so that pre-release < end of version < post < a further number, at every position.
+    version = (version or "")[:VERSION]
     ranks = {"t": (-5, 0), "alpha": (-4, 0), "beta": (-3, 0), "b": (-3, 0), "rc": (-2, 0), "post": (0, 1)}
-    parts = re.findall(r"[A-Za-z]+|\d+", (version or "").split("+")[0].lower())
+    parts = [part[:DIGITS] for part in re.findall(r"[A-Za-z]+|\d+", version.split("+")[0].lower())]
     size = next((i for i, part in enumerate(parts) if not part.isdigit()), len(parts))
     numbers = parts[:size]
     while len(numbers) > 2 and int(numbers[-1]) == 0:
@@ -61,15 +66,21 @@ def _pairs(text: str) -> dict[str, str]:
     """`Key=Value` and `Key : Value` lines without comments, keys in lower case. The first value counts."""
     out: dict[str, str] = {}
     for line in text.replace("\r", "").lstrip("\ufeff").splitlines():
-        if match := re.match(r"\s*([A-Za-z][\w .-]*?)\s*[=:]\s*(.*?)\s*$", line):
-            out.setdefault(match.group(1).lower(), match.group(2).strip("\"'"))
+        mark = min((at for at in (line.find("="), line.find(":")) if at > 0), default=0)
+        name = line[:mark].strip() if mark < KEY else ""
+        if re.match(r"[A-Za-z][\w .-]*\Z", name):
+            out.setdefault(name.lower(), line[mark + 1 : mark + 1 + VALUE].strip().strip("\"'"))
     return out
 
 
 def _bare(text: str) -> str | None:
     """The version in a file that contains nothing else, for instance a file written by hand."""
-    match = re.fullmatch(r"\s*v?(\d+(?:\.\w+)+(?:-\w[\w.]*)?)\s*", text)
-    return match.group(1) if match else None
+    match = re.fullmatch(r"v?(\d+(?:\.\w+)+(?:-\w[\w.]*)?)", text[:VALUE].strip())
+    return match.group(1)[:VERSION] if match else None
+
+
+def _version(text: str | None) -> str | None:
+    return text[:VERSION] if text else text
 
 
 def _codes(text: str | None) -> list[str]:
@@ -92,7 +103,7 @@ def parse_toolkit(text: str) -> dict:
         version = match.group(1)
     version = version or _bare(text)
     return {
-        "version": version and version.removeprefix("cann-"),
+        "version": _version(version and version.removeprefix("cann-")),
         "innerversion": pairs.get("innerversion"),
         "compatible_version": _codes(pairs.get("compatible_version")),
         "arch": pairs.get("arch"),
@@ -109,7 +120,7 @@ def parse_version_cfg(text: str) -> dict:
         found = re.findall(r"\[([^\[\]]*)\]", pairs[name]) or re.findall(r"^\d\S*", pairs[name])
         if found and name.endswith("version"):
             package = re.sub(r"_(running|upgrade|installed)?_?version$", "", name)
-            packages[package] = found[-1].split(":")[-1].strip()
+            packages[package] = found[-1].split(":")[-1].strip()[:VERSION]
     values = list(packages.values())
     version = packages.get("toolkit") or packages.get("runtime") or (values[0] if values else None)
     version = version or _bare(text)
@@ -121,7 +132,7 @@ def parse_driver(text: str) -> dict:
     pairs = _pairs(text)
     firmware = re.findall(r"\[([\d.]+)\s*,\s*([\d.]+)\]", pairs.get("compatible_version_fw", ""))
     return {
-        "version": pairs.get("package_version") or pairs.get("version") or _bare(text),
+        "version": _version(pairs.get("package_version") or pairs.get("version") or _bare(text)),
         "innerversion": pairs.get("innerversion"),
         "compatible_version": _codes(pairs.get("compatible_version")),
         "compatible_firmware": [list(pair) for pair in firmware],
@@ -132,7 +143,7 @@ def parse_firmware(text: str) -> dict:
     pairs = _pairs(text)
     driver = re.findall(r"\[([\w.]+)\s*,\s*([\w.]+)\]", pairs.get("compatible_version_drv", ""))
     return {
-        "version": pairs.get("version") or pairs.get("firmware_version") or _bare(text),
+        "version": _version(pairs.get("version") or pairs.get("firmware_version") or _bare(text)),
         "package_version": pairs.get("package_version"),
         "compatible_driver": [list(pair) for pair in driver],
     }
@@ -144,25 +155,71 @@ def set_of(torch_npu: str) -> dict | None:
     return next((row for row in tables()["torch_npu_sets"] if wanted in row["torch_npu"]), None)
 
 
+def documented_release(cann: str) -> str | None:
+    """The documented release that a CANN counts as: itself, or the release that it is a patch of.
+
+    A patch release (8.3.RC2 of 8.3.RC1, 8.5.2 of 8.5.0) runs the builds of torch_npu of the newest documented
+    release of the same minor version that is not newer than it. None: older than all, or a new minor version.
+    """
+    known = {row["cann"] for row in tables()["torch_npu_sets"] if row["cann"]}
+    older = [each for each in known if minor(each) == minor(cann) and key(each) <= key(release(cann))]
+    return max(older, key=key, default=None)
+
+
+def _shares(row: dict, cann: str) -> bool:
+    share = tables()["branches_sharing_cann"]
+    return minor(row["branch"]) in share["branches"] and minor(cann) in share["cann"]
+
+
 def documented(torch_npu: str, cann: str) -> bool | None:
     """Whether this pair is documented. None if the document does not mention this torch_npu build."""
     row = set_of(torch_npu)
     if row is None or row["cann"] is None:
         return None
-    if key(release(cann)) == key(row["cann"]):
-        return True
-    share = tables()["branches_sharing_cann"]
-    return minor(row["branch"]) in share["branches"] and minor(cann) in share["cann"]
+    return row["cann"] == documented_release(cann) or _shares(row, cann)
 
 
 def builds_for(cann: str, torch: str | None = None) -> list[str]:
-    """torch_npu builds documented for this CANN, those for the installed torch first."""
-    rows = tables()["torch_npu_sets"]
-    exact = [b for r in rows if r["cann"] and key(r["cann"]) == key(release(cann)) for b in r["torch_npu"]]
-    if not exact:  # a patch release such as 8.5.2 or 8.3.RC2 uses the builds of its minor release
-        exact = [b for r in rows if r["cann"] and minor(r["cann"]) == minor(cann) for b in r["torch_npu"]]
-    mine = [b for b in exact if torch and minor(b) == minor(torch)]
-    return mine or sorted(exact, key=key, reverse=True)
+    """torch_npu builds with which `documented` holds; if any is for the installed torch, only those.
+
+    The builds of this CANN come first, newest first, then those of branches that share it.
+    """
+    rows = [row for row in tables()["torch_npu_sets"] if row["cann"]]
+    own = [build for row in rows if row["cann"] == documented_release(cann) for build in row["torch_npu"]]
+    shared = [build for row in rows if _shares(row, cann) for build in row["torch_npu"] if build not in own]
+    builds = sorted(own, key=key, reverse=True) + sorted(shared, key=key, reverse=True)
+    return [build for build in builds if torch and minor(build) == minor(torch)] or builds
+
+
+def torch_of(build: str) -> str:
+    """The torch that a build of torch_npu needs: "2.6.0.post3" -> "2.6.0"."""
+    return build.split("+")[0].split(".post")[0].split("rc")[0]
+
+
+@dataclass(frozen=True)
+class PackageSet:
+    """torch and torch_npu that fit a CANN. `cann` is another than the installed one if that has no set."""
+
+    torch: str
+    torch_npu: str
+    cann: str
+
+
+def package_set(cann: str, torch: str | None, torch_npu: str | None, oldest_torch: str) -> PackageSet | None:
+    """The set for a CANN that changes least: for the installed torch, else for the installed torch_npu's.
+
+    Without a build for a torch of at least `oldest_torch`, the set of the next CANN that has one.
+    """
+    later = [each for each in tables()["cann_releases"] if key(each) > key(release(cann))]
+    for candidate in (cann, *later):
+        builds = [b for b in builds_for(candidate) if key(torch_of(b)) >= key(oldest_torch)]
+        for wanted in (torch, torch_npu):
+            same = [b for b in builds if wanted and minor(b) == minor(wanted)]
+            if same:
+                return PackageSet(torch_of(same[0]), same[0], candidate)
+        if builds:
+            return PackageSet(torch_of(builds[0]), builds[0], candidate)
+    return None
 
 
 def driver_fits(cann: dict, driver: dict) -> tuple[str, str]:
@@ -222,7 +279,7 @@ def firmware_fits(driver: dict, firmware: dict) -> bool | None:
     depth = 3  # the ranges are written with three numbers, [7.0.0,7.7.99]
 
     def head(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in re.findall(r"\d+", text)[:depth])
+        return tuple(int(part[:DIGITS]) for part in re.findall(r"\d+", text)[:depth])
 
     return any(head(low) <= head(version) <= head(high) for low, high in ranges)
 

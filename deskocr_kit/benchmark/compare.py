@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from model.untrusted import UntrustedFile, read_json
+
 from .spec import FORMAT
 from .summary import tpot
 
@@ -20,7 +22,9 @@ TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end to end"}
 def load_benchmark(path: str | Path) -> dict:
     """Read a bench.json. Raises ValueError with the file name for any other content."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = read_json(path, 256 << 20)
+    except UntrustedFile as error:
+        raise ValueError(str(error)) from error
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:

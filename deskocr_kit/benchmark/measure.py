@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from model.files import write_json
@@ -16,7 +16,7 @@ from ..device import device_memory, is_simulated, pick_device, reset_peak, synch
 from ..display.progress import bar
 from ..reading.options import PageOptions
 from ..reading.reader import Reader
-from ..reading.repetition import SPAN, TIMES, loops
+from ..reading.repetition import looped, loops
 from ..reading.text_distance import NORMALISATION, cer, edits, ned, normalise
 from . import counts, limits, timing
 from .limits import weight_bytes
@@ -122,12 +122,13 @@ def one_page(spec: BenchSpec, reader, options: PageOptions, page, repeats: int, 
     for _ in range(repeats if timed else 1):
         reading, run = timing.read(reader, page.image, options)
         runs.append(run)
-    return page_record(spec, page, reading, runs if timed else [])
+    return page_record(spec, page, reading, runs if timed else [], reader.tokenizer)
 
 
-def page_record(spec: BenchSpec, page, reading, runs: list[dict]) -> dict:
+def page_record(spec: BenchSpec, page, reading, runs: list[dict], tokenizer) -> dict:
     text, truth = reading.text, page.truth
     known = truth is not None
+    expected = looped(tokenizer.encode(truth, add_special_tokens=False)) if known else 0
     characters = len(normalise(truth if known else text))
     record = {
         "name": page.name,
@@ -142,7 +143,7 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict]) -> dict:
         "cer": cer(text, truth) if known else None,
         "ned": ned(text, truth) if known else None,
         "truncated": reading.truncated,
-        "loop": loops(text, truth),
+        "loop": loops(reading.ids) and looped(reading.ids) >= 2 * expected,
         "runs": runs,
     }
     record["success"] = success(record, spec.success_cer)
@@ -154,7 +155,7 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict]) -> dict:
 def method(spec: BenchSpec, mode: str, simulated: bool) -> dict:
     """The method of measuring as text, with the values that were used."""
     return {
-        **asdict(spec),
+        **spec.public(),
         "pages": len(spec.pages),
         "model": Path(spec.model or "default").name,
         "plan": Path(spec.plan).name if spec.plan else None,
@@ -164,7 +165,7 @@ def method(spec: BenchSpec, mode: str, simulated: bool) -> dict:
         if simulated
         else "the device is idle at each boundary between phases",
         "normalisation": NORMALISATION,
-        "loop": f"a unit at least {TIMES} times in a row, over at least {SPAN} characters and at least twice "
-        "as many as the expected text repeats",
+        "loop": "nearly the same tokens again and again, see deskocr_kit/reading/repetition.py; at least "
+        "twice as many as in the expected text",
         "success_means": f"text returned, not truncated, no loop, CER at most {spec.success_cer}",
     }

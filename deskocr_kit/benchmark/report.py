@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..display.markdown import harmless
 from ..display.table import markdown_table, text_table
 from . import report_figures
 from .compare import compare_benchmarks, original
@@ -303,7 +304,7 @@ def markdown_section(table: Table) -> list[str]:
 
 
 def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str) -> str:
-    """figures: {file name: caption}."""
+    """figures: {file name: caption}. The names in `result` may be anything; the captions are ours."""
     lines = [f"# {report_heading(result)}", ""]
     lines += [f"> **{line}**\n" for line in warnings(result)]
     if "stamp" in result:
@@ -313,12 +314,14 @@ def markdown(result: dict, figures: dict[str, str], more: list[Table], note: str
             f"Normalisation of the text for CER: {result['method']['normalisation']}.",
             "",
         ]
-    lines += [f"![{caption}]({name})\n\n{caption}\n" for name, caption in figures.items()]
+    above = harmless("\n".join(lines))
+    drawn = [f"![{caption}]({name})\n\n{caption}\n" for name, caption in figures.items()]
+    lines = []
     for table in (*tables(result), *more):
         lines += markdown_section(table)
     lines += [note, ""] if note else []
     lines += markdown_section(("How to repeat it", ["", ""], stamp(result)))
-    return "\n".join(lines)
+    return "\n".join([above, *drawn, harmless("\n".join(lines))])
 
 
 def html(result: dict, figures: dict[str, tuple[str, str]], more: list[Table], note: str) -> str:

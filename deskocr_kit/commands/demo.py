@@ -13,7 +13,7 @@ from .options import takes
 from .terminal import check_folder, note
 
 
-@takes(ReadingOptions, without=("prompt", "target"), model="nano")
+@takes(ReadingOptions, without=("prompt", "target", "password"), model="nano")
 def demo(
     options: ReadingOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for text, boxes and pictures.")] = Path(
@@ -27,6 +27,7 @@ def demo(
 
     from model.results import write_results
 
+    from ..batch.gallery import write_gallery
     from ..display.progress import bar
     from ..reading.doubt import one_line
     from ..reading.page_record import page_record
@@ -47,7 +48,7 @@ def demo(
         title=f"{reader.name} on {reader.model.device}",
         show_lines=True,
     )
-    wrong, length, boxes = 0, 0, replace(options, prompt="ocr")
+    wrong, length, boxes, lines = 0, 0, replace(options, prompt="ocr"), []
     with bar(total=len(samples), unit="page") as progress:
         for path, truth in samples:
             page = next(iter(iter_pages(path)))
@@ -60,6 +61,7 @@ def demo(
             both = {"free_text": reading.text, "truth": truth}
             write_results(folder, page.image, boxed.text, extra=record | both, scores=boxed.scores)
             (folder / "text.txt").write_text(reading.text + "\n", encoding="utf-8")
+            lines.append(gallery_line(path, reading, warnings, truth))
             distance, characters = edits(reading.text, truth)
             wrong, length = wrong + distance, length + characters
             table.add_row(
@@ -72,12 +74,42 @@ def demo(
             progress.update()
     Console().print(table)
     print(f"CER over all pages: {wrong / max(1, length):.4f} ({wrong} edits in {length} characters)")
+    page = write_gallery(
+        out, lines, {"done": len(lines)}, title=f"The sample pages, as {reader.name} reads them"
+    )
     first = out / samples[0][0].stem
     print(
         f"results in {out}/: per page text.txt, and result.json with the boxes\n"
         f"boxes drawn on the page: {first}/result_with_boxes.jpg"
     )
     if reader.name == "nano":
-        note(
-            "nano is for testing and teaching only; model/README.md explains how to get the official weights."
-        )
+        note(NANO)
+    print(f"all pages beside their texts, in a browser: {page}")
+
+
+NANO = """
+nano is for testing and teaching only. It reads printed Latin text, up to 7 lines on a page
+of 512 x 512 pixels. It does not read tables, figures, handwriting, dense pages or
+other scripts: see model/nano/README.md.
+The official weights are made for documents of all kinds. They have 6.7 GB and belong into this folder:
+  hf download deepseek-ai/DeepSeek-OCR --exclude "*.py" --local-dir model/deepseek-ocr
+  deskocr weights check deepseek-ocr      # complete? model/README.md has more ways to get them
+"""
+
+
+def gallery_line(path: Path, reading, warnings: list[str], truth: str) -> dict:
+    """The record of a sample page for the gallery, as in the pages.jsonl of a batch."""
+    return {
+        "file": path.name,
+        "page": 1,
+        "state": "done",
+        "text": reading.text,
+        "tokens": len(reading.ids),
+        "seconds": round(reading.seconds, 3),
+        "truncated": reading.truncated,
+        "confidence": reading.confidence,
+        "warnings": warnings,
+        "attempts": 1,
+        "folder": path.stem,
+        "truth": truth.strip(),
+    }

@@ -13,7 +13,7 @@ from model.prompts import resolve_prompt
 from ..reading.options import PageOptions, ReadingOptions
 from ..reading.sample_pages import sample_pages
 from .options import takes
-from .terminal import note
+from .terminal import note, note_prompt
 
 
 @takes(ReadingOptions)
@@ -47,7 +47,9 @@ class Shell(cmd.Cmd):
     def do_mode(self, name):
         try:
             if name:
-                self.options = replace(self.options, mode=get_mode(name).name)
+                self.options = replace(
+                    self.options, mode=get_mode(name, self.reader.model.config.checkpoint).name
+                )
         except ValueError as error:
             return self.say(f"error: {error}")
         self.say(f"mode {self.options.mode or self.reader.settings['mode']}")
@@ -64,7 +66,9 @@ class Shell(cmd.Cmd):
                 self.options = replace(self.options, prompt=words, target=None)
         except ValueError as error:
             return self.say(f"error: {error}")
-        self.say(f"prompt {resolve_prompt(self.options.prompt, self.options.target)!r}")
+        checkpoint = self.reader.model.config.checkpoint
+        self.say(f"prompt {resolve_prompt(self.options.prompt, self.options.target, checkpoint)!r}")
+        note_prompt(self.options)
 
     def do_quit(self, _):
         """quit: leave."""
@@ -96,17 +100,17 @@ class Shell(cmd.Cmd):
 
     def read(self, path) -> str | None:
         """Stream the text of each page of a file; return the last page's text, or None after an error."""
+        from ..display.printable import printable
         from ..reading.doubt import one_line
         from ..reading.pages import iter_pages
 
         text = None
         try:
-            for page in iter_pages(path):
-                say = lambda piece: (self.stdout.write(piece), self.stdout.flush())  # noqa: E731
-                reading = self.reader.read(page.image, on_text=say, options=self.options)
+            for page in iter_pages(path, password=self.options.password):
+                reading = self.reader.read(page.image, on_text=self.stream, options=self.options)
                 text = reading.text
                 cut = ", cut off at the token limit" if reading.truncated else ""
-                where = f"{Path(page.file).name} page {page.number}"
+                where = printable(f"{Path(page.file).name} page {page.number}")
                 sure = f"confidence {reading.confidence:.2f}"
                 self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s, {sure}{cut}]")
                 doubts = self.reader.doubts(page.image, reading, options=self.options)
@@ -117,8 +121,14 @@ class Shell(cmd.Cmd):
         except Exception as error:  # one bad page must not end the session
             from ..device.messages import message
 
-            self.say(message(error))
+            self.say(printable(message(error)))
         return text
+
+    def stream(self, piece: str) -> None:
+        from ..display.printable import printable
+
+        self.stdout.write(printable(piece, None))
+        self.stdout.flush()
 
     def say(self, text: str) -> None:
         self.stdout.write(text + "\n")

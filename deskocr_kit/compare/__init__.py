@@ -8,8 +8,10 @@
     with replay(candidate, decisions(reference, run)): …   # the reference's experts in the candidate
     headroom(reference, run)                               # max|x| / 65504 per layer, what needs fp32
 
-metrics.py: numbers; trace.py: recorded inputs and outputs; weights.py, ladder.py, locate.py, operators.py,
-hypotheses.py: from the whole model to the mistake; router.py, logits.py, cache.py, headroom.py.
+tree.py, masks.py, metrics.py: how close two values of any kind are; trace.py, walk.py: recorded calls and
+operators; weights.py, ladder.py, judge.py, whole_run.py: what is compared, with which budget; locate.py,
+operators.py, overflow.py, hypotheses.py: from a wrong block to the mistake; router.py, logits.py, cache.py,
+headroom.py. docs/porting_faults.md shows which faults are found in other models.
 """
 
 from __future__ import annotations

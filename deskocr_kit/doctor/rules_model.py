@@ -1,22 +1,23 @@
-"""Rules for model folders: is config.json valid, are the weights complete? Standard library only.
+"""Rules for model folders: is config.json valid, are the weights complete?
 
-The header of a safetensors file implies its length, so a partial download is detected without reading it all.
+Uses the readers of `deskocr weights check` that need no torch; that command also compares names and shapes.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
+
+from model.config_check import refusals
+from model.untrusted import UntrustedFile, is_regular, read_json_object
+from model.weight_files import PICKLES, CheckpointError, absent, find_tensors, is_weights, names_in
 
 from ..reading.checkpoints import VARIABLE, find_checkpoint
 from .case import Case
 from .report import Row
 
 MODEL = Path(__file__).parents[2] / "model"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def rules(case: Case) -> Iterator[Row]:
@@ -33,10 +34,13 @@ def rules(case: Case) -> Iterator[Row]:
 def check(folder: Path, name: str, needed: bool) -> Row:
     """One row about a folder in the official layout (config.json + *.safetensors [+ index])."""
     shown = _short(folder)
-    absent = not folder.is_dir() or not any(folder.glob("*.safetensors*"))
-    if absent:
+    try:
+        names = names_in(folder)
+    except CheckpointError:
+        names = []
+    if not any(".safetensors" in each for each in names):
         how = "model/README.md describes how to get them and where to put them"
-        if folder.is_dir() and (pickles := [p.name for pattern in PICKLES for p in folder.glob(pattern)]):
+        if pickles := [each for each in names if each.endswith(PICKLES)]:
             return Row(
                 "Model",
                 name,
@@ -57,7 +61,7 @@ def check(folder: Path, name: str, needed: bool) -> Row:
             f"{shown}: {problems[0]}{more}",
             "Download that file again (a resumed download keeps the others).",
         )
-    shards = sorted(folder.glob("*.safetensors"))
+    shards = [folder / each for each in names if is_weights(each) and is_regular(folder / each)]
     size = sum(path.stat().st_size for path in shards)
     lost = [file for file in ("tokenizer.json",) if not (folder / file).exists()]
     seen = f"{shown}: {len(shards)} file(s), {size / 2**20:.1f} MiB, complete"
@@ -82,75 +86,23 @@ def _short(path: Path) -> str:
 def _config(folder: Path) -> Iterator[str]:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json_object(path)
     except FileNotFoundError:
-        yield "config.json is missing"
+        yield f"config.json is {absent(path)}" if path.is_symlink() else "config.json is missing"
         return
-    except (OSError, ValueError) as error:
-        yield f"config.json cannot be read ({error})"
+    except OSError as error:
+        yield f"config.json cannot be read ({error.strerror})"
         return
-    if not isinstance(config, dict) or not {
-        "model_type",
-        "architectures",
-        "language_config",
-        "hidden_size",
-    } & set(config):
+    except UntrustedFile as error:
+        yield f"config.json cannot be read ({str(error).removeprefix(f'{path}: ')})"
+        return
+    if not {"model_type", "architectures", "language_config", "hidden_size"} & set(config):
         yield "config.json does not describe a model"
+    yield from refusals(config)
 
 
 def _weights(folder: Path) -> Iterator[str]:
-    index = folder / "model.safetensors.index.json"
-    wanted: dict[str, str] = {}
-    if index.exists():
-        try:
-            wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            shards = sorted(set(wanted.values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            yield f"{index.name} cannot be read ({type(error).__name__}: {error})"
-            return
-        if any(Path(shard).name != shard for shard in shards):
-            yield f"{index.name} lists files outside its folder"
-            return
-    else:
-        shards = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not shards:
-        yield "no *.safetensors file"
-    for shard in shards:
-        names, problem = header(folder / shard)
-        if problem:
-            yield problem
-            continue
-        lost = [tensor for tensor, home in wanted.items() if home == shard and tensor not in names]
-        if lost:
-            yield f"{shard} lacks {len(lost)} tensor(s) of the index, first {lost[0]}"
-
-
-def header(path: Path) -> tuple[dict, str | None]:
-    """(tensor table, problem) of a safetensors file. The problem is None if the size matches the header."""
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as stream:
-            start = stream.read(8)
-            if start.startswith(b"version "):
-                return {}, f"{path.name} is a Git LFS pointer, not the weights (git lfs pull)"
-            if len(start) < 8:
-                return {}, f"{path.name} is truncated: {size} bytes"
-            length = struct.unpack("<Q", start)[0]
-            if length > min(size - 8, 100_000_000):
-                return (
-                    {},
-                    f"{path.name} is truncated or not a safetensors file ({size} bytes, header of {length})",
-                )
-            table = json.loads(stream.read(length))
-            table.pop("__metadata__", None)
-            ends = [entry["data_offsets"][1] for entry in table.values()]
-    except FileNotFoundError:
-        return {}, f"{path.name} is missing"
-    except OSError as error:
-        return {}, f"{path.name} cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return {}, f"{path.name} has a damaged header"
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        return table, f"{path.name} has {size} bytes, its header requires {expected}: partial download?"
-    return table, None
+        find_tensors(folder)
+    except CheckpointError as error:
+        yield str(error).removeprefix(f"{folder}: ").removeprefix(f"{folder}{os.sep}").rstrip(".")

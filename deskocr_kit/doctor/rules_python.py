@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..ascend import versions
 from ..ascend.versions import key, minor
+from .captured_lists import strange_lines
 from .case import Case
 from .report import Row
 
@@ -40,106 +41,139 @@ def _python(case: Case) -> Iterator[Row]:
         yield Row("Python", "python", "OK", f"{version} ({where})")
 
 
+def _on_npu(case: Case) -> bool:
+    return case.hardware or case.package("torch-npu") is not None
+
+
+def _numpy_range(cann: str | None) -> str:
+    """What pip should install, so that the newest numpy does not break an older CANN."""
+    old = cann is not None and key(cann) < key(versions.tables()["numpy2_since_cann"])
+    return f"numpy>={OLDEST['numpy']}" + (",<2" if old else "")
+
+
+def _set_command(case: Case) -> str:
+    """One command for the whole set that fits this CANN; "" if nothing is documented for it."""
+    torch, build = case.package("torch"), case.package("torch-npu")
+    found = versions.package_set(case.cann, torch, build, OLDEST["torch"]) if case.cann else None
+    if found is None:
+        return ""
+    command = (
+        f"pip install torch=={found.torch} torch-npu=={found.torch_npu} "
+        f'"transformers>={OLDEST["transformers"]}" "{_numpy_range(found.cann)}"{X86_INDEX}'
+    )
+    if key(versions.release(found.cann)) == key(versions.release(case.cann)):
+        return command
+    return (
+        f"This kit needs torch {OLDEST['torch']}, which no torch-npu for CANN {case.cann} has. "
+        f"Install CANN {found.cann} (toolkit and operator package), source its set_env.sh, then: {command}"
+    )
+
+
+def _install(case: Case, name: str) -> str:
+    """The command that installs or upgrades one package without breaking the others."""
+    if name == "numpy":
+        return f'pip install "{_numpy_range(case.cann if _on_npu(case) else None)}"'
+    if name == "torch" and _on_npu(case):
+        if command := _set_command(case):
+            return command
+        if build := case.package("torch-npu"):
+            base = versions.torch_of(build)
+            if key(base) >= key(OLDEST["torch"]):
+                return f"pip install torch=={base}"
+            best = versions.tables()["recommended"]
+            pair = f"torch=={best['torch']} torch-npu=={best['torch_npu']}"
+            return f"pip install {pair}   (for CANN {best['cann']})"
+    return f'pip install "{name}>={OLDEST[name]}"   (or: pip install -e .)'
+
+
 def _packages(case: Case) -> Iterator[Row]:
     if "pip-list.txt" not in case.capture:
-        yield Row(
-            "Python",
-            "packages",
-            "SKIP",
-            f"pip-list.txt: {case.capture.notes.get('pip-list.txt', 'not captured')}",
-        )
+        why = case.capture.notes.get("pip-list.txt", "not captured")
+        yield Row("Python", "packages", "SKIP", f"pip-list.txt: {why}")
         return
     for name in ("torch", "transformers", "numpy"):
         version = case.package(name)
-        if version is None:
-            yield Row(
-                "Python",
-                name,
-                "FAIL",
-                "not installed",
-                f'pip install "{name}>={OLDEST[name]}"   (or: pip install -e .)',
-            )
+        if version is None and (row := _perhaps_missing(case, name)):
+            yield row
+        elif version is None:
+            yield Row("Python", name, "FAIL", "not installed", _install(case, name))
         elif key(version) < key(OLDEST[name]):
-            needed = f'pip install "{name}>={OLDEST[name]}"'
-            yield Row("Python", name, "FAIL", f"{version}: this kit needs {OLDEST[name]} or newer", needed)
+            seen = f"{version}: this kit needs {OLDEST[name]} or newer"
+            yield Row("Python", name, "FAIL", seen, _install(case, name))
         elif name in NEWEST_TESTED and key(minor(version)) > key(NEWEST_TESTED[name]):
             yield Row("Python", name, "WARN", f"{version}: newer than tested ({NEWEST_TESTED[name]})")
         else:
             yield Row("Python", name, "OK", version)
 
 
+def _perhaps_missing(case: Case, name: str) -> Row | None:
+    """A warning instead of "not installed" where lines of the list were not understood."""
+    strange = strange_lines(case.capture.files["pip-list.txt"])
+    if not strange:
+        return None
+    seen = f"not among the packages of pip-list.txt, of which {strange} line(s) were not understood"
+    how = "Capture it again: python -m pip list --format=freeze > pip-list.txt"
+    return Row("Python", name, "WARN", seen, how)
+
+
 def _torch_and_npu(case: Case) -> Iterator[Row]:
     if "pip-list.txt" not in case.capture:
         return
-    torch, torch_npu, cann = case.package("torch"), case.package("torch-npu"), case.cann
+    torch, torch_npu = case.package("torch"), case.package("torch-npu")
     if torch_npu is None:
-        if case.hardware:
-            builds = versions.builds_for(cann, torch) if cann else []
-            wanted = f"torch-npu=={builds[0]}" if builds else "torch-npu   (the build for your CANN)"
-            base = f"torch=={builds[0].split('.post')[0]} " if builds else ""
-            yield Row(
-                "Python",
-                "torch-npu",
-                "FAIL",
-                "not installed, so torch cannot use the NPU",
-                f"pip install {base}{wanted}",
-            )
-        else:
+        if not case.hardware:
             yield Row("Python", "torch-npu", "SKIP", "not installed, and not needed: no NPU here")
+        elif row := _perhaps_missing(case, "torch-npu"):
+            yield row
+        else:
+            remedy = _set_command(case) or "pip install torch-npu   (the build for your CANN)"
+            yield Row("Python", "torch-npu", "FAIL", "not installed, so torch cannot use the NPU", remedy)
         return
-    yield _torch_pin(torch, torch_npu)
-    yield _pair(torch, torch_npu, cann)
+    yield _torch_pin(case, torch, torch_npu)
+    yield _pair(case, torch_npu, case.cann)
 
 
-def _torch_pin(torch: str | None, torch_npu: str) -> Row:
-    base = torch_npu.split("+")[0].split(".post")[0].split("rc")[0]
+def _torch_pin(case: Case, torch: str | None, torch_npu: str) -> Row:
+    base = versions.torch_of(torch_npu)
     have = (torch or "").split("+")[0]
+    remedy = _set_command(case) or f"pip install torch=={base}"
     if torch is None:
-        return Row("Python", "torch-npu", "FAIL", f"{torch_npu} without torch", f"pip install torch=={base}")
+        return Row("Python", "torch-npu", "FAIL", f"{torch_npu} without torch", remedy)
     if minor(have) != minor(base):
         seen = f"torch {torch} with torch-npu {torch_npu}: the import fails with an undefined symbol"
-        return Row(
-            "Python",
-            "torch-npu",
-            "FAIL",
-            seen,
-            f"pip install torch=={base}   (or the torch-npu for torch {minor(have)})",
-        )
+        return Row("Python", "torch-npu", "FAIL", seen, remedy)
     if key(have) != key(base):
         seen = f"{torch_npu} is built for torch {base}; installed is {torch}"
-        return Row("Python", "torch-npu", "WARN", seen, f"pip install torch=={base}")
+        return Row("Python", "torch-npu", "WARN", seen, remedy)
     return Row("Python", "torch-npu", "OK", f"{torch_npu} with the matching torch {torch}")
 
 
-def _pair(torch: str | None, torch_npu: str, cann: str | None) -> Row:
+def _can_upgrade(case: Case, cann: str, torch_npu: str) -> bool:
+    """Whether a newer CANN for the installed torch_npu would help: the driver and this kit fit it too."""
+    driver = case.facts["driver"]
+    fits = not driver["version"] or versions.driver_fits({"version": cann}, driver)[0] == "OK"
+    return fits and key(cann) > key(case.cann) and key(versions.torch_of(torch_npu)) >= key(OLDEST["torch"])
+
+
+def _pair(case: Case, torch_npu: str, cann: str | None) -> Row:
     name, row = "torch-npu + CANN", versions.set_of(torch_npu)
     if cann is None:
         want = f", documented for CANN {row['cann']}" if row and row["cann"] else ""
         return Row("Python", name, "SKIP", f"torch-npu {torch_npu}{want}; the CANN version is unknown")
     fits = versions.documented(torch_npu, cann)
     if fits:
-        return Row("Python", name, "OK", f"torch-npu {torch_npu} with CANN {cann}: a documented pair")
-    if key(cann) < key("8.0.RC3"):
-        best = versions.tables()["recommended"]
-        remedy = f"Upgrade to CANN {best['cann']} with torch-npu=={best['torch_npu']}."
+        patched = versions.documented_release(cann) if row["cann"] != versions.release(cann) else None
+        note = f" (a patch of {patched})" if patched and patched == row["cann"] else ""
+        return Row("Python", name, "OK", f"torch-npu {torch_npu} with CANN {cann}: a documented pair{note}")
+    remedy = _set_command(case)
+    if key(cann) < key(versions.tables()["torch_npu_sets"][0]["cann"]):
         return Row("Python", name, "WARN", f"CANN {cann} is older than every documented pair", remedy)
-    builds = versions.builds_for(cann, torch)
-    here = [build for build in builds if torch and minor(build) == minor(torch)]
-    way = f"pip install torch-npu=={here[0]}" if here else ""
-    if not here and builds:
-        way = f"pip install torch=={builds[0].split('.post')[0]} torch-npu=={builds[0]}{X86_INDEX}"
-    upgrade = f"install CANN {row['cann']}" if row and row["cann"] else ""
-    remedy = " ; or ".join(part for part in (way, upgrade) if part)
+    if remedy and row and row["cann"] and _can_upgrade(case, row["cann"], torch_npu):
+        remedy += f" ; or install CANN {row['cann']}"
     if fits is None:
-        return Row(
-            "Python",
-            name,
-            "WARN",
-            f"torch-npu {torch_npu}: its CANN version is not documented; installed is {cann}",
-            remedy,
-        )
-    want = row["cann"] if row else "?"
-    seen = f"not a documented pair: torch-npu {torch_npu} is for CANN {want}, installed is CANN {cann}"
+        seen = f"torch-npu {torch_npu}: its CANN version is not documented; installed is {cann}"
+        return Row("Python", name, "WARN", seen, remedy)
+    seen = f"not a documented pair: torch-npu {torch_npu} is for CANN {row['cann']}, installed is CANN {cann}"
     return Row("Python", name, "WARN", seen, remedy)
 
 
@@ -149,12 +183,7 @@ def _numpy(case: Case) -> Iterator[Row]:
         return
     if key(numpy) >= key("2") and key(case.cann) < key(limit):
         seen = f"numpy {numpy} with CANN {case.cann}: device initialisation fails with code 500001"
-        yield Row(
-            "Python",
-            "numpy + CANN",
-            "FAIL",
-            seen,
-            f'pip install "numpy<2"   (numpy 2 needs CANN {limit} or newer)',
-        )
+        remedy = f'pip install "numpy<2"   (numpy 2 needs CANN {limit} or newer)'
+        yield Row("Python", "numpy + CANN", "FAIL", seen, remedy)
     else:
         yield Row("Python", "numpy + CANN", "OK", f"numpy {numpy} with CANN {case.cann}")

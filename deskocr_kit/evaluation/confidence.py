@@ -21,8 +21,8 @@ import numpy as np
 from model.files import write_json
 
 from ..device.dtypes import dtype_name
-from ..reading.batch import weights_digest
 from ..reading.doubt import FILE, limits_of
+from ..reading.fingerprint import weights_digest
 from ..reading.reader import Reader
 from ..reading.text_distance import cer
 from .evaluate import DAMAGED, pages

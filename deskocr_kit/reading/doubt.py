@@ -15,27 +15,27 @@ The official weights have no such file: they have no threshold until the same co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.modes import Mode, get_mode
+from model.side_files import CONFIDENCE, confidence_limits
 
 from .page_look import look
+from .repetition import looped
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from model.inference import Reading
 
-FILE = "confidence.json"
+FILE = CONFIDENCE
 
 
 def limits_of(folder: str | Path) -> dict:
-    """The content of confidence.json; {} if the checkpoint has none."""
-    path = Path(folder) / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """The content of confidence.json; {} if the checkpoint has none. Raises CheckpointError."""
+    return confidence_limits(folder)
 
 
 def doubts(
@@ -57,6 +57,11 @@ def doubts(
     """
     mode = get_mode(mode)
     warnings = list(_page_doubts(image, limits.get("domain") or {}, mode, name))
+    if repeated := looped(reading.ids):
+        warnings.append(
+            f"the text loops: {repeated} of {len(reading.ids)} tokens repeat others; try another mode, "
+            "another prompt, or a part of the page"
+        )
     threshold, value = limits.get("threshold"), reading.confidence
     if threshold is not None and value is not None and limits.get("prompt") == prompt and value < threshold:
         warnings.append(

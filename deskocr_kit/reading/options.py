@@ -26,8 +26,8 @@ from .checkpoints import named
 #: {kind of weights: bits per weight; None leaves the weights as they are}
 WEIGHTS = {"plain": None, "int8": 8, "int4": 4}
 
-#: A value for the `key` of an option: a batch stores the Reader's value (`batch.settings_of`), such as the
-#: dtype chosen for "auto". Any other option that changes the text keeps the default key.
+#: A value for the `key` of an option: a batch stores the Reader's value (`fingerprint.settings_of`), such as
+#: the dtype chosen for "auto". Any other option that changes the text keeps the default key.
 BY_THE_READER = None
 
 Kind = TypeVar("Kind", bound="Options")
@@ -41,15 +41,16 @@ def option(
     minimum: float | None = None,
     unset: str = "",
     key: str | None = "",
+    secret: bool = False,
 ) -> Any:
     """A field of Options: its default, its help text, and its allowed values.
 
     choices: names, compared case-insensitively; empty allows every value. unset: the meaning of None.
     key: the name of the value in `fingerprint`; empty, the default, is the name of the field.
-    BY_THE_READER leaves the field out.
+    BY_THE_READER leaves the field out. secret: the value is not shown, and not stored in any file.
     """
     about = {"help": help, "choices": tuple(choices), "minimum": minimum, "unset": unset, "key": key}
-    return field(default=default, metadata=about)
+    return field(default=default, metadata=about | {"secret": secret}, repr=not secret)
 
 
 def default_for(kind: type[Options], name: str, default: Any) -> Any:
@@ -88,13 +89,19 @@ class Options:
         """{key: value} of the options that change the text and differ from their default.
 
         Defaults are left out, so that results stored before an option existed stay valid. Options for which a
-        loaded Reader has a more exact value (the dtype chosen for "auto") have no key: `batch.settings_of`
-        takes them from the Reader.
+        loaded Reader has a more exact value (the dtype chosen for "auto") have no key:
+        `fingerprint.settings_of` takes them from the Reader.
         """
         return {
             each.metadata.get("key") or each.name: getattr(self, each.name)
             for each in fields(self)
             if each.metadata.get("key") is not None and getattr(self, each.name) != each.default
+        }
+
+    def public(self) -> dict[str, Any]:
+        """The options as a dict, without those that are secret."""
+        return {
+            each.name: getattr(self, each.name) for each in fields(self) if not each.metadata.get("secret")
         }
 
     def to_json(self) -> str:
@@ -148,6 +155,7 @@ class PageOptions(Options):
     max_tokens: int | None = option(
         None, "Maximum number of new tokens per page.", minimum=1, key=BY_THE_READER
     )
+    password: str | None = option(None, "Password of encrypted PDFs.", key=BY_THE_READER, secret=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

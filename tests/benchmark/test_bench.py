@@ -20,7 +20,6 @@ from deskocr_kit.benchmark.frame import bench_frame
 from deskocr_kit.benchmark.pages import subjects
 from deskocr_kit.benchmark.spec import FILE, PARTIAL, BenchSpec
 from deskocr_kit.benchmark.summary import category, gaps, spread, success, success_share, summarise, tpot
-from deskocr_kit.reading.repetition import loops
 from model.modes import MODES, Mode
 from tests.helpers.paths import ROOT
 
@@ -90,14 +89,6 @@ def test_success_is_defined():
     assert made_up(100, 10)["success"] is True and made_up(100, 11)["success"] is False
     assert made_up(characters_read=0)["success"] is False
     assert success({**made_up(), "cer": None}, 0.1) is None
-
-
-def test_loops():
-    assert loops("and so on " * 12, "and so on")
-    assert loops("x" * 60)
-    assert not loops("the night train left the valley an hour late and nobody had slept")
-    assert not loops("-" * 60, "-" * 60)  # the page itself has it
-    assert not loops("ab" * 5)
 
 
 def test_verdicts():

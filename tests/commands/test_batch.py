@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from deskocr_kit.batch.run import read_batch
 from deskocr_kit.cli import app
-from deskocr_kit.reading.batch import loops, read_batch
 from deskocr_kit.reading.page_record import output_folder
 from deskocr_kit.reading.pages import Page, count_pages, iter_pages
 from deskocr_kit.reading.reader import Reader
+from deskocr_kit.reading.repetition import loops
 from tests.helpers.paths import ROOT
 
 SAMPLES = sorted((ROOT / "model" / "nano" / "pages").glob("*.png"))
@@ -84,7 +85,7 @@ def test_a_page_that_breaks_the_reading_takes_no_other_with_it(reader, tmp_path,
             yield page
 
     monkeypatch.setattr(reader, "read_batch", touchy)
-    monkeypatch.setattr("deskocr_kit.reading.batch.iter_pages", poisoned)
+    monkeypatch.setattr("deskocr_kit.batch.decode.iter_pages", poisoned)
     summary = read_batch(SAMPLES[:3], reader, tmp_path, max_tokens=FEW, batch_size=3)
     assert sizes == [3, 1, 1, 1]
     assert summary.read == [SAMPLES[0].stem, SAMPLES[2].stem]
@@ -208,18 +209,3 @@ def copies(folder: Path) -> list[str]:
     for path, copy in zip(SAMPLES, made, strict=True):
         shutil.copy(path, copy)
     return [str(path) for path in made]
-
-
-def test_what_a_loop_is():
-    assert (
-        loops([5, 6] * 12 + [1])
-        and loops([9] * 24 + [1])
-        and loops([0, 3, *range(10, 40)] + [*range(50, 80)] * 4 + [1])
-    )
-    assert (
-        not loops([5, 6] * 11 + [1])
-        and not loops([9] * 23 + [1])
-        and not loops([])
-        and not loops(list(range(500)))
-    )
-    assert not loops([*range(50, 80)] * 3 + [1])

@@ -163,6 +163,9 @@ def test_demo_prints_text_beside_truth_and_draws_boxes(tmp_path):
             r["label"] for r in record["refs"] for _ in r["boxes"]
         ]
     assert f"CER over all pages: {RECORDS['samples']['cer']:.4f}"[:-2] in done.stdout
+    assert done.stdout.rstrip().endswith(str(tmp_path / "index.html"))
+    assert (tmp_path / "index.html").read_text("utf-8").count("<article") == len(sample_pages())
+    assert "hf download deepseek-ai/DeepSeek-OCR" in done.stderr and "does not read tables" in done.stderr
 
 
 def shell_says(reader, *lines):

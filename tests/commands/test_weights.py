@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from deskocr_kit.commands import weights
 from model.official import DEEPSEEK_OCR
 from tests.helpers.golden import CHECKPOINT
-from tests.helpers.paths import DATA
+from tests.helpers.paths import DATA, NANO
 
 OFFICIAL = DATA / "official_weight_shapes.json"
 WEIGHTS = "model.safetensors"
@@ -35,8 +35,14 @@ def row(told: dict, name: str) -> dict:
 
 
 def tokenizer(folder: Path, image: int) -> None:
-    content = {"added_tokens": [{"id": image, "content": "<image>"}]}
-    (folder / "tokenizer.json").write_text(json.dumps(content))
+    """Nano's byte-level tokenizer with another id for <image>."""
+    stored = json.loads((NANO / "tokenizer.json").read_text())
+    for token in stored["added_tokens"]:
+        if token["content"] == "<image>":
+            token["id"] = image
+    stored["model"]["vocab"] |= {"<image>": image}
+    (folder / "tokenizer.json").write_text(json.dumps(stored))
+    shutil.copy(NANO / "tokenizer_config.json", folder)
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def official(folder: Path, dtype: str = "BF16", width: int = 2) -> Path:
 def test_a_whole_folder(folder):
     code, told = answer(folder)
     assert (code, told["usable"], told["verdict"]) == (0, True, "complete")
-    assert [line["status"] for line in told["rows"]] == ["OK"] * 6
+    assert [line["status"] for line in told["rows"]] == ["OK"] * 7
     assert (told["tensors"], told["dtypes"], told["official"]) == (192, ["float32"], False)
     assert told["files"] == {WEIGHTS: (CHECKPOINT / WEIGHTS).stat().st_size}
     code, printed = call(folder)
@@ -154,13 +160,14 @@ def test_integer_weights_are_refused(folder):
     path = folder / WEIGHTS
     path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"'))
     code, told = answer(folder)
-    assert code == 1 and "Quantised" in row(told, "dtype")["remedy"]
+    assert code == 1 and "a quantised copy, which is not supported" in row(told, "dtype")["seen"]
 
 
-def test_without_a_tokenizer_it_warns(folder):
+def test_without_a_tokenizer_no_page_can_be_read(folder):
     (folder / "tokenizer.json").unlink()
     code, told = answer(folder)
-    assert (code, told["verdict"]) == (0, "complete; warnings: tokenizer")
+    assert (code, told["verdict"]) == (1, "NOT usable: tokenizer")
+    assert "tokenizer.json is missing" in row(told, "tokenizer")["seen"]
 
 
 @pytest.mark.parametrize(

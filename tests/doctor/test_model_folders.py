@@ -54,20 +54,32 @@ def test_half_downloaded(folder):
     row = check(folder)
     assert row.status == "FAIL" and f"{whole - 7} bytes" in row.seen and str(whole) in row.seen
     path.write_bytes(path.read_bytes()[:5])
-    assert "truncated" in check(folder).seen
+    assert "header is damaged" in check(folder).seen
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda f: (f / TWO).unlink(), "model-00002-of-000002.safetensors is missing"),
-        (lambda f: (f / ONE).write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
-        (lambda f: shard(f / ONE, {"a": 10}), "lacks 1 tensor(s) of the index, first b"),
-        (lambda f: (f / INDEX).write_text("{"), "index.json cannot be read"),
-        (lambda f: (f / INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'), "outside its folder"),
+        (lambda f: (f / TWO).unlink(), f"are missing: {TWO}"),
+        (
+            lambda f: (f / ONE).write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+            "a git-lfs pointer",
+        ),
+        (lambda f: shard(f / ONE, {"a": 10}), "1 tensors that are not in their file: b"),
+        (lambda f: (f / INDEX).write_text("{"), "index.json: not a valid index"),
+        (
+            lambda f: (f / INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+            "leads out of the folder",
+        ),
         (lambda f: (f / "config.json").unlink(), "config.json is missing"),
-        (lambda f: (f / "config.json").write_text("[1]"), "does not describe a model"),
-        (lambda f: (f / ONE).write_bytes(struct.pack("<Q", 4) + b"[{}]"), "damaged header"),
+        (lambda f: (f / "config.json").write_text("[1]"), "a JSON list, expected an object"),
+        (lambda f: (f / "config.json").write_text('{"a": 1}'), "does not describe a model"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "llama"}'), "another model"),
+        (
+            lambda f: (f / "config.json").write_text('{"hidden_size": 8, "scoring_func": "sigmoid"}'),
+            "scoring_func",
+        ),
+        (lambda f: (f / ONE).write_bytes(struct.pack("<Q", 4) + b"[{}]"), "header is damaged"),
     ],
 )
 def test_faults_are_named(folder, spoil, said):
@@ -93,7 +105,7 @@ def test_the_folder_that_every_command_would_take_is_looked_at(folder, monkeypat
     (folder / TWO).unlink()
     monkeypatch.setenv("DESKOCR_MODEL", str(folder))
     first, *usual = rules_model.rules(SimpleNamespace(live=True, model=None))
-    assert (first.name, first.status) == ("$DESKOCR_MODEL", "FAIL") and f"{TWO} is missing" in first.seen
+    assert (first.name, first.status) == ("$DESKOCR_MODEL", "FAIL") and f"missing: {TWO}" in first.seen
     assert [row.name for row in usual] == ["nano checkpoint", "official weights"]
     (row,) = rules_model.rules(SimpleNamespace(live=True, model=Path("nano")))
     assert row.status == "OK" and "complete" in row.seen

@@ -217,7 +217,10 @@ GATE = "model.layers.1.mlp.gate.weight"
 FAULTS = {
     "no config": (lambda f: (f / "config.json").unlink(), r"config\.json is missing"),
     "config not json": (edit_file("config.json", lambda b: b[:50]), r"config\.json: not valid JSON"),
-    "config a list": (edit_file("config.json", lambda b: b"[]"), r"config\.json: not valid JSON"),
+    "config a list": (
+        edit_file("config.json", lambda b: b"[]"),
+        r"config\.json: a JSON list, expected an object",
+    ),
     "config of another network": (
         edit_file("config.json", lambda b: b.replace(b'"use_mla": false', b'"use_mla": true')),
         r"config\.json: use_mla",

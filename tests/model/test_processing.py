@@ -14,6 +14,7 @@ from model.processing import (
     build_inputs,
     count_image_tokens,
     make_views,
+    resolve_prompt,
     tile_grid,
     to_pixels,
     tokenize_prompt,
@@ -165,3 +166,26 @@ def test_a_tokenizer_without_the_image_token_is_refused():
         build_inputs(Wrong(), PROMPTS["free"], page(9, 9), "tiny")
     inputs = build_inputs(Wrong(), PROMPTS["free"], page(9, 9), "tiny", image_token_id=7)
     assert int((inputs["input_ids"] == 7).sum()) == 73
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (r"<image>\nFree OCR.", "<image>\nFree OCR."),
+        (r"<image>\r\n<|grounding|>Convert.", "<image>\n<|grounding|>Convert."),
+        (r"<image>\n\nRead.", "<image>\n\nRead."),
+        (r"<image>\nThe sign \nabla", "<image>\nThe sign \\nabla"),
+        (r"Find \nu in the text", r"Find \nu in the text"),
+        ("<image>\nFree OCR.", "<image>\nFree OCR."),
+    ],
+)
+def test_a_typed_backslash_and_n_behind_the_image_is_a_line_break(typed, meant):
+    """As copied from a README into a shell, where the quotes do not make it one."""
+    assert resolve_prompt(typed) == meant
+    tokens = [tokenize_prompt(Letters(), prompt, 1, image_token_id=-1) for prompt in (typed, meant)]
+    assert tokens[0] == tokens[1]
+
+
+class Letters:
+    def encode(self, text, add_special_tokens):
+        return list(map(ord, text))

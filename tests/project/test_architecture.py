@@ -29,13 +29,15 @@ MAY_IMPORT = {
     "simulator": {"ascend", "opcount"},
     "device": {"ascend", "opcount", "simulator"},
     "reading": BASE,
-    "doctor": {"ascend", "display", "reading"},
+    "batch": BASE | {"reading"},
+    "doctor": {"ascend", "display", "model", "reading"},
     "operators": BASE | {"reading"},
     "synthetic_pages": {"model"},
     "nano_training": {"model", "synthetic_pages"},
     "baselines": FIVE,
     "compare": FIVE,
     "operator_census": FIVE,
+    "porting": FIVE | {"compare"},
     "quantise": FIVE,
     "evaluation": FIVE | {"synthetic_pages"},
     "benchmark": FIVE | {"baselines", "doctor", "evaluation", "operator_census", "synthetic_pages"},
@@ -76,6 +78,16 @@ def test_each_package_imports_only_what_its_rule_allows():
 def test_doctor_reads_no_more_of_reading_than_where_the_weights_are():
     used = {each.target for each in IMPORTS if unit(each.module) == "doctor"}
     assert {name for name in used if unit(name) == "reading"} == {"deskocr_kit.reading.checkpoints"}
+
+
+def test_doctor_reads_no_more_of_the_model_than_what_needs_no_torch():
+    used = {each.target for each in IMPORTS if unit(each.module) == "doctor" and unit(each.target) == "model"}
+    code = f"import sys, importlib; [importlib.import_module(n) for n in {sorted(used)}]"
+    assert used
+    subprocess.run(
+        [sys.executable, "-c", code + "; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"],
+        check=True, timeout=60, cwd=ROOT,
+    )  # fmt: skip
 
 
 def test_ascend_uses_the_standard_library_only():

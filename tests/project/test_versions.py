@@ -41,3 +41,47 @@ def test_every_tool_of_dev_is_pinned():
     tools = re.findall(r'"([\w-]+)', block)
     pinned = {re.split("[=<>]", pin)[0].lower() for pin in PINNED}
     assert {tool for tool in tools if tool.lower() not in pinned and f"{tool}==" not in block} == set()
+
+
+TESTED = (ROOT / "requirements-tested.txt").read_text()
+LOCKED = dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+) \\$", TESTED, re.M))
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[._-]+", "-", name).lower()
+
+
+def test_every_locked_version_has_hashes():
+    """One line per package, then only hashes: `pip install --require-hashes` takes nothing else."""
+    lines = [line for line in TESTED.splitlines() if not line.startswith("#")]
+    assert len(LOCKED) > 100
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
+    for package in re.split(r"\n(?=[A-Za-z0-9])", "\n".join(lines)):
+        assert "--hash=sha256:" in package, package
+
+
+def test_the_locked_versions_are_those_of_constraints_txt():
+    """torch is the build for the CPU: its local version says so. playwright is of another extra."""
+    locked = {plain(name): version.partition("+")[0] for name, version in LOCKED.items()}
+    pinned = dict(pin.split(" ;")[0].split("==") for pin in PINNED)
+    wrong = {name: version for name, version in pinned.items() if locked.get(plain(name)) != version}
+    assert wrong == {"playwright": pinned["playwright"]}, "run `make lock`"
+
+
+def test_every_dependency_is_locked():
+    blocks = re.findall(r"^(?:dependencies|dev) = \[\n(.*?)^\]", PROJECT, re.M | re.S)
+    needed = {plain(name) for block in blocks for name in re.findall(r'"([\w-]+)', block)} - {"deskocr-kit"}
+    assert needed and needed <= {plain(name) for name in LOCKED}, "run `make lock`"
+
+
+def test_the_environment_of_the_tests_is_the_locked_one():
+    """Where the versions of constraints.txt are installed, everything else is as locked, too."""
+    import importlib.metadata as metadata
+    import sys
+
+    here = {plain(each.metadata["Name"]): each.version for each in metadata.distributions()}
+    if sys.version_info[:2] != (3, 11) or here["torch"] != LOCKED["torch"]:
+        pytest.skip("another row of the versions in README.md")
+    different = {n: (here[plain(n)], v) for n, v in LOCKED.items() if here.get(plain(n), v) != v}
+    assert different == {}, "run `make lock`"

@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from deskocr_kit.batch.run import read_batch
 from deskocr_kit.commands.shell import Shell
 from deskocr_kit.evaluation import confidence as measured
 from deskocr_kit.evaluation.evaluate import DAMAGED, drawn, pages
-from deskocr_kit.reading import batch as batches
 from deskocr_kit.reading.doubt import FILE, doubts, limits_of, one_line
+from deskocr_kit.reading.fingerprint import weights_digest
 from deskocr_kit.reading.options import PageOptions
 from deskocr_kit.reading.page_look import look
 from deskocr_kit.reading.page_record import page_record
@@ -158,7 +159,7 @@ def test_boxes_in_the_record_have_values(nano):
 
 
 def test_a_batch_notes_it_and_folders_of_an_older_version_are_not_read_again(nano, noisy, tmp_path):
-    summary = batches.read_batch([noisy, SAMPLES[0]], nano, tmp_path, max_tokens=20)
+    summary = read_batch([noisy, SAMPLES[0]], nano, tmp_path, max_tokens=20)
     assert summary.warned == ["noisy"] and "warned: noisy" in repr(summary)
     assert json.loads((tmp_path / "summary.json").read_text())["warned"] == ["noisy"]
     new = {"confidence", "lines", "token_confidences", "token_spans", "table_confidences", "warnings"}
@@ -167,15 +168,15 @@ def test_a_batch_notes_it_and_folders_of_an_older_version_are_not_read_again(nan
         stored = json.loads(path.read_text(encoding="utf-8"))
         assert new <= stored.keys()
         path.write_text(json.dumps({key: value for key, value in stored.items() if key not in new}))
-    again = batches.read_batch([noisy, SAMPLES[0]], nano, tmp_path, max_tokens=20)
+    again = read_batch([noisy, SAMPLES[0]], nano, tmp_path, max_tokens=20)
     assert (again.read, len(again.skipped)) == ([], 2)
 
 
 def test_a_measurement_of_the_weights_does_not_change_their_digest(tmp_path):
     shutil.copy(FOLDER / "config.json", tmp_path)
-    before = batches.weights_digest(tmp_path)
+    before = weights_digest(tmp_path)
     (tmp_path / FILE).write_text("{}")
-    assert batches.weights_digest(tmp_path) == before
+    assert weights_digest(tmp_path) == before
 
 
 # ------------------------------------------------------------------ the measurement
@@ -201,7 +202,7 @@ def test_damage_keeps_the_size_repeats_itself_and_changes_the_page(kind):
 
 def test_the_stored_record_is_of_these_weights_and_reaches_the_aim():
     """After a change of the weights run: python -m deskocr_kit.evaluation --confidence --model nano"""
-    assert RECORD["weights"] == batches.weights_digest(FOLDER)
+    assert RECORD["weights"] == weights_digest(FOLDER)
     evaluation = RECORD["evaluation"]
     assert evaluation["pages"] == 500 and evaluation["seed"] != RECORD["calibration"]["seed"]
     assert {make: one["pages"] for make, one in evaluation["makes"].items()} == dict.fromkeys(

@@ -12,6 +12,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from deskocr_kit.batch.run import read_batch
 from deskocr_kit.benchmark.child import bench
 from deskocr_kit.benchmark.compare import compare_benchmarks
 from deskocr_kit.benchmark.report import report_heading
@@ -19,7 +20,7 @@ from deskocr_kit.benchmark.spec import BenchSpec
 from deskocr_kit.cli import app
 from deskocr_kit.device.dtypes import DTYPES
 from deskocr_kit.device.selection import KINDS
-from deskocr_kit.reading.batch import read_batch, settings_of
+from deskocr_kit.reading.fingerprint import settings_of
 from deskocr_kit.reading.options import WEIGHTS, LoadOptions, PageOptions, ReadingOptions
 from deskocr_kit.reading.reader import Reader
 from model import MODES, PROMPTS
@@ -74,8 +75,9 @@ exec(compile(source, spec.origin, "exec"), module.__dict__)
 
 import dataclasses
 from typer.testing import CliRunner
+from deskocr_kit.batch.run import read_batch
 from deskocr_kit.cli import app
-from deskocr_kit.reading import batch, reader
+from deskocr_kit.reading import reader
 
 runner = CliRunner()
 helps = {{name: runner.invoke(app, [name, "--help"]).output for name in ("ocr", "batch", "shell", "bench")}}
@@ -88,9 +90,10 @@ def load(cls, options, *more):
 
 reader.Reader.load = classmethod(load)
 words = ["--model", "nano", "--device", "cpu", "--max-tokens", "2", "--json"]
+here = ["--one-process"]
 records = []
 for extra in ([], [], ["--margin", "3"], ["--margin", "3"], ["--margin", "3", "--tiles-first"]):
-    done = runner.invoke(app, ["batch", {page!r}, "--out", {out!r}, *words, *extra])
+    done = runner.invoke(app, ["batch", {page!r}, "--out", {out!r}, *words, *here, *extra])
     assert done.exit_code == 0, done.output + repr(done.exception)
     records.append(__import__("json").loads(done.stdout))
 runner.invoke(app, ["ocr", {page!r}, *words, "--tiles-first"])
