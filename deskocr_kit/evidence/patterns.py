@@ -1,7 +1,7 @@
 """Patterns of private data in texts that this kit's commands wrote: credentials, mails, folders.
 
-No list of secrets is complete, so these patterns are only one of the layers of privacy.py. What a machine's own
-programs print goes through doctor's list of known words instead.
+No list of secrets is complete, so these patterns are only one of the layers of privacy.py. What a machine's
+own programs print goes through doctor's list of known words instead.
 """
 
 from __future__ import annotations
