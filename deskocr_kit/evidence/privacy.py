@@ -1,8 +1,8 @@
 """Remove what identifies a person or a machine from the files of a bundle, and check that it is gone.
 
-The patterns are in scrub.py. Beyond them, folders of this machine go: what is
-left of an absolute path is its last part. Folders that are the same on every machine (CANN's and the
-system's) stay.
+Logs keep known words, numbers and versions only, as in the bundle of doctor. In results that this kit wrote,
+names, folders and secrets of this process go, then what the patterns find (patterns.py). What is left of an
+absolute path is its last part; folders that are the same on every machine (CANN's, the system's) stay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import sys
 from functools import cache, lru_cache
 from pathlib import Path
 
-from .scrub import COMMON, PRIVATE_NAME, scrub
+from ..doctor import words
+from .patterns import COMMON, PRIVATE_NAME, scrub
 
 SYSTEM = r"(?:usr|dev|proc|sys|etc|lib|lib64|bin)/"
 _PART = r"[\w.+@%=~-]+"
@@ -80,7 +81,9 @@ def clean_json(value):
 
 
 def cleaned(name: str, content: str) -> str:
-    """The content of a file for the bundle: JSON by value, everything else as text."""
+    """The content of a file for the bundle: JSON by value, logs in known words, the rest as text."""
+    if name.startswith("logs/"):
+        return "".join(f"{words.clean(clean(line))}\n" for line in content.splitlines())
     if name.endswith((".json", ".ipynb")):
         return json.dumps(clean_json(json.loads(content)), indent=1, ensure_ascii=False) + "\n"
     return clean(content)

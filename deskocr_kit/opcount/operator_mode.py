@@ -118,6 +118,11 @@ def _parts(function, place: str) -> Callable | None:
     return None
 
 
+def counts_as_parts(function) -> bool:
+    """Whether an OpOverload counts as the operators that it calls, and not as one."""
+    return _parts(function, "cpu") is not None
+
+
 def _with_tensors(function, args: tuple) -> list:
     """The arguments with 0-dim tensors for numbers, where the schema wants tensors.
 
@@ -130,11 +135,6 @@ def _with_tensors(function, args: tuple) -> list:
         else each
         for kind, each in zip(kinds, args, strict=False)
     ]
-
-
-def counts_as_parts(function) -> bool:
-    """Whether an OpOverload counts as the operators that it calls, and not as one."""
-    return _parts(function, "cpu") is not None
 
 
 def _place(args, kwargs: dict) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -111,8 +112,14 @@ def _npu(folder: Path) -> Iterator[None]:
         yield
 
 
+def _quiet() -> None:
+    """Without this, the library below torch.profiler prints two lines of its own on stderr."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+
 @contextlib.contextmanager
 def _cuda(folder: Path) -> Iterator[None]:
+    _quiet()
     kinds = torch.profiler.ProfilerActivity
     with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA], record_shapes=True) as found:
         yield
@@ -121,6 +128,7 @@ def _cuda(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _cpu(folder: Path) -> Iterator[None]:
+    _quiet()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
         yield
     file = folder / "torch_trace.json"

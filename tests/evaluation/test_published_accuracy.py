@@ -139,7 +139,15 @@ def test_plain_text_of_markdown():
 # ---------------------------------------------------------------------- foreign folders
 @pytest.mark.parametrize(
     "content",
-    ["", "{}", "[]", "[1]", '[{"page_info": {}}]', '[{"page_info": {"image_path": 3}, "layout_dets": []}]', "["],
+    [
+        "",
+        "{}",
+        "[]",
+        "[1]",
+        "[",
+        '[{"page_info": {}}]',
+        '[{"page_info": {"image_path": 3}, "layout_dets": []}]',
+    ],
 )
 def test_another_json_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "OmniDocBench.json").write_text(content)

@@ -49,7 +49,7 @@ def words_of_code(text):
         links,
         tables,
         words_of_code,
-        lambda text: re.findall(r"\| (tested|simulated|not run) \|", text),
+        lambda text: re.findall(r"\| (tested|simulated|measured|not run) \|", text),
     ],
     ids=["headings", "code", "links", "tables", "words of code", "states"],
 )
