@@ -26,6 +26,8 @@ LONGEST = (
     "tests/benchmark/test_bench.py",
     "tests/baselines/test_transformers_model.py",
     "tests/commands/test_batch.py",
+    "tests/batch/test_kills.py",
+    "tests/batch/test_workers.py",
     "notebooks/03_conv2d.ipynb",
     "tests/compare/test_planted_faults.py",
     "tests/model/test_network.py",
