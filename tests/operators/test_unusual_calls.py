@@ -241,6 +241,7 @@ DECLINED = {
     "attention": {"a mask that is added", "fewer values than keys"},
     "fused_rms_norm": {"one weight", "a weight of two dimensions", "whole numbers", "a number"},
     "rotary": {"an odd width", "one angle for all"},
+    "triton": set(),
 }
 
 
