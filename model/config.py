@@ -1,5 +1,7 @@
 """The sizes of a network, read from a config.json in the official layout.
 
+`architectures` names the model of the family (official.py), and that gives the default of every other key.
+
 The official file omits what the original hard-codes (patch, window, neck, eps, …). Here each of these has a
 key too, with the official value as default (see official.py), so that a tiny checkpoint can state its own.
 """
@@ -10,9 +12,10 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .official import DEEPSEEK_OCR
+from .official import CHECKPOINTS, DEEPSEEK_OCR, UNLIMITED_OCR, Checkpoint, by_architecture
 
-SAM_KEY, CLIP_KEY = "sam_vit_b", "clip-l-14-224"
+SAM_KEY = "sam_vit_b"
+WINDOW_KEYS = ("sliding_window", "sliding_window_size")
 
 # Written to config.json for readers that expect them; the network has no other variant.
 LANGUAGE_FIXED = {
@@ -69,8 +72,34 @@ class ClipConfig:
 
 
 @dataclass(frozen=True)
+class QueryConfig:
+    """The encoder of DeepSeek-OCR-2: Qwen2 blocks over the SAM map and learned queries.
+
+    `queries`: how many there are for a tile and for a larger view; a view takes the first set that has at
+    least as many queries as its map has places, or the last.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    eps: float
+    rope_theta: float
+    queries: tuple[int, ...]
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
 class DecoderConfig:
-    """The DeepSeek-V2 decoder: plain attention, mixture of experts after the first `dense_layers`."""
+    """The DeepSeek-V2 decoder: plain attention, mixture of experts after the first `dense_layers`.
+
+    `window`: how many generated tokens a generated token sees, itself included; None: all. The prompt is
+    always visible.
+    """
 
     width: int
     layers: int
@@ -87,6 +116,7 @@ class DecoderConfig:
     rope_theta: float
     renormalise: bool
     expert_scale: float
+    window: int | None = None
 
     @property
     def head_dim(self) -> int:
@@ -94,7 +124,10 @@ class DecoderConfig:
 
 
 class DeepseekOCRConfig(PretrainedConfig):
-    """The official config.json. The network reads the parts `.sam`, `.clip` and `.decoder`.
+    """The official config.json. The network reads the parts `.sam`, `.encoder` and `.decoder`.
+
+    `.checkpoint` is what is official for this model. Without arguments: DeepSeek-OCR at its official size;
+    `DeepseekOCRConfig.official("unlimited-ocr")` is another model of the family.
 
     The official file states the language sizes twice. The original reads the top-level copy, so it takes
     precedence here.
@@ -106,10 +139,14 @@ class DeepseekOCRConfig(PretrainedConfig):
     model_type = "deepseek_vl_v2"
 
     def __init__(self, vision_config=None, projector_config=None, language_config=None, **kwargs):
+        # Set before the parts are built, because they depend on it.
+        kwargs["architectures"] = kwargs.get("architectures") or [DEEPSEEK_OCR.architecture]
+        self.architectures = kwargs["architectures"]
+        official = self.checkpoint
         given = dict(language_config or {})
         language = {
             key: kwargs.pop(key, given.get(key, default))
-            for key, default in {**DEEPSEEK_OCR.language, **LANGUAGE_FIXED}.items()
+            for key, default in {**official.language, **LANGUAGE_FIXED}.items()
         }
         vision = dict(vision_config or {})
         width = vision.get("width") or {}
@@ -117,27 +154,41 @@ class DeepseekOCRConfig(PretrainedConfig):
             **{"image_size": 1024, "mlp_ratio": 3.7362, "model_name": "deeplip_b_l", "model_type": "vision"},
             **vision,
             "width": {
-                CLIP_KEY: {**DEEPSEEK_OCR.clip, **width.get(CLIP_KEY, {})},
-                SAM_KEY: {**DEEPSEEK_OCR.sam, **width.get(SAM_KEY, {})},
+                official.encoder_key: {**official.encoder, **width.get(official.encoder_key, {})},
+                SAM_KEY: {**official.sam, **width.get(SAM_KEY, {})},
             },
         }
-        self.image_token_id = kwargs.pop("image_token_id", DEEPSEEK_OCR.image_token_id)
+        self.image_token_id = kwargs.pop("image_token_id", official.image_token_id)
+        if official.sliding_window is not None:
+            stated = [source.pop(key, None) for source in (kwargs, given) for key in WINDOW_KEYS]
+            self.sliding_window = next((n for n in stated if n is not None), official.sliding_window)
         for key, value in language.items():
             setattr(self, key, value)
         self.language_config = {**given, **language}
-        sam, clip = self.vision_config["width"][SAM_KEY], self.vision_config["width"][CLIP_KEY]
         self.projector_config = {
             **{"model_type": "mlp_projector", "projector_type": "linear"},
-            "input_dim": clip["width"] + sam["downsample_channels"][-1],
+            "input_dim": self.feature_width,
             "n_embed": self.hidden_size,
             **(projector_config or {}),
         }
         kwargs.setdefault("tie_word_embeddings", False)
-        kwargs.setdefault("architectures", [DEEPSEEK_OCR.architecture])
         kwargs.pop("model_type", None)
         ends = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
         super().__init__(**ends, **kwargs)
         self.validate_parts()
+
+    @classmethod
+    def official(cls, name: str) -> DeepseekOCRConfig:
+        """The official size of a model of the family, by its name in CHECKPOINTS. Raises KeyError."""
+        return cls(architectures=[CHECKPOINTS[name].architecture])
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "model_type": self.checkpoint.model_type}
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is official for this model."""
+        return by_architecture(self.architectures)
 
     @property
     def sam(self) -> SamConfig:
@@ -157,8 +208,21 @@ class DeepseekOCRConfig(PretrainedConfig):
         )
 
     @property
-    def clip(self) -> ClipConfig:
-        c = self.vision_config["width"][CLIP_KEY]
+    def encoder(self) -> ClipConfig | QueryConfig:
+        """The encoder behind SAM."""
+        official = self.checkpoint
+        c = self.vision_config["width"][official.encoder_key]
+        if official.queries:
+            return QueryConfig(
+                width=c["dim"],
+                layers=c["layers"],
+                heads=c["heads"],
+                kv_heads=c["kv_heads"],
+                hidden=c["intermediate_size"],
+                eps=c["rms_norm_eps"],
+                rope_theta=float(c["rope_theta"]),
+                queries=official.queries,
+            )
         return ClipConfig(
             width=c["width"],
             layers=c["layers"],
@@ -168,6 +232,17 @@ class DeepseekOCRConfig(PretrainedConfig):
             patch=c["patch_size"],
             grid=c["image_size"] // c["patch_size"],
         )
+
+    @property
+    def clip(self) -> ClipConfig | None:
+        """The encoder behind SAM if it is CLIP."""
+        return self.encoder if isinstance(self.encoder, ClipConfig) else None
+
+    @property
+    def feature_width(self) -> int:
+        """Width of the features before the projector: CLIP and SAM side by side, or the queries alone."""
+        encoder = self.encoder
+        return encoder.width + (self.sam.downsample_channels[-1] if isinstance(encoder, ClipConfig) else 0)
 
     @property
     def decoder(self) -> DecoderConfig:
@@ -187,32 +262,40 @@ class DeepseekOCRConfig(PretrainedConfig):
             rope_theta=float(self.rope_theta),
             renormalise=self.norm_topk_prob,
             expert_scale=self.routed_scaling_factor,
+            window=getattr(self, "sliding_window", None),
         )
 
     def validate_parts(self) -> None:
         """Raise ValueError, naming the key, if the sizes cannot belong to one network."""
-        sam, clip, decoder = self.sam, self.clip, self.decoder
+        sam, encoder, decoder = self.sam, self.encoder, self.decoder
+        key, shared = self.checkpoint.encoder_key, getattr(encoder, "kv_heads", encoder.heads)
+        window = decoder.window
         wrong = [
             (
                 sam.width % sam.heads,
                 f"sam_vit_b.width {sam.width} is not a multiple of its heads {sam.heads}",
             ),
             (
-                clip.width % clip.heads,
-                f"{CLIP_KEY}.width {clip.width} is not a multiple of its heads {clip.heads}",
+                encoder.width % encoder.heads,
+                f"{key}.width {encoder.width} is not a multiple of its heads {encoder.heads}",
+            ),
+            (encoder.heads % shared, f"{key}.heads {encoder.heads} is not a multiple of kv_heads {shared}"),
+            (
+                window is not None and (not isinstance(window, int) or window < 1),
+                f"sliding_window must be an integer of at least 1, got {window!r}",
             ),
             (
                 decoder.width % decoder.heads,
                 f"hidden_size {decoder.width} is not a multiple of num_attention_heads",
             ),
             (
-                sam.downsample_channels[-1] != clip.width,
-                f"CLIP reads the SAM map: downsample_channels[-1] {sam.downsample_channels[-1]} must equal "
-                f"{CLIP_KEY}.width {clip.width}",
+                sam.downsample_channels[-1] != encoder.width,
+                "the second encoder reads the SAM map: downsample_channels[-1] "
+                f"{sam.downsample_channels[-1]} must equal the width of {key}, {encoder.width}",
             ),
             (
-                self.projector_config["input_dim"] != 2 * clip.width,
-                f"projector_config.input_dim must be {2 * clip.width} (CLIP + SAM)",
+                self.projector_config["input_dim"] != self.feature_width,
+                f"projector_config.input_dim must be {self.feature_width}, the width of the features",
             ),
             (
                 self.projector_config["n_embed"] != decoder.width,
@@ -240,3 +323,12 @@ class DeepseekOCRConfig(PretrainedConfig):
 
 # AutoTokenizer and AutoConfig read config.json and warn about a model_type that is not registered.
 AutoConfig.register(DeepseekOCRConfig.model_type, DeepseekOCRConfig, exist_ok=True)
+
+
+class UnlimitedOCRConfig(DeepseekOCRConfig):
+    """The same config under the `model_type` of Unlimited-OCR, for AutoConfig."""
+
+    model_type = UNLIMITED_OCR.model_type
+
+
+AutoConfig.register(UnlimitedOCRConfig.model_type, UnlimitedOCRConfig, exist_ok=True)

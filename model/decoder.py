@@ -31,13 +31,24 @@ def rotary_tables(
 class KVCache:
     """Keys and values of all layers, allocated once for `length` positions: (layers, 2, b, h, length, k).
 
-    `filled` is the number of positions in use. Layers write behind it; `advance` increases it after a pass.
+    `filled` is the number of positions written so far. Layers write behind it; `advance` increases it after a
+    pass. A RingCache (ring.py) writes over positions that are no longer visible.
+
+    positions: length of the tables of rotary angles, if it is not `length`.
     """
 
-    def __init__(self, c: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        c: DecoderConfig,
+        batch: int,
+        length: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        positions: int | None = None,
+    ):
         self.data = torch.zeros(c.layers, 2, batch, c.heads, length, c.head_dim, dtype=dtype, device=device)
         self.filled = 0
-        every = torch.arange(length, device=device)[None]
+        every = torch.arange(positions or length, device=device)[None]
         self.cos, self.sin = (t[0, 0] for t in rotary_tables(every, c.head_dim, c.rope_theta, dtype))
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,21 +59,30 @@ class KVCache:
     def length(self) -> int:
         return self.data.shape[4]
 
+    def slot(self, n: int = 1) -> int:
+        """Where the next n positions are written. Raises ValueError if they do not fit."""
+        if self.filled + n > self.length:
+            raise ValueError(
+                f"KV cache: {self.filled + n} positions do not fit the {self.length} it was allocated for"
+            )
+        return self.filled
+
+    def visible(self, n: int = 1) -> int:
+        """How many places hold keys once the next n positions are written."""
+        return self.filled + n
+
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append k, v (b, h, n, k); return all keys and values up to and including them."""
-        end = self.filled + k.shape[2]
-        if end > self.length:
-            raise ValueError(f"KV cache: {end} positions do not fit the {self.length} it was allocated for")
+        """Write k, v (b, h, n, k) behind the others; return all keys and values that are visible then."""
+        n = k.shape[2]
+        at, end = self.slot(n), self.visible(n)
         keys, values = self.data[layer]
-        keys[:, :, self.filled : end], values[:, :, self.filled : end] = k, v
+        keys[:, :, at : at + n], values[:, :, at : at + n] = k, v
         return keys[:, :, :end], values[:, :, :end]
 
     def put(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
         """`update` for one position whose keys and values are adjacent: kv (2, b, h, 1, k), one copy."""
-        end = self.filled + 1
-        if end > self.length:
-            raise ValueError(f"KV cache: {end} positions do not fit the {self.length} it was allocated for")
-        self.data[layer, :, :, :, self.filled : end] = kv
+        at, end = self.slot(), self.visible()
+        self.data[layer, :, :, :, at : at + 1] = kv
         keys, values = self.data[layer]
         return keys[:, :, :end], values[:, :, :end]
 

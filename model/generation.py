@@ -7,8 +7,7 @@ host waits for their results only every few tokens.
 from __future__ import annotations
 
 import contextlib
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,18 +18,14 @@ from torch import Tensor
 from .decoder import KVCache
 from .fast.recorded import Recorded
 from .fast.step import Step, possible
-from .network import Network, Page, padding
-from .ngram import DeviceGuard, by_token
+from .greedy import GreedyOptions, GreedyState
+from .network import Network, padding
 from .nonfinite import NonFiniteError, explain_nonfinite
 from .observer import Observer
-from .official import DEEPSEEK_OCR
+from .pages import Sample
+from .ring import make_cache, window_mask
 
-FROM_CONFIG: Any = object()
 LOOK_EVERY = 16  # tokens: at most 15 are decoded in vain, and 1/16 of a wait is paid per token
-SOFTMAX_ELEMENTS = 1 << 24  # logits per softmax at a look: 64 MB in fp32
-INTEGERS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
-# The bits of the exponent. If all are set, the number is NaN or Inf.
-EXPONENTS = {torch.float32: 0x7F800000, torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 @dataclass(frozen=True)
@@ -38,47 +33,19 @@ class Prompt:
     """The inputs of the model's `forward`."""
 
     input_ids: Tensor
-    images: Sequence[Page] | None = None
+    images: Sequence[Sample] | None = None
     images_seq_mask: Tensor | None = None
-    images_spatial_crop: Tensor | None = None
+    images_spatial_crop: Tensor | Sequence | None = None
     attention_mask: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class GreedyOptions:
-    """What may be generated.
-
-    Args:
-        max_new_tokens: upper limit; the KV cache is allocated for prompt + max_new_tokens.
-        min_new_tokens: the end token is not chosen earlier.
-        eos_token_id: ends a sample. By default the one in config.json; None: no token ends it.
-        pad_token_id: fills the samples of a batch that end earlier than others.
-        no_repeat_ngram_size, ngram_window, ngram_whitelist: see ngram.NgramGuard; size 0 is off.
-        suppress_tokens: never chosen.
-    """
-
-    max_new_tokens: int = DEEPSEEK_OCR.max_new_tokens
-    min_new_tokens: int = 0
-    eos_token_id: int | Sequence[int] | None = FROM_CONFIG
-    pad_token_id: int = DEEPSEEK_OCR.pad_token_id
-    no_repeat_ngram_size: int = 0
-    ngram_window: int | None = None
-    ngram_whitelist: Iterable[int] = ()
-    suppress_tokens: Iterable[int] = ()
-
-    def ends(self, default: int) -> set[int]:
-        """The tokens that end a sample."""
-        ids = default if self.eos_token_id is FROM_CONFIG else self.eos_token_id
-        return set() if ids is None else {ids} if isinstance(ids, int) else set(ids)
 
 
 @torch.no_grad()
 def generate(
     model: Network,
     input_ids: Tensor,
-    images: Sequence[Page] | None = None,
+    images: Sequence[Sample] | None = None,
     images_seq_mask: Tensor | None = None,
-    images_spatial_crop: Tensor | None = None,
+    images_spatial_crop: Tensor | Sequence | None = None,
     attention_mask: Tensor | None = None,
     *,
     on_tokens: Callable[[list[int]], object] | None = None,
@@ -151,7 +118,6 @@ def prepare(
 ) -> tuple[GreedyState, Tensor, Callable[[Tensor], Tensor]]:
     """Embed the prompt and fill the cache: the state, the logits of the first token, and the decode step."""
     b, n = prompt.input_ids.shape
-    length = n + options.max_new_tokens
     state = GreedyState(model, prompt.input_ids, options)
     # The state has copied the ids to the device. Of an image only pixels, mask and places are copied, once.
     embeds = model.embed(
@@ -159,10 +125,10 @@ def prepare(
     )
     observer.phase("vision")
     mask, positions = padding(prompt.attention_mask, prompt.input_ids.shape, model.device)
-    cache = KVCache(model.config.decoder, b, length, embeds.dtype, model.device)
+    cache = make_cache(model.config.decoder, b, n, options.max_new_tokens, embeds.dtype, model.device)
     visible = None
     if mask is not None and prompt.attention_mask is not None:
-        visible = torch.ones(b, 1, 1, length, dtype=torch.bool, device=model.device)
+        visible = torch.ones(b, 1, 1, cache.length, dtype=torch.bool, device=model.device)
         visible[:, 0, 0, :n] = prompt.attention_mask.bool().to(model.device)
     logits = prefill(model, embeds, positions, mask, cache)
     observer.phase("prefill")
@@ -187,8 +153,8 @@ def decode_step(
 ) -> Callable[[Tensor], Tensor]:
     """A function token (b, 1) -> logits (b, vocab) that counts positions and mask on from call to call.
 
-    position: (b, 1), of the last token of the prompt. visible: (b, 1, 1, length) bool, False on padding; None
-    if there is no padding.
+    position: (b, 1), of the last token of the prompt. visible: (b, 1, 1, places of the cache) bool, False on
+    padding; None if there is no padding.
     """
     b = len(position)
     run: Callable[..., Tensor]
@@ -213,7 +179,7 @@ def decode_step(
     def step(token: Tensor) -> Tensor:
         nonlocal position
         position = position + 1
-        return run(token, position, visible[..., : cache.filled + 1])
+        return run(token, position, visible[..., : cache.visible()])
 
     return step
 
@@ -243,88 +209,6 @@ def decode_loop(
                     return  # tokens decoded past the end are dropped
         if count < limit:
             logits = step(token)
-
-
-class GreedyState:
-    """The tokens so far and the rules for the next one (end, n-gram guard), all on the device.
-
-    `tokens` (b, length) int64 holds the prompt and then the chosen tokens. `best` (b, length) holds the
-    logits of the chosen tokens; they are finite as long as all logits are. `raw` holds the logits (b, vocab)
-    of the steps since the last look, before the rules: their softmax waits for the look, where one operator
-    computes it for all of these steps. `sync` reads all of it: the only place where the host waits.
-    """
-
-    def __init__(self, model: Network, input_ids: Tensor, options: GreedyOptions):
-        b, self.at = input_ids.shape
-        device, vocab, self.dtype = model.device, model.config.decoder.vocab, model.dtype
-        self.synced, self.may_end = self.at, self.at + options.min_new_tokens
-        self.pad, self.ends = options.pad_token_id, options.ends(model.config.eos_token_id)
-        never = frozenset(options.suppress_tokens)
-        self.tokens = torch.full(
-            (b, self.at + options.max_new_tokens), self.pad, dtype=torch.long, device=device
-        )
-        self.tokens[:, : self.at] = input_ids.to(device)
-        self.best: Tensor | None = None
-        self.raw: list[Tensor] = []
-        self.finished = torch.zeros(b, 1, dtype=torch.bool, device=device)
-        self.end_ids = (
-            torch.tensor(sorted(self.ends), dtype=torch.long).to(device)[None] if self.ends else None
-        )
-        self.never = by_token(vocab, False, never, True, device) if never else None
-        self.too_early = None
-        if options.min_new_tokens:
-            self.too_early = by_token(vocab, False, {*never, *self.ends}, True, device)
-        self.guard = DeviceGuard(
-            self.tokens, self.at, options.no_repeat_ngram_size, options.ngram_window,
-            tuple(options.ngram_whitelist), vocab,
-        )  # fmt: skip
-
-    def pick(self, logits: Tensor) -> Tensor:
-        """Greedy choice from logits (b, vocab) -> (b, 1); samples that have ended get the padding."""
-        logits = logits.to(self.dtype)
-        if self.best is None:
-            self.best = logits.new_zeros(self.tokens.shape)
-        self.raw.append(logits)
-        logits = self.guard.apply(logits)
-        forbidden = self.too_early if self.at < self.may_end else self.never
-        if forbidden is not None:
-            logits = logits.masked_fill(forbidden, -torch.inf)
-        token = self.tokens[:, self.at : self.at + 1]
-        torch.max(logits, dim=-1, keepdim=True, out=(self.best[:, self.at : self.at + 1], token))
-        if self.end_ids is not None:
-            token.masked_fill_(self.finished, self.pad)
-            self.finished |= (token == self.end_ids).any(1, keepdim=True)
-        self.at += 1
-        self.guard.append()
-        return token
-
-    def sync(self) -> Iterator[tuple[list[int], list[float], bool]]:
-        """Wait. For each step since the last call: tokens, their log-probabilities, whether all is finite.
-
-        Everything comes in one transfer. The floats travel as the integers with the same bits.
-        """
-        since = slice(self.synced, self.at)
-        self.synced = self.at
-        assert self.best is not None, "pick comes before sync"
-        tokens, best, b = self.tokens[:, since], self.best[:, since], len(self.tokens)
-        logprobs = self.logprobs(tokens)
-        rows = torch.cat((tokens, best.view(INTEGERS[self.dtype]), logprobs.view(torch.int32))).T.tolist()
-        infinite = EXPONENTS[self.dtype]
-        for row in rows:
-            finite = all(bits & infinite != infinite for bits in row[b : 2 * b])
-            yield row[:b], list(struct.unpack(f"={b}f", struct.pack(f"={b}i", *row[2 * b :]))), finite
-
-    def logprobs(self, tokens: Tensor) -> Tensor:
-        """(b, k) fp32: log-probabilities of the tokens (b, k) of the k steps in `raw`; empties `raw`."""
-        steps = max(1, SOFTMAX_ELEMENTS // self.raw[0].numel())
-        parts = []
-        for i in range(0, len(self.raw), steps):
-            part = self.raw[i : i + steps]
-            logits = torch.stack(part, 1) if len(part) > 1 else part[0][:, None]
-            scores = F.log_softmax(logits, -1, dtype=torch.float32)
-            parts.append(scores.gather(2, tokens[:, i : i + steps, None])[..., 0])
-        self.raw = []
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 @contextlib.contextmanager
@@ -358,4 +242,18 @@ def explain_failure(model: Network, prompt: Prompt, new: list[list[int]]) -> Non
         images_seq_mask=None if places is None else F.pad(places, extra),
         attention_mask=None if attended is None else F.pad(attended, extra, value=1),
     )
-    return explain_nonfinite(model, lambda: model(**vars(whole), logits_to_keep=1), model.dtype)
+    return explain_nonfinite(model, lambda: whole_pass(model, whole, prompt.input_ids.shape[1]), model.dtype)
+
+
+def whole_pass(model: Network, whole: Prompt, prompt: int) -> Tensor:
+    """The last logits (b, 1, vocab) of prompt and answer in one pass, with the window if there is one.
+
+    prompt: how many of the tokens are the prompt.
+    """
+    if model.config.decoder.window is None:
+        return model(**vars(whole), logits_to_keep=1).logits
+    embeds = model.embed(whole.input_ids, whole.images, whole.images_seq_mask, whole.images_spatial_crop)
+    _, positions = padding(whole.attention_mask, whole.input_ids.shape, model.device)
+    attended = torch.ones_like(whole.input_ids) if whole.attention_mask is None else whole.attention_mask
+    mask = window_mask(attended.bool().to(model.device), prompt, model.config.decoder.window)
+    return model.decode_embeds(embeds, positions, mask, False, last=1)

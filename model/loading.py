@@ -23,6 +23,8 @@ from .network import Network
 from .safetensors_io import CheckpointError, Entry, read_header, read_into, write_file
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer in some re-saved copies
+# CLIP's own patch embedding is never used. Copies that transformers writes lack it; it is zero then.
+OPTIONAL = {"model.vision_model.embeddings.patch_embedding.weight"}
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 SHOWN = 5  # names shown per kind of fault
@@ -35,11 +37,17 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
     decoder = config.decoder
     name = ours.replace("vision_model.layers.", "vision_model.transformer.layers.")
     name = re.sub(r"embeddings\.(patch|position)_embedding$", r"embeddings.\1_embedding.weight", name)
-    layer = name.rpartition(".self_attn.")[0]
+    name = re.sub(r"^(model\.qwen2_model)\.(layers|norm)\.", r"\1.model.model.\2.", name)
+    layer, _, last = name.rpartition(".self_attn.")
     if name.startswith("model.layers.") and name.endswith("self_attn.qkv_proj.weight"):
         for i, part in enumerate("qkv"):
             rows = slice(i * decoder.width, (i + 1) * decoder.width)
             yield f"{layer}.self_attn.{part}_proj.weight", (rows,)
+    elif name.startswith("model.qwen2_model.") and last.startswith("qkv_proj."):
+        encoder, start = config.encoder, 0
+        for part, heads in zip("qkv", (encoder.heads, encoder.kv_heads, encoder.kv_heads), strict=True):
+            rows = slice(start, start := start + heads * encoder.head_dim)
+            yield f"{layer}.self_attn.{part}_proj.{last.removeprefix('qkv_proj.')}", (rows,)
     elif name.endswith("experts.gate_up_proj"):
         prefix, hidden = name.removesuffix(".gate_up_proj"), shape[1] // 2
         for e in range(shape[0]):
@@ -193,7 +201,7 @@ def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Pat
         if name in found and list(found[name].shape) != shape
     ]
     faults = {
-        "missing": [name for name in expected if name not in found],
+        "missing": [name for name in expected if name not in found and name not in OPTIONAL],
         "not part of this network": [name for name in found if name not in expected],
         "of another shape": shapes,
     }
@@ -243,6 +251,8 @@ def load(
     parameters = dict(model.named_parameters())
     with ExitStack() as stack, torch.no_grad():
         files = {path: stack.enter_context(path.open("rb")) for path in {e.path for e in entries.values()}}
+        for name in OPTIONAL & (placed.keys() - entries.keys()):
+            parameters[placed[name][0]].zero_()
         for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # sequential reads
             ours, index = placed[entry.name]
             read_into(entry, files[entry.path], parameters[ours].detach()[index])

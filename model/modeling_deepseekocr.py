@@ -98,7 +98,7 @@ def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None
     elif "norm" in name or name.endswith(("neck.1.weight", "neck.3.weight")):
         parameter.fill_(1.0)
     else:
-        tables = ("embed", "rel_pos", "newline", "seperator")
+        tables = ("embed", "rel_pos", "newline", "seperator", "query_")
         table = any(word in name for word in tables) and "patch_embed" not in name
         fan_in = parameter[0].numel() if parameter.dim() != 3 else parameter.shape[-1]
         std = 0.02 if table else fan_in**-0.5

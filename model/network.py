@@ -15,11 +15,13 @@ from torch import Tensor
 from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .fast import DEFAULTS
+from .pages import Page, Sample, by_sample
+from .sam import SamEncoder
 from .slots import Slots
-from .vision import ClipEncoder, SamEncoder, fuse, layout
+from .vision import tower
 
 AT_ONCE = 1024 * 1024  # pixels per batch on a CPU; activations of more do not fit its cache
-Page = tuple[Tensor, Tensor]  # crops (p, 3, t, t) or zeros, global view (1, 3, S, S)
+AT_ONCE_DEVICE = 32 * AT_ONCE  # on a device: a page and its 32 tiles; many pages take several batches
 
 
 @dataclass
@@ -44,10 +46,12 @@ class DeepseekOCRModel(nn.Module):
     def __init__(self, config: DeepseekOCRConfig, slots: Slots):
         super().__init__()
         decoder = config.decoder
+        self.tower = tower(config)
         self.sam_model = SamEncoder(config.sam, slots)
-        self.vision_model = ClipEncoder(config.clip, slots)
+        self.add_module(self.tower.name, self.tower.build(config.encoder, slots))
         self.projector = Projector(config)
-        self.image_newline = nn.Parameter(torch.empty(decoder.width))
+        newline = torch.empty(decoder.width)
+        self.image_newline = nn.Parameter(newline) if self.tower.newline else None
         self.view_seperator = nn.Parameter(torch.empty(decoder.width))  # official spelling
         self.embed_tokens = nn.Embedding(decoder.vocab, decoder.width)
         self.layers = nn.ModuleList(DecoderLayer(decoder, i, slots) for i in range(decoder.layers))
@@ -55,16 +59,17 @@ class DeepseekOCRModel(nn.Module):
         self.slots = slots
 
     def encode_views(self, pixels: Tensor) -> Tensor:
-        """Square views (b, 3, S, S) -> features (b, (S/64)**2, d), in the dtype of the weights.
+        """Square views (b, 3, S, S) -> features (b, tokens, d), in the dtype of the weights.
 
-        A device encodes all views in one batch, for large operators; a CPU encodes AT_ONCE pixels at a time.
+        tokens: (S/64)**2, or the number of learned queries. A device encodes AT_ONCE_DEVICE pixels in one
+        batch, for large operators; a CPU encodes AT_ONCE pixels at a time.
         """
-        pixels = pixels.to(self.image_newline.dtype)
-        limit = max(1, AT_ONCE // pixels[0, 0].numel()) if pixels.device.type == "cpu" else len(pixels)
+        pixels = pixels.to(self.view_seperator.dtype)
+        at_once = AT_ONCE if pixels.device.type == "cpu" else AT_ONCE_DEVICE
+        limit = max(1, at_once // pixels[0, 0].numel())
         if len(pixels) > limit:
             return torch.cat([self.encode_views(part) for part in pixels.split(limit)])
-        sam_map = self.sam_model(pixels)
-        return self.projector(fuse(self.vision_model(sam_map), sam_map))
+        return self.projector(self.tower.features(getattr(self, self.tower.name), self.sam_model(pixels)))
 
 
 class Network(nn.Module):
@@ -115,18 +120,20 @@ class Network(nn.Module):
                 features[page, is_global] = rows
         m = self.model
         return [
-            layout(features[i, True][0], features.get((i, False)), (w, h), m.image_newline, m.view_seperator)
+            m.tower.layout(
+                features[i, True][0], features.get((i, False)), (w, h), m.image_newline, m.view_seperator
+            )
             for i, (w, h) in enumerate(spatial_crop)
         ]
 
     def embed(
         self,
         input_ids: Tensor,
-        images: Sequence[Page] | None = None,
+        images: Sequence[Sample] | None = None,
         images_seq_mask: Tensor | None = None,
-        images_spatial_crop: Tensor | None = None,
+        images_spatial_crop: Tensor | Sequence | None = None,
     ) -> Tensor:
-        """Token embeddings (b, n, d) with the vectors of the pages at the masked positions.
+        """Token embeddings (b, n, d) with the vectors of the pages at the masked positions, page after page.
 
         A sample is text-only if its row of `images_seq_mask` is all False; its pixels are then ignored. (The
         original decides for the whole batch by whether the pixels of sample 0 sum to zero.)
@@ -141,18 +148,20 @@ class Network(nn.Module):
         counts = mask.sum(1).tolist()
         if len(images) != len(counts):
             raise ValueError(f"{len(images)} pages for a batch of {len(counts)}")
+        samples = by_sample(images, images_spatial_crop)
         with_page = [i for i, count in enumerate(counts) if count]
         if not with_page:
             return embeds
-        crop = [[1, 1]] * len(counts)
-        if images_spatial_crop is not None:
-            crop = torch.as_tensor(images_spatial_crop).tolist()
-        pages = self.encode_pages([images[i] for i in with_page], [crop[i] for i in with_page])
-        for i, page in zip(with_page, pages, strict=True):
-            if len(page) != counts[i]:
+        owners = [i for i in with_page for _ in samples[i]]
+        shown = [page for i in with_page for page in samples[i]]
+        pages = self.encode_pages([page for page, _ in shown], [grid for _, grid in shown])
+        for i in with_page:
+            lengths = [len(page) for page, owner in zip(pages, owners, strict=True) if owner == i]
+            if sum(lengths) != counts[i]:
+                what = "the page gives" if len(lengths) == 1 else f"its {len(lengths)} pages give"
                 raise ValueError(
-                    f"sample {i}: {counts[i]} image placeholders in the text, but the page gives "
-                    f"{len(page)} vectors. Were ids and pixels prepared with the same mode?"
+                    f"sample {i}: {counts[i]} image placeholders in the text, but {what} "
+                    f"{sum(lengths)} vectors. Were ids and pixels prepared with the same mode?"
                 )
         return self.model.slots.place_images(embeds, mask, torch.cat(pages).to(embeds.dtype))
 
@@ -184,9 +193,9 @@ class Network(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        images: Sequence[Page] | None = None,
+        images: Sequence[Sample] | None = None,
         images_seq_mask: Tensor | None = None,
-        images_spatial_crop: Tensor | None = None,
+        images_spatial_crop: Tensor | Sequence | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         logits_to_keep: int = 0,
@@ -195,9 +204,10 @@ class Network(nn.Module):
 
         Args:
             input_ids: (b, n) int64; batches are padded on the left.
-            images: per sample (crops, global view), see `Page`; None for text only.
+            images: per sample (crops, global view), see `Page`, or a list of several; None for text only.
             images_seq_mask: (b, n) bool, True at the placeholders of the page.
-            images_spatial_crop: (b, 2) [tiles wide, tiles high]; (1, 1) means no tiles.
+            images_spatial_crop: (b, 2) [tiles wide, tiles high]; (1, 1) means no tiles. With several pages
+                per sample: a list per sample of one such pair per page.
             attention_mask: (b, n), 0 on padding. The logits of padding are meaningless.
             position_ids: (b, n); by default counted over the attended tokens.
             logits_to_keep: number of last positions that get logits; 0: all.

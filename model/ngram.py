@@ -94,7 +94,7 @@ class DeviceGuard:
 
     For every position it keeps the number of tokens up to there that equal the last tokens of the sequence.
     A new token makes each of these runs one longer or ends it, so a step costs the same few operators for
-    any n.
+    any n. With a window only the positions inside it are kept, so a step does not grow with the sequence.
 
     Args:
         ids: (b, length) int64 on the device, the prompt in its first `filled` columns. The caller writes each
@@ -124,8 +124,10 @@ class DeviceGuard:
         if self.off:
             return
         n = self.filled
-        longer = torch.add(self.run[:, :n], 1, out=self.next[:, 1 : n + 1])
-        longer.mul_(self.ids[:, :n] == self.ids[:, n - 1 : n])
+        # The first position that this step or a later one reads: see `apply`.
+        low = 0 if self.window is None else max(0, n - self.window + self.size - 2)
+        longer = torch.add(self.run[:, low:n], 1, out=self.next[:, low + 1 : n + 1])
+        longer.mul_(self.ids[:, low:n] == self.ids[:, n - 1 : n])
         self.run, self.next = self.next, self.run
 
     def apply(self, logits: Tensor) -> Tensor:

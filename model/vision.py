@@ -1,224 +1,43 @@
-"""SAM ViT-B, CLIP-L fed by the SAM map, and the layout of their features as a token sequence.
+"""The vision tower of each model of the family: which encoder follows SAM, and the layout of its features.
 
-Shape letters: see slots.py. `s` is the side of a square map: pixels / 16 inside SAM, pixels / 64 after it.
+This file is the only place that knows which encoders there are; the network asks `tower(config)`.
+
+Shape letters: see slots.py. `s` is the side of a square map after SAM, pixels / 64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
-from .config import ClipConfig, SamConfig
-from .slots import Slots, relative_table, resize_grid  # noqa: F401 (re-exported)
+from .clip import ClipEncoder, fuse
+from .config import DeepseekOCRConfig
+from .query_encoder import QueryEncoder
+from .sam import SamEncoder  # noqa: F401 (re-exported)
+from .slots import relative_table, resize_grid  # noqa: F401 (re-exported)
 
 
-def to_windows(x: Tensor, window: int) -> Tensor:
-    """(b, s, s, d) -> (b * windows, window, window, d), row-major, zero-padded at the right and below."""
-    b, s, _, d = x.shape
-    pad = -s % window
-    x = F.pad(x, (0, 0, 0, pad, 0, pad))
-    count = (s + pad) // window
-    x = x.view(b, count, window, count, window, d).transpose(2, 3)
-    return x.reshape(b * count * count, window, window, d)
+@dataclass(frozen=True)
+class Tower:
+    """What stands between the SAM map and the projector in one model of the family.
 
-
-def from_windows(x: Tensor, side: int) -> Tensor:
-    """The inverse of `to_windows`, without the padding -> (b, side, side, d)."""
-    window, d = x.shape[1], x.shape[-1]
-    count = -(-side // window)
-    x = x.view(-1, count, count, window, window, d).transpose(2, 3)
-    return x.reshape(-1, count * window, count * window, d)[:, :side, :side]
-
-
-class Conv2d(nn.Module):
-    """A convolution whose implementation is a slot."""
-
-    def __init__(
-        self, c_in: int, c_out: int, kernel: int, stride: int, padding: int, bias: bool, slots: Slots
-    ):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(c_out)) if bias else None
-        self.stride, self.padding, self.slots = stride, padding, slots
-
-    def forward(self, x: Tensor) -> Tensor:  # (b, c, H, W) -> (b, o, H', W')
-        return self.slots.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-
-
-class LayerNorm2d(nn.Module):
-    """Layer norm over the channels of each pixel (NCHW), in the dtype of the activations as the original."""
-
-    def __init__(self, channels: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:  # (b, c, s, s)
-        return F.layer_norm(
-            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps
-        ).permute(0, 3, 1, 2)
-
-
-class PatchEmbed(nn.Module):
-    def __init__(self, c: SamConfig, slots: Slots):
-        super().__init__()
-        self.proj = Conv2d(3, c.width, c.patch, c.patch, 0, True, slots)
-
-    def forward(self, pixels: Tensor) -> Tensor:  # (b, 3, S, S) -> (b, s, s, d)
-        return self.proj(pixels).permute(0, 2, 3, 1)
-
-
-class SamAttention(nn.Module):
-    def __init__(self, c: SamConfig, side: int, slots: Slots):
-        super().__init__()
-        self.qkv = nn.Linear(c.width, 3 * c.width)
-        self.proj = nn.Linear(c.width, c.width)
-        self.rel_pos_h = nn.Parameter(torch.empty(2 * side - 1, c.head_dim))
-        self.rel_pos_w = nn.Parameter(torch.empty(2 * side - 1, c.head_dim))
-        self.heads, self.slots = c.heads, slots
-
-    def forward(self, x: Tensor) -> Tensor:  # (b, s, s, d), square
-        b, s, _, d = x.shape
-        q, k, v = self.qkv(x).view(b, s * s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b h n k
-        tables = self.slots.relative_table
-        rel_h, rel_w = tables(self.rel_pos_h, s), tables(self.rel_pos_w, s)
-        x = self.slots.rel_pos_attention(q, k, v, rel_h, rel_w)
-        return self.proj(x.transpose(1, 2).reshape(b, s, s, d))
-
-
-class SamMlp(nn.Module):
-    def __init__(self, c: SamConfig, slots: Slots):
-        super().__init__()
-        self.lin1, self.lin2 = nn.Linear(c.width, c.hidden), nn.Linear(c.hidden, c.width)
-        self.slots = slots
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(self.slots.gelu(self.lin1(x)))
-
-
-class SamBlock(nn.Module):
-    def __init__(self, c: SamConfig, window: int, slots: Slots):
-        """window 0 means global attention."""
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(c.width, c.eps), nn.LayerNorm(c.width, c.eps)
-        self.attn = SamAttention(c, window or c.grid, slots)
-        self.mlp = SamMlp(c, slots)
-        self.window = window
-
-    def forward(self, x: Tensor) -> Tensor:  # (b, s, s, d)
-        y = self.norm1(x)
-        if self.window:
-            # The padding is added after the norm and not masked: its q, k and v are the bias of qkv.
-            y = from_windows(self.attn(to_windows(y, self.window)), x.shape[1])
-        else:
-            y = self.attn(y)
-        x = x + y
-        return x + self.mlp(self.norm2(x))
-
-
-class SamEncoder(nn.Module):
-    """pixels (b, 3, S, S) -> map (b, c, S/64, S/64). No norm or activation after the neck."""
-
-    def __init__(self, c: SamConfig, slots: Slots):
-        super().__init__()
-        self.slots = slots
-        self.patch_embed = PatchEmbed(c, slots)
-        self.pos_embed = nn.Parameter(torch.empty(1, c.grid, c.grid, c.width))
-        self.blocks = nn.ModuleList(
-            SamBlock(c, 0 if i in c.global_blocks else c.window, slots) for i in range(c.layers)
-        )
-        self.neck = nn.Sequential(
-            Conv2d(c.width, c.neck, 1, 1, 0, False, slots),
-            LayerNorm2d(c.neck, c.eps),
-            Conv2d(c.neck, c.neck, 3, 1, 1, False, slots),
-            LayerNorm2d(c.neck, c.eps),
-        )
-        self.net_2 = Conv2d(c.neck, c.downsample_channels[0], 3, 2, 1, False, slots)
-        self.net_3 = Conv2d(c.downsample_channels[0], c.downsample_channels[1], 3, 2, 1, False, slots)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patch_embed(pixels)
-        x = x + self.slots.resize_grid(self.pos_embed, x.shape[1])
-        for block in self.blocks:
-            x = block(x)
-        return self.net_3(self.net_2(self.neck(x.permute(0, 3, 1, 2))))
-
-
-class ClipEmbeddings(nn.Module):
-    def __init__(self, c: ClipConfig, slots: Slots):
-        super().__init__()
-        self.class_embedding = nn.Parameter(torch.empty(c.width))
-        # In the checkpoint but unused, because the SAM map replaces the patches. Kept for lossless saving.
-        self.patch_embedding = nn.Parameter(torch.empty(c.width, 3, c.patch, c.patch))
-        self.position_embedding = nn.Parameter(torch.empty(c.grid**2 + 1, c.width))
-        self.grid, self.slots = c.grid, slots
-
-    def forward(self, sam_map: Tensor) -> Tensor:  # (b, d, s, s) -> (b, 1 + s*s, d)
-        b, d, s, _ = sam_map.shape
-        x = torch.cat((self.class_embedding.expand(b, 1, d), sam_map.flatten(2).transpose(1, 2)), dim=1)
-        table = self.slots.resize_grid(self.position_embedding[1:].view(1, self.grid, self.grid, d), s)
-        return x + torch.cat((self.position_embedding[:1], table.reshape(s * s, d)))
-
-
-class ClipAttention(nn.Module):
-    def __init__(self, c: ClipConfig, slots: Slots):
-        super().__init__()
-        self.qkv_proj = nn.Linear(c.width, 3 * c.width)
-        self.out_proj = nn.Linear(c.width, c.width)
-        self.heads, self.slots = c.heads, slots
-
-    def forward(self, x: Tensor) -> Tensor:  # (b, n, d)
-        b, n, d = x.shape
-        q, k, v = self.qkv_proj(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each b h n k
-        return self.out_proj(self.slots.attention(q, k, v).transpose(1, 2).reshape(b, n, d))
-
-
-class ClipMlp(nn.Module):
-    def __init__(self, c: ClipConfig, slots: Slots):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(c.width, c.hidden), nn.Linear(c.hidden, c.width)
-        self.slots = slots
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.slots.quick_gelu(self.fc1(x)))
-
-
-class ClipLayer(nn.Module):
-    def __init__(self, c: ClipConfig, slots: Slots):
-        super().__init__()
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(c.width, c.eps), nn.LayerNorm(c.width, c.eps)
-        self.self_attn, self.mlp = ClipAttention(c, slots), ClipMlp(c, slots)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
-
-
-class ClipEncoder(nn.Module):
-    """SAM map (b, d, s, s) -> (b, 1 + s*s, d), class token first. No final norm, as in the original."""
-
-    def __init__(self, c: ClipConfig, slots: Slots):
-        super().__init__()
-        self.embeddings = ClipEmbeddings(c, slots)
-        self.pre_layrnorm = nn.LayerNorm(c.width, c.eps)
-        self.layers = nn.ModuleList(ClipLayer(c, slots) for _ in range(c.layers))
-
-    def forward(self, sam_map: Tensor) -> Tensor:
-        x = self.pre_layrnorm(self.embeddings(sam_map))
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-def fuse(clip: Tensor, sam_map: Tensor) -> Tensor:
-    """Concatenate CLIP tokens (b, 1+s*s, d) without the class token and SAM map (b, c, s, s) by channel.
-
-    -> (b, s*s, d + c)
+    Args:
+        name: the official name of the second encoder below `model.`.
+        build: (its config, slots) -> the encoder.
+        features: (encoder, SAM map (b, c, s, s)) -> the features for the projector (b, tokens, d).
+        layout: (global view, tiles or None, grid, newline or None, separator) -> the tokens of a page.
+        newline: whether the model has the vector `image_newline`.
     """
-    return torch.cat((clip[:, 1:], sam_map.flatten(2).transpose(1, 2)), dim=-1)
+
+    name: str
+    build: Callable[..., nn.Module]
+    features: Callable[[nn.Module, Tensor], Tensor]
+    layout: Callable[..., Tensor]
+    newline: bool
 
 
 def with_newlines(grid: Tensor, newline: Tensor) -> Tensor:
@@ -227,7 +46,7 @@ def with_newlines(grid: Tensor, newline: Tensor) -> Tensor:
     return torch.cat((grid, newline.expand(rows, 1, d)), dim=1).reshape(-1, d)
 
 
-def layout(
+def layout_rows(
     view: Tensor, tiles: Tensor | None, grid: tuple[int, int], newline: Tensor, separator: Tensor
 ) -> Tensor:
     """The token sequence of one page: [rows of all tiles as one image][rows of the global view][separator].
@@ -242,3 +61,35 @@ def layout(
         whole = tiles.view(h, w, t, t, d).transpose(1, 2).reshape(h * t, w * t, d)
         parts.insert(0, with_newlines(whole, newline))
     return torch.cat(parts)
+
+
+def layout_queries(
+    view: Tensor, tiles: Tensor | None, grid: tuple[int, int], newline: Tensor | None, separator: Tensor
+) -> Tensor:
+    """The token sequence of one page: [each tile as it comes][global view][separator].
+
+    view (n, d); tiles (w*h, t, d) row-major or None -> (tokens, d).
+    """
+    parts = [view, separator[None]]
+    return torch.cat(parts if tiles is None else [tiles.flatten(0, 1), *parts])
+
+
+def clip_and_sam(clip: ClipEncoder, sam_map: Tensor) -> Tensor:
+    """The features of both encoders side by side."""
+    return fuse(clip(sam_map), sam_map)
+
+
+def queries_only(encoder: QueryEncoder, sam_map: Tensor) -> Tensor:
+    return encoder(sam_map)
+
+
+#: {key in vision_config.width of config.json: the tower}
+TOWERS = {
+    "clip-l-14-224": Tower("vision_model", ClipEncoder, clip_and_sam, layout_rows, newline=True),
+    "qwen2-0-5b": Tower("qwen2_model", QueryEncoder, queries_only, layout_queries, newline=False),
+}
+
+
+def tower(config: DeepseekOCRConfig) -> Tower:
+    """The tower of the model that the config describes."""
+    return TOWERS[config.checkpoint.encoder_key]

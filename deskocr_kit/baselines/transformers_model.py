@@ -1,26 +1,84 @@
-"""The same network in transformers 5.x (`unlimited_ocr`): an independent check and a speed baseline.
+"""The same networks in transformers 5.x: an independent check and a speed baseline.
 
-It shares no code with the original or with ours, and reads the same checkpoint through its own conversion of
-names. Its one difference, a sliding window over decoded tokens, is set so wide that it has no effect.
+`deepseek_ocr2` is DeepSeek-OCR-2. `unlimited_ocr` is Unlimited-OCR; with a sliding window so wide that it has
+no effect it is DeepSeek-OCR too. They share no code with the original or with ours, and read the same
+checkpoints through their own conversion of names.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from model.loading import OPTIONAL as IGNORED  # unused; the peer does not have it
+from model.pages import by_sample
+
 WIDE = 1_000_000  # tokens; longer than any sequence here
-IGNORED = {"model.vision_model.embeddings.patch_embedding.weight"}  # unused; the peer does not have it
+
+
+def peer_classes(config) -> tuple[type, type]:
+    """(config class, model class) of the peer. Raises ImportError without transformers 5."""
+    module, prefix = (
+        ("deepseek_ocr2", "DeepseekOcr2") if config.clip is None else ("unlimited_ocr", "UnlimitedOcr")
+    )
+    found = importlib.import_module(f"transformers.models.{module}")
+    return getattr(found, f"{prefix}Config"), getattr(found, f"{prefix}ForConditionalGeneration")
+
+
+def peer_encoder(config) -> dict:
+    """The encoder behind SAM, with the peer's keys."""
+    if config.clip is None:
+        c = config.encoder
+        return {
+            "hidden_size": c.width,
+            "intermediate_size": c.hidden,
+            "num_hidden_layers": c.layers,
+            "num_attention_heads": c.heads,
+            "num_key_value_heads": c.kv_heads,
+            "rms_norm_eps": c.eps,
+            "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
+        }
+    clip = config.clip
+    return {
+        "hidden_size": clip.width,
+        "intermediate_size": clip.hidden,
+        "num_hidden_layers": clip.layers,
+        "num_attention_heads": clip.heads,
+        "image_size": clip.grid * clip.patch,
+        "patch_size": clip.patch,
+        "layer_norm_eps": clip.eps,
+    }
 
 
 def peer_config(config):
     """The peer's config for ours, with every size. Raises ImportError without transformers 5."""
-    from transformers.models.unlimited_ocr import UnlimitedOcrConfig
-
-    sam, clip, c = config.sam, config.clip, config.decoder
-    return UnlimitedOcrConfig(
+    sam, c = config.sam, config.decoder
+    text = {
+        "vocab_size": c.vocab,
+        "hidden_size": c.width,
+        "intermediate_size": c.dense_hidden,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.heads,
+        "max_position_embeddings": c.max_positions,
+        "rms_norm_eps": c.eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
+        "n_routed_experts": c.experts,
+        "n_shared_experts": c.shared_experts,
+        "num_experts_per_tok": c.experts_per_token,
+        "moe_intermediate_size": c.expert_hidden,
+        "routed_scaling_factor": c.expert_scale,
+        "mlp_layer_types": ["dense" if i < c.dense_layers else "sparse" for i in range(c.layers)],
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": 2,
+    }
+    if config.clip is not None:
+        text["sliding_window"] = c.window or WIDE
+    return peer_classes(config)[0](
         image_token_id=config.image_token_id,
         vision_config={
             "sam_config": {
@@ -36,37 +94,9 @@ def peer_config(config):
                 "mlp_dim": sam.hidden,
                 "downsample_channels": list(sam.downsample_channels),
             },
-            "encoder_config": {
-                "hidden_size": clip.width,
-                "intermediate_size": clip.hidden,
-                "num_hidden_layers": clip.layers,
-                "num_attention_heads": clip.heads,
-                "image_size": clip.grid * clip.patch,
-                "patch_size": clip.patch,
-                "layer_norm_eps": clip.eps,
-            },
+            "encoder_config": peer_encoder(config),
         },
-        text_config={
-            "vocab_size": c.vocab,
-            "hidden_size": c.width,
-            "intermediate_size": c.dense_hidden,
-            "num_hidden_layers": c.layers,
-            "num_attention_heads": c.heads,
-            "num_key_value_heads": c.heads,
-            "max_position_embeddings": c.max_positions,
-            "rms_norm_eps": c.eps,
-            "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
-            "n_routed_experts": c.experts,
-            "n_shared_experts": c.shared_experts,
-            "num_experts_per_tok": c.experts_per_token,
-            "moe_intermediate_size": c.expert_hidden,
-            "routed_scaling_factor": c.expert_scale,
-            "first_k_dense_replace": c.dense_layers,
-            "sliding_window": WIDE,
-            "bos_token_id": config.bos_token_id,
-            "eos_token_id": config.eos_token_id,
-            "pad_token_id": 2,
-        },
+        text_config=text,
     )
 
 
@@ -77,9 +107,7 @@ def load_peer(folder: str | Path, config, dtype=torch.float32, attention: str = 
         ValueError: tensors are missing, unexpected or have another shape.
         ImportError: no transformers 5.
     """
-    from transformers.models.unlimited_ocr import UnlimitedOcrForConditionalGeneration
-
-    model, report = UnlimitedOcrForConditionalGeneration.from_pretrained(
+    model, report = peer_classes(config)[1].from_pretrained(
         folder,
         config=peer_config(config),
         dtype=dtype,
@@ -96,21 +124,23 @@ def load_peer(folder: str | Path, config, dtype=torch.float32, attention: str = 
     return model.eval()
 
 
-def peer_inputs(given: dict, samples: Sequence[tuple[bool, tuple[int, int] | None]] | None = None) -> dict:
+def peer_inputs(
+    given: dict, samples: Sequence[tuple[bool, tuple[int, int] | None]] | None = None, rows: bool = True
+) -> dict:
     """The peer's inputs for those of our `generate`. It takes the pages of the samples with one, in order.
 
     samples: per row (whether it has a page, its grid of tiles or None); default: read from `given`.
+    rows: whether the peer lays tiles out in rows and needs their grids, which `deepseek_ocr2` does not.
     """
-    if samples is None:
-        has = given["images_seq_mask"].any(1).tolist()
-        grids = [tuple(grid) for grid in given["images_spatial_crop"].tolist()]
-        samples = [(a, grid if grid[0] * grid[1] > 1 else None) for a, grid in zip(has, grids, strict=True)]
+    pages = by_sample(given["images"], given["images_spatial_crop"])
+    has = given["images_seq_mask"].any(1).tolist() if samples is None else [each[0] for each in samples]
     asked = {"input_ids": given["input_ids"], "attention_mask": given["attention_mask"]}
-    seen = [(page, grid) for page, (has, grid) in zip(given["images"], samples, strict=True) if has]
+    seen = [page for row, there in zip(pages, has, strict=True) if there for page in row]
     if seen:
         asked["pixel_values"] = torch.cat([view for (_, view), _ in seen])
-    if any(grid for _, grid in seen):
-        asked["pixel_values_local"] = torch.cat([crops for (crops, _), grid in seen if grid])
-        asked["num_local_patches"] = [len(crops) if grid else 0 for (crops, _), grid in seen]
-        asked["patches_grid"] = [list(grid or (1, 1)) for _, grid in seen]
+    if any(w * h > 1 for _, (w, h) in seen):
+        asked["pixel_values_local"] = torch.cat([crops for (crops, _), (w, h) in seen if w * h > 1])
+        asked["num_local_patches"] = [len(crops) if w * h > 1 else 0 for (crops, _), (w, h) in seen]
+        if rows:
+            asked["patches_grid"] = [list(grid) for _, grid in seen]
     return asked

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from model.decoder import KVCache
 from model.generation import decode, prefill
 from model.network import padding
+from model.ring import make_cache
 
 from ..display.table import text_table
 from .metrics import Closeness, closeness
@@ -61,7 +61,7 @@ def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
     embeds = model.embed(**{name: inputs.get(name) for name in names})
     b, n, _ = embeds.shape
     mask, positions = padding(inputs.get("attention_mask"), (b, n), model.device)
-    cache = KVCache(model.config.decoder, b, n + len(new_ids), embeds.dtype, model.device)
+    cache = make_cache(model.config.decoder, b, n, max(1, len(new_ids)), embeds.dtype, model.device)
     prefill(model, embeds, positions, mask, cache)
     position = positions[:, -1:]
     seen = None
@@ -70,7 +70,7 @@ def fill_cache(model, inputs: dict, new_ids: Sequence[int] = ()):
         seen[:, 0, 0, :n] = inputs["attention_mask"].to(model.device).bool()
     for token in new_ids:
         position = position + 1
-        look = None if seen is None else seen[..., : cache.filled + 1]
+        look = None if seen is None else seen[..., : cache.visible()]
         decode(model, torch.full((b, 1), token, device=model.device), position, look, cache)
     return cache
 

@@ -24,7 +24,7 @@ class Recorded(Step):
     than experts).
 
     Args:
-        visible: (b, 1, 1, length) bool, the positions of the prompt that may be attended to.
+        visible: (b, 1, 1, places of the cache) bool, the positions of the prompt that may be attended to.
         positions: (b, 1), the positions of the next token.
         record: takes a function without arguments, returns a function that repeats it on the same memory.
     """
@@ -37,12 +37,13 @@ class Recorded(Step):
         self.token, self.position = torch.zeros_like(positions), positions.clone()
         self.visible = visible.clone()
         self.visible[..., cache.filled :] = False
-        self.index = positions.new_full((1,), cache.filled)
+        self.index = positions.new_zeros(1)  # the place in the cache that the next token takes
         self.record, self.replay = record, None
 
     def __call__(self, token: Tensor, positions=None, mask=None) -> Tensor:
         """token (b, 1) -> logits (b, vocab). Positions and mask are ignored."""
         self.token.copy_(token)
+        self.index.fill_(self.cache.slot())
         self.visible.index_fill_(3, self.index, True)
         if self.replay is None:  # recording may run the step several times; each run writes the same values
             self.replay = self.record(  # type: ignore[assignment]
@@ -50,7 +51,6 @@ class Recorded(Step):
             )
         # The next replay writes to the same memory.
         logits = self.replay().clone()  # type: ignore[misc]
-        self.index.add_(1)
         self.position.add_(1)
         self.cache.advance(1)
         return logits

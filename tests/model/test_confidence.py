@@ -205,7 +205,7 @@ def test_they_do_not_depend_on_how_rarely_the_host_looks(golden_model, monkeypat
         golden_model.generate(**given, max_new_tokens=24, look_every=every, return_logprobs=True)
         for every in (1, 5, 16)
     ]
-    monkeypatch.setattr("model.generation.SOFTMAX_ELEMENTS", 1)  # one step per softmax
+    monkeypatch.setattr("model.greedy.SOFTMAX_ELEMENTS", 1)  # one step per softmax
     seen.append(golden_model.generate(**given, max_new_tokens=24, look_every=16, return_logprobs=True))
     for ids, logprobs in seen[1:]:
         assert torch.equal(ids, seen[0][0]) and torch.equal(logprobs, seen[0][1])
