@@ -19,8 +19,9 @@ from model.slots import Operator
 
 from ..substitutes import place_images as places
 from ..substitutes.conv_call import normalize_conv_args
+from . import choose as choose_kernels
 from . import conv2d as conv2d_kernel
-from . import decode_attention, elementwise, experts, grouped, map_attention, norms, rows
+from . import decode_attention, decode_layer, elementwise, experts, grouped, map_attention, norms, rows
 from .launch import without_numbers
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -204,4 +205,6 @@ CANDIDATES: dict[str, dict[str, Operator]] = {
     "swiglu": {"triton": _triton(swiglu, swiglu_supports)},
     "gelu": {"triton": _triton(gelu, computes)},
     "quick_gelu": {"triton": _triton(quick_gelu, computes)},
+    "decode_layer": {"triton": Operator(decode_layer.decode_layer, name="triton")},
+    "choose": {"triton": Operator(choose_kernels.choose, name="triton")},
 }

@@ -6,10 +6,9 @@ channels-last in memory, because the compiler for NPUs refuses some stores with 
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
 from .sizes import PRODUCT
 

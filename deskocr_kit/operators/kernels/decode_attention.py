@@ -5,10 +5,9 @@ Also the kernel of a whole decode step: it rotates q and k, writes k and v to th
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import launch, power_of_two
 from .sizes import KEYS
 

@@ -7,12 +7,11 @@ experts, and the residual. The numbers between them are kept in fp32.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import blocks, launch, power_of_two
-from .sizes import DEPTH, INNER
+from .sizes import DEPTH, block_rows
 
 
 @triton.jit
@@ -126,7 +125,7 @@ def few_tokens(
     depth, step = min(DEPTH, power_of_two(width)), min(DEPTH, power_of_two(inner))
     launch(
         gate_up_kernel,
-        (n, top + extra, blocks(inner, INNER)),
+        (n, top + extra, blocks(inner, block_rows())),
         x.contiguous(),
         gate_up,
         wide_gate_up,
@@ -137,13 +136,13 @@ def few_tokens(
         top,
         extra,
         SHARED=extra > 0,
-        BI=INNER,
+        BI=block_rows(),
         BD=depth,
     )
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     launch(
         down_kernel,
-        (n, blocks(width, INNER)),
+        (n, blocks(width, block_rows())),
         hidden,
         down,
         wide_down,
@@ -156,7 +155,7 @@ def few_tokens(
         top,
         extra,
         RESIDUAL=residual is not None,
-        BD=INNER,
+        BD=block_rows(),
         BI=step,
     )
     return out

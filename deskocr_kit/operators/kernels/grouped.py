@@ -13,10 +13,9 @@ once.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
 from .sizes import PRODUCT
 

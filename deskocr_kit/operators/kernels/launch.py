@@ -1,12 +1,13 @@
 """How a kernel is started, counted and recorded; and whether kernels can run here.
 
-A kernel is started with `launch`. Listeners see every start: the counters of launches, and the recorder of
-the lowering check, which runs the candidates on "meta" tensors of official shapes.
+A kernel is started with `launch`, as an operator of torch: instruments that count operators count it as one.
+Listeners see every start; the lowering check records the launches of official shapes with one, on "meta".
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
@@ -109,8 +110,35 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
         for listener in LISTENERS:
             listener(started)
     tensors = [each for each in args if isinstance(each, Tensor)]
+    _started.append((kernel, grid, args, constants))
+    try:
+        _operator(kernel.__name__)(tensors)
+    finally:
+        _started.pop()
+
+
+# ---------------------------------------------------------------------- a kernel as an operator of torch
+#: Arguments of the launches that are on their way through torch's dispatcher, which takes only tensors here.
+_started: list[tuple] = []
+_library = torch.library.Library("deskocr", "FRAGMENT")
+
+
+@functools.cache
+def _operator(name: str) -> Callable:
+    """`torch.ops.deskocr.<name>`: so every instrument that counts operators counts a launch as one."""
+    _library.define(f"{name}(Tensor(a!)[] tensors) -> ()")
+    _library.impl(name, _run, "CompositeExplicitAutograd")
+    _library.impl(name, lambda tensors: None, "Meta")
+    return getattr(torch.ops.deskocr, name)
+
+
+def _run(tensors: list[Tensor]) -> None:
+    """Run the kernel with the tensors that the dispatcher delivers, in the place of those of the call."""
     if any(map(without_numbers, tensors)):
         return
+    kernel, grid, args, constants = _started[-1]
+    delivered = iter(tensors)
+    args = tuple(next(delivered) if isinstance(each, Tensor) else each for each in args)
     if tensors and tensors[0].device.type == "cuda":
         with torch.cuda.device(tensors[0].device):
             kernel[grid](*args, **constants)

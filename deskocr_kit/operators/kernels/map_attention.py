@@ -7,10 +7,9 @@ bias of the key's column is the same for every row, so that it is read once.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
 
 QUERIES = 32  # queries of one program

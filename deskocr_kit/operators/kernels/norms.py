@@ -6,10 +6,9 @@ One program takes whole rows: a row of 1280 numbers in fp32 is 5 KiB of an NPU's
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import blocks, launch, power_of_two
 from .sizes import ROWS
 

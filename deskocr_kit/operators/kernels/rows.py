@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import launch, power_of_two
 
 

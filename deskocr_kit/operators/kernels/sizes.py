@@ -6,9 +6,18 @@ buffer holds 192 KiB per program, half of it where loads are double-buffered.
 
 from __future__ import annotations
 
+from .launch import interpreted
+
 ROWS = 40  # programs that share the rows of an elementwise kernel: the vector cores of a 910B2
 FLAT = 4096  # numbers per step of an elementwise kernel: 16 KiB in fp32
 PRODUCT = (64, 64, 32)  # rows, columns and depth of a block of a matrix product
 KEYS = 64  # keys per step of an attention
-INNER = 16  # rows of a matrix per program of a product with one vector
-DEPTH = 256  # its numbers per step
+DEPTH = 256  # numbers per step of a product with one vector
+
+
+def block_rows() -> int:
+    """Rows of a matrix per program of a product with one vector.
+
+    An interpreter pays for every program and step, a device for every number that does not fit its buffer.
+    """
+    return 128 if interpreted() else 16

@@ -7,12 +7,11 @@ numbers costs less than a launch. `added_product` adds a residual.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from .language import tl, triton
 from .launch import blocks, launch, power_of_two
-from .sizes import DEPTH, INNER
+from .sizes import DEPTH, block_rows
 
 
 @triton.jit
@@ -84,7 +83,7 @@ def _product(x: Tensor, weight: Tensor, norm=None, eps=0.0, residual=None, gated
     out = torch.empty(rows, outputs, dtype=x.dtype, device=x.device)
     launch(
         vector_product_kernel,
-        (blocks(outputs, INNER), rows),
+        (blocks(outputs, block_rows()), rows),
         x.contiguous(),
         x if norm is None else norm,
         weight,
@@ -97,7 +96,7 @@ def _product(x: Tensor, weight: Tensor, norm=None, eps=0.0, residual=None, gated
         NORM=norm is not None,
         RESIDUAL=residual is not None,
         GATED=gated,
-        BN=INNER,
+        BN=block_rows(),
         BD=min(DEPTH, power_of_two(width)),
     )
     return out

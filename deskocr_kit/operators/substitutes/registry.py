@@ -63,6 +63,8 @@ PORTABLE: dict[str, dict[str, Callable]] = {
         "reference": slots.relative_table,
         "cached_relative_table": position_tables.cached_relative_table,
     },
+    "decode_layer": {"reference": slots.decode_layer},
+    "choose": {"reference": slots.choose},
     "masked_scatter_": {
         "reference": masked_scatter.reference,
         "cpu_fallback": masked_scatter.cpu_fallback,
