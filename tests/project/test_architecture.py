@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "baselines": FIVE,
     "compare": FIVE,
     "operator_census": FIVE,
+    "kernel_evidence": FIVE | {"operator_census"},
     "quantise": FIVE,
     "evaluation": FIVE | {"synthetic_pages"},
     "benchmark": FIVE | {"baselines", "doctor", "evaluation", "operator_census", "synthetic_pages"},

@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ...simulator.custom_operators import launched
+
+KERNEL = "triton"  # the candidate's name in every slot
 GRID_LIMIT = 65_535  # programs of one launch on an Ascend NPU, the product over the axes
 #: Triton types of the pointers to tensors, for the compilers.
 TYPES = {
@@ -127,9 +130,16 @@ _library = torch.library.Library("deskocr", "FRAGMENT")
 def _operator(name: str) -> Callable:
     """`torch.ops.deskocr.<name>`: so every instrument that counts operators counts a launch as one."""
     _library.define(f"{name}(Tensor(a!)[] tensors) -> ()")
-    _library.impl(name, _run, "CompositeExplicitAutograd")
+    for key in ("CPU", "CUDA"):
+        _library.impl(name, _run, key)
+    _library.impl(name, functools.partial(_run_on_npu, f"deskocr::{name}"), "PrivateUse1")
     _library.impl(name, lambda tensors: None, "Meta")
     return getattr(torch.ops.deskocr, name)
+
+
+def _run_on_npu(name: str, tensors: list[Tensor]) -> None:
+    simulated = getattr(torch.npu, "simulated", False)
+    _run(launched(name, tensors) if simulated else tensors)
 
 
 def _run(tensors: list[Tensor]) -> None:

@@ -96,6 +96,6 @@ def route(
         TOP=top,
         RENORMALISE=renormalise,
         BE=power_of_two(len(gate)),
-        BD=min(DEPTH, power_of_two(width)),
+        BD=min(DEPTH // 2, power_of_two(width)),  # 64 experts times 128 numbers in fp32: 32 KiB
     )
     return normed, ids, weights
