@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 
 import typer
@@ -61,6 +62,7 @@ def _skip_garbage() -> None:
 def main() -> None:
     """Entry point. DESKOCR_DEBUG=1 shows tracebacks."""
     atexit.register(_skip_garbage)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no half-written file stays behind
     try:
         app()
     except KeyboardInterrupt:
@@ -72,6 +74,7 @@ def main() -> None:
         if os.environ.get("DESKOCR_DEBUG"):
             raise
         from .device.messages import message
+        from .display.printable import printable
 
-        print(message(error), file=sys.stderr)
+        print(printable(message(error)), file=sys.stderr)
         sys.exit(2)

@@ -1,5 +1,7 @@
 """Grounding: parse `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>` in the model's text.
 
+The other grammar of the family, `<|det|>type [x1, y1, x2, y2]<|/det|>`, is in typed_boxes.py.
+
 The original passes this text to `eval`, so that a page could make it run code. Here the text is parsed as
 data: anything except four numbers in brackets is reported and dropped.
 """
@@ -7,8 +9,13 @@ data: anything except four numbers in brackets is reported and dropped.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .typed_boxes import typed_boxes
+
+MAX_BOXES = 5000  # of one text: the official model writes at most 8192 tokens, some twelve for each box
+MAX_PROBLEMS = 20  # of one match; the others are counted
 SCALE = 999  # the model's coordinates: 0 = left or top edge, 999 = right or bottom edge
 
 # The original's pattern, except that neither part may extend over the next opening tag. After an unclosed tag
@@ -38,13 +45,47 @@ class Ref:
 
 
 def parse_boxes(text: str) -> list[Ref]:
-    """All grounding matches of a text, in order. Never raises on content and never evaluates it."""
-    refs = []
+    """All grounding matches of a text, in order. Never raises on content and never evaluates it.
+
+    Linear in the length of the text. The first MAX_BOXES boxes are kept; the match of a box beyond them
+    states this in its problems.
+    """
+    refs: list[Ref] = []
+    left = MAX_BOXES
     for match in _REF.finditer(text):
         boxes, problems, places = _parse_list(match[2])
+        if len(boxes) > left:
+            problems.append(f"{len(boxes) - left:,} {OVER}")
+            boxes, places = boxes[:left], places[:left]
+        left -= len(boxes)
         places = [(match.start(2) + start, match.start(2) + end) for start, end in places]
         refs.append(Ref(match[1], boxes, match.span(), match[2], problems, places))
-    return refs
+    return with_typed_boxes(text, refs, left)
+
+
+def with_typed_boxes(text: str, refs: list[Ref], left: int = MAX_BOXES) -> list[Ref]:
+    """The refs, and those in the grammar of Unlimited-OCR (typed_boxes.py), in the order of the text."""
+    typed = []
+    for match in typed_boxes(text):
+        boxes, problems, places = _parse_list(match[2])
+        if len(boxes) > left:
+            problems.append(f"{len(boxes) - left:,} {OVER}")
+            boxes, places = boxes[:left], places[:left]
+        left -= len(boxes)
+        places = [(match.start(2) + start, match.start(2) + end) for start, end in places]
+        typed.append(Ref(match[1], boxes, match.span(), match[2], problems, places))
+    return sorted([*refs, *typed], key=lambda ref: ref.span) if typed else refs
+
+
+#: Of a problem: boxes that `parse_boxes` left out.
+OVER = f"boxes left out, a page has more than {MAX_BOXES:,}"
+
+
+def left_out(refs: Iterable[Ref]) -> list[str]:
+    """What `parse_boxes` left out, one line ([]: nothing)."""
+    over = [p for ref in refs for p in ref.problems if p.endswith(OVER)]
+    boxes = sum(int(p.split()[0].replace(",", "")) for p in over)
+    return [f"{boxes:,} {OVER}"] if over else []
 
 
 def to_pixels_box(box, width: int, height: int) -> tuple[int, int, int, int]:
@@ -81,6 +122,8 @@ def _parse_list(raw: str):
         problems.append(f"text beside the boxes ignored: {_short(rest)}")
     if not boxes and not problems:
         problems.append("no box in the list")
+    if len(problems) > MAX_PROBLEMS:
+        problems[MAX_PROBLEMS:] = [f"{len(problems) - MAX_PROBLEMS:,} more problems"]
     return boxes, problems, places
 
 

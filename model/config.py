@@ -262,7 +262,7 @@ class DeepseekOCRConfig(PretrainedConfig):
             rope_theta=float(self.rope_theta),
             renormalise=self.norm_topk_prob,
             expert_scale=self.routed_scaling_factor,
-            window=getattr(self, "sliding_window", None),
+            window=self.sliding_window if self.checkpoint.sliding_window is not None else None,
         )
 
     def validate_parts(self) -> None:

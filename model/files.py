@@ -28,6 +28,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def refuse_link(folder: Path) -> None:
+    """Raise OSError if a folder for results is a link: files elsewhere would be written and removed."""
+    if folder.is_symlink():
+        raise OSError(f"{folder}: it is a link, and results are not written through links; remove it")
+
+
 def write_json(path: Path, data: Any) -> Path:
     """Write indented JSON atomically, see `write_atomically`; returns the path.
 

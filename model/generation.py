@@ -245,15 +245,16 @@ def explain_failure(model: Network, prompt: Prompt, new: list[list[int]]) -> Non
     return explain_nonfinite(model, lambda: whole_pass(model, whole, prompt.input_ids.shape[1]), model.dtype)
 
 
-def whole_pass(model: Network, whole: Prompt, prompt: int) -> Tensor:
-    """The last logits (b, 1, vocab) of prompt and answer in one pass, with the window if there is one.
+@torch.no_grad()
+def whole_pass(model: Network, whole: Prompt, prompt: int, last: int = 1) -> Tensor:
+    """The logits (b, last, vocab) of prompt and answer in one pass, with the window if there is one.
 
     prompt: how many of the tokens are the prompt.
     """
     if model.config.decoder.window is None:
-        return model(**vars(whole), logits_to_keep=1).logits
+        return model(**vars(whole), logits_to_keep=last).logits
     embeds = model.embed(whole.input_ids, whole.images, whole.images_seq_mask, whole.images_spatial_crop)
     _, positions = padding(whole.attention_mask, whole.input_ids.shape, model.device)
     attended = torch.ones_like(whole.input_ids) if whole.attention_mask is None else whole.attention_mask
     mask = window_mask(attended.bool().to(model.device), prompt, model.config.decoder.window)
-    return model.decode_embeds(embeds, positions, mask, False, last=1)
+    return model.decode_embeds(embeds, positions, mask, False, last=last)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .untrusted import open_regular
+
 # Pixels; the longest side of a JPEG, and result_with_boxes.jpg is one. The first pass of a resize keeps one
 # side, so a longer strip would take gigabytes, and no mode could show its text.
 MAX_SIDE = 65_500
+ORIENTATION = 0x0112  # the tag of EXIF
+BAND = 4_000_000  # pixels that are converted at a time where each takes 8 bytes and more
 
 # (first bytes, what it is, remedy) of files that are often given instead of an image.
 _NOT_IMAGES = (
@@ -45,7 +50,7 @@ class ImageError(ValueError):
     """A page that cannot be read. One line: the file, the problem, the remedy."""
 
 
-def load_image(source, *, frame: int = 0) -> Image.Image:
+def load_image(source, *, frame: int = 0, name: str | None = None) -> Image.Image:
     """Open `source` as an upright 8-bit RGB image, fully decoded.
 
     Alpha is dropped, not composited, as in the original: a transparent pixel gets its stored colour. The
@@ -54,19 +59,21 @@ def load_image(source, *, frame: int = 0) -> Image.Image:
     Args:
         source: path, bytes, binary file object, or PIL image.
         frame: index of the frame in a file with several.
+        name: of the source in messages; by default its path.
 
     Raises:
         ImageError: (a ValueError) `source` is not a readable image.
     """
-    name = _name(source)
+    name = name or _name(source)
     if isinstance(source, Image.Image):
         return to_rgb(source, name)
-    with open_image(source) as image:
+    with open_image(source, name) as image:
         if frame:
             _seek(image, frame, name)
         page = to_rgb(image, name)  # before counting the frames, which fails if their list is damaged
         try:
-            frames = getattr(image, "n_frames", 1)
+            with _quiet():
+                frames = getattr(image, "n_frames", 1)
         except Exception as error:
             page.info["notes"].append(f"frame {frame + 1} was read, the others cannot be counted ({error})")
             return page
@@ -87,11 +94,11 @@ def _seek(image: Image.Image, frame: int, name: str) -> None:
         raise _broken(name, error) from error
 
 
-def open_image(source) -> Image.Image:
-    """`Image.open` that raises ImageError. Pixels are not decoded yet."""
-    name = _name(source)
+def open_image(source, name: str | None = None) -> Image.Image:
+    """`Image.open` that raises ImageError. Pixels are not decoded yet. name: as for `load_image`."""
+    name = name or _name(source)
     if isinstance(source, (str, os.PathLike)):
-        source = _existing_file(Path(source), name)
+        source = existing_file(Path(source), name)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         if len(source) == 0:
             raise ImageError(f"{name}: empty (0 bytes); check the source of the bytes")
@@ -101,7 +108,8 @@ def open_image(source) -> Image.Image:
             f"cannot read a page from {type(source).__name__}; give a path, bytes, a file or a PIL image"
         )
     try:
-        image = Image.open(source)
+        with _quiet():
+            image = Image.open(source)
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not a readable image: {_what_it_is(source)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -115,34 +123,52 @@ def open_image(source) -> Image.Image:
     return image
 
 
-def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+def to_rgb(image: Image.Image, name: str = "image", *, keep: bool = True) -> Image.Image:
     """Convert a PIL image of any mode to an upright RGB copy with `.info` {"notes": [...]}.
+
+    keep: the result shares no memory with `image`. False saves the copy of an image that is not used again.
 
     Raises ImageError.
     """
     _check_size(image, name)
     notes: list[str] = []
+    page = image
     try:
-        image.load()
+        with _quiet():
+            image.load()
     except Exception as error:
         raise _broken(name, error) from error
     try:
-        image = ImageOps.exif_transpose(image)
+        with _quiet():
+            if image.getexif().get(ORIENTATION, 1) != 1:  # exif_transpose copies in any case
+                page = ImageOps.exif_transpose(image)
+    except MemoryError as error:
+        raise _broken(name, error) from error
     except Exception as error:  # unreadable EXIF is no reason to reject the page; the original agrees
         notes.append(f"EXIF data unreadable ({type(error).__name__}), orientation ignored")
     try:
-        page = _reduce_depth(image, notes)
+        page = _reduce_depth(page, notes)
         if page.mode in ("RGBa", "La"):  # premultiplied alpha cannot be converted to RGB directly
             page = page.convert({"RGBa": "RGBA", "La": "LA"}[page.mode])
-        if page.mode in ("RGBA", "LA", "PA") and np.asarray(page.getchannel("A")).min() < 255:
+        if page.mode in ("RGBA", "LA", "PA") and page.getchannel("A").getextrema()[0] < 255:
             notes.append("transparency dropped: such pixels show the colour stored under them")
-        page = page.convert("RGB") if page.mode != "RGB" else page.copy()
+        if page.mode != "RGB":
+            page = page.convert("RGB")
+        elif page is image and keep:
+            page = page.copy()
+    except MemoryError as error:
+        raise _broken(name, error) from error
     except Exception as error:
         raise ImageError(
             f"{name}: colour mode {image.mode} cannot be converted ({error}); save it as 8-bit RGB"
         ) from error
     page.info = {"notes": notes}
     return page
+
+
+def _quiet() -> warnings.catch_warnings:
+    """Pillow's warnings about a file are not printed. Those that are set to be errors are still raised."""
+    return warnings.catch_warnings(record=True)
 
 
 def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -153,17 +179,30 @@ def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
     """
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    width, height = image.size
+    rows = max(1, BAND // width)
+    bands = [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
+
+    def values(box: tuple[int, int, int, int]) -> np.ndarray:
+        part = image if len(bands) == 1 else image.crop(box)
+        return np.nan_to_num(np.asarray(part, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+    extremes = [(float(band.min()), float(band.max())) for band in map(values, bands)]
+    low, high = min(least for least, _ in extremes), max(most for _, most in extremes)
+    start = 0.0
     if image.mode == "F" and low >= 0 and high <= 1:
         scale, said = 255.0, "0..1 floats"
     elif low < 0 or high > 65535:
-        values, scale, said = values - low, 255.0 / max(high - low, 1e-30), f"values {low:g}..{high:g}"
+        start, scale, said = low, 255.0 / max(high - low, 1e-30), f"values {low:g}..{high:g}"
     else:
         top = next(t for t in (255, 4095, 65535) if high <= t)
         scale, said = 255.0 / top, f"{top.bit_length()}-bit gray"
     notes.append(f"{said} scaled to 8 bits")
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    page = Image.new("L", image.size)
+    for box in bands:
+        scaled = np.clip(np.rint((values(box) - start) * scale), 0, 255).astype(np.uint8)
+        page.paste(Image.fromarray(scaled), box[:2])
+    return page
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -184,7 +223,8 @@ def _name(source) -> str:
     return str(getattr(source, "name", "") or f"<{type(source).__name__}>")
 
 
-def _existing_file(path: Path, name: str) -> Path:
+def existing_file(path: Path, name: str) -> Path:
+    """The path of a regular file with content that can be opened. Raises ImageError. name: in messages."""
     try:
         if path.is_dir():
             raise ImageError(f"{name}: is a folder, not an image; give the files in it")
@@ -195,7 +235,7 @@ def _existing_file(path: Path, name: str) -> Path:
             raise ImageError(f"{name}: not a regular file; give an image file")
         if path.stat().st_size == 0:
             raise ImageError(f"{name}: empty file (0 bytes); copy or download it again")
-        with path.open("rb"):
+        with open_regular(path):
             return path
     except ImageError:
         raise

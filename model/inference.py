@@ -13,17 +13,23 @@ from typing import Any
 
 from .confidence import Scores, Span
 from .observer import Observer
-from .official import DEEPSEEK_OCR
+from .official import DEEPSEEK_OCR, Checkpoint, by_architecture
 from .processing import Mode, build_inputs, find_mode, get_mode, load_image, valid_image_tokens
 from .results import clean_text, write_results
+from .several_pages import by_page
 
-DEFAULTS: dict[str, Any] = {
-    "mode": DEEPSEEK_OCR.mode,
-    "max_new_tokens": DEEPSEEK_OCR.max_new_tokens,
-    "no_repeat_ngram_size": DEEPSEEK_OCR.no_repeat_ngram_size,
-    "ngram_window": None,
-}
-BASE_SIZE, IMAGE_SIZE, CROP_MODE = DEEPSEEK_OCR.modes[DEEPSEEK_OCR.mode]
+
+def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings that a model of the family was published with; the keys of `defaults`."""
+    return {
+        "mode": checkpoint.mode,
+        "max_new_tokens": checkpoint.max_new_tokens,
+        "no_repeat_ngram_size": checkpoint.no_repeat_ngram_size,
+        "ngram_window": checkpoint.ngram_window,
+    }
+
+
+DEFAULTS: dict[str, Any] = official_settings(DEEPSEEK_OCR)
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,18 @@ class Reading:
 
 
 def defaults(folder: str | Path) -> dict:
-    """The settings of a checkpoint: DEFAULTS, overridden by generation_config.json of the folder.
+    """The settings of a checkpoint: the published ones of its model, overridden by generation_config.json.
 
     Keys: mode (a name in MODES), max_new_tokens, no_repeat_ngram_size, ngram_window. The official folder has
     no such file; the nano checkpoint has one.
     """
-    path = Path(folder) / "generation_config.json"
-    given = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {key: given.get(key, value) for key, value in DEFAULTS.items()}
+    folder = Path(folder)
+    given, config = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for path in (folder / "generation_config.json", folder / "config.json")
+    )
+    official = official_settings(by_architecture(config.get("architectures")))
+    return {key: given.get(key, value) for key, value in official.items()}
 
 
 class TextStream:
@@ -104,10 +114,10 @@ def read_page(
     tokenizer,
     page,
     prompt: str,
-    mode: str | Mode = DEFAULTS["mode"],
+    mode: str | Mode | None = None,
     *,
-    max_new_tokens: int = DEFAULTS["max_new_tokens"],
-    no_repeat_ngram_size: int = DEFAULTS["no_repeat_ngram_size"],
+    max_new_tokens: int | None = None,
+    no_repeat_ngram_size: int | None = None,
     ngram_window: int | None = None,
     on_text: Callable[[str], object] | None = None,
     observer: Observer | None = None,
@@ -115,6 +125,9 @@ def read_page(
     """Read one page: anything that `load_image` accepts, or None for a text-only prompt.
 
     Args:
+        page: a list reads several pages in one prompt, if the model does; see several_pages.by_page.
+        mode, max_new_tokens, no_repeat_ngram_size: None takes the model's own; the n-gram window belongs to
+            the size, so it is then the model's own too.
         on_text: called with each new piece of text, for streaming.
         observer: follows the phases and the tokens, see observer.Observer.
 
@@ -145,17 +158,19 @@ def read_pages(
     tokenizer,
     pages: Sequence,
     prompt: str,
-    mode: str | Mode = DEFAULTS["mode"],
+    mode: str | Mode | None = None,
     *,
-    max_new_tokens: int = DEFAULTS["max_new_tokens"],
-    no_repeat_ngram_size: int = DEFAULTS["no_repeat_ngram_size"],
+    max_new_tokens: int | None = None,
+    no_repeat_ngram_size: int | None = None,
     ngram_window: int | None = None,
     on_tokens: Callable[[list[int]], object] | None = None,
     observer: Observer | None = None,
 ) -> list[Reading]:
     """Read several pages with one prompt as one batch: shorter prompts are padded on the left.
 
-    `seconds` of each page is its share of the time, by tokens. on_tokens, observer: see generation.generate.
+    A list in `pages` is one sample with several pages. mode, max_new_tokens, no_repeat_ngram_size: see
+    `read_page`. `seconds` of each page is its share of the time, by tokens. on_tokens, observer: see
+    generation.generate.
 
     Raises:
         ImageError: one of the pages cannot be read.
@@ -163,11 +178,17 @@ def read_pages(
     """
     start = time.perf_counter()
     config = model.config
+    official = config.checkpoint
+    if no_repeat_ngram_size is None:
+        no_repeat_ngram_size, ngram_window = official.no_repeat_ngram_size, official.ngram_window
+    if ngram_window == official.ngram_window and any(isinstance(page, (list, tuple)) for page in pages):
+        ngram_window = official.pages_ngram_window  # pages repeat headings that one page does not
     inputs = build_inputs(
         tokenizer,
         prompt,
         list(pages),
-        mode,
+        mode or official.mode,
+        checkpoint=official,
         image_token_id=config.image_token_id,
         bos_token_id=config.bos_token_id,
     )
@@ -177,7 +198,7 @@ def read_pages(
     n = inputs["input_ids"].shape[1]
     generated, logprobs = model.generate(
         **inputs,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens or official.max_new_tokens,
         no_repeat_ngram_size=no_repeat_ngram_size,
         ngram_window=ngram_window,
         ngram_whitelist=table_cells(tokenizer),
@@ -199,7 +220,7 @@ def read_pages(
             ids=ids,
             prompt_tokens=int(inputs["attention_mask"][i].sum()),
             image_tokens=int(inputs["images_seq_mask"][i].sum()),
-            grid=tuple(inputs["images_spatial_crop"][i].tolist()),
+            grid=_grid(inputs["images_spatial_crop"][i]),
             truncated=ids[-1] != end,
             seconds=per_token * len(ids),
             logprobs=scores[i].logprobs,
@@ -207,6 +228,12 @@ def read_pages(
         )
         for i, ids in enumerate(rows)
     ]
+
+
+def _grid(crop) -> tuple[int, int]:
+    """The grid of a page, from its entry in images_spatial_crop; several pages have no tiles."""
+    w, h = crop if isinstance(crop[0], int) else (1, 1) if isinstance(crop, list) else crop.tolist()
+    return w, h
 
 
 def table_cells(tokenizer) -> list[int]:
@@ -219,34 +246,46 @@ def infer(
     model,
     tokenizer,
     prompt: str = "",
-    image_file: str | Path = "",
+    image_file: str | Path | Sequence[str | Path] = "",
     output_path: str | Path = "",
-    base_size: int = BASE_SIZE,
-    image_size: int = IMAGE_SIZE,
-    crop_mode: bool = CROP_MODE,
+    base_size: int | None = None,
+    image_size: int | None = None,
+    crop_mode: bool | None = None,
     test_compress: bool = False,
     save_results: bool = False,
     eval_mode: bool = False,
     *,
-    max_new_tokens: int = DEFAULTS["max_new_tokens"],
+    max_new_tokens: int | None = None,
     on_text: Callable[[str], object] | None = None,
     observer: Observer | None = None,
 ) -> str:
     """Read one page with the arguments of the original's `infer`; always returns the text.
+
+    base_size, image_size, crop_mode, max_new_tokens: None takes those of the model (official.py).
+    image_file: a list reads several pages in one prompt, if the model does. The text then has `<PAGE>`
+    between pages (several_pages.split_pages), and results go to page-1, page-2, … in output_path.
 
     Differences: nothing is printed except the ratio for `test_compress` (stream with `on_text`); a prompt
     without an image works; results are written only with `save_results`, which needs `output_path`.
 
     Raises:
         ImageError: the page cannot be read.
-        ValueError: no prompt, or save_results without output_path.
+        ValueError: no prompt; save_results without output_path; several pages for a model that reads one.
     """
     if not prompt.strip():
         raise ValueError("infer: the prompt is empty, for example '<image>\\nFree OCR.'")
     if save_results and not str(output_path):
         raise ValueError("infer: save_results needs output_path, a folder for the results")
-    mode = find_mode(base_size, image_size, crop_mode)
-    page = load_image(image_file) if str(image_file) else None
+    official = model.config.checkpoint
+    own = official.modes[official.mode]
+    given = (base_size, image_size, crop_mode)
+    mode = find_mode(*(b if a is None else a for a, b in zip(given, own, strict=True)), official)
+    page: Any
+    if isinstance(image_file, (list, tuple)):
+        page = [load_image(file) for file in image_file]
+        page = page[0] if len(page) == 1 else page
+    else:
+        page = load_image(image_file) if str(image_file) else None
     reading = read_page(
         model,
         tokenizer,
@@ -255,11 +294,18 @@ def infer(
         mode,
         max_new_tokens=max_new_tokens,
         no_repeat_ngram_size=(
-            DEEPSEEK_OCR.no_repeat_ngram_size_eval if eval_mode else DEEPSEEK_OCR.no_repeat_ngram_size
+            official.no_repeat_ngram_size_eval if eval_mode else official.no_repeat_ngram_size
         ),
+        ngram_window=official.ngram_window,
         on_text=on_text,
         observer=observer,
     )
+    if isinstance(page, list):
+        if save_results:
+            for k, part in enumerate(by_page(reading, tokenizer, len(page))):
+                folder = Path(output_path) / f"page-{k + 1}"
+                write_results(folder, page[k], part.text, scores=part.scores)
+        return clean_text(reading.text)
     if test_compress and page is not None:
         print(compression(reading, page.size, mode))
     if save_results:

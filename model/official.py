@@ -46,6 +46,7 @@ class Checkpoint:
     sliding_window: int | None = None  # generated tokens that stay visible, see model/ring.py; None: all
     pages_mode: str | None = None  # the mode of several pages in one prompt; None: one page only
     pages_ngram_window: int | None = None
+    squeeze: int = 0  # pixels; a single view up to this side loses its aspect ratio, a larger one is padded
     pad_like_pillow: bool = True  # how the padded view is rounded, see tiling.pad
     queries: tuple[int, ...] = ()  # learned queries of a tile and of a larger view, see query_encoder.py
 
@@ -123,6 +124,7 @@ DEEPSEEK_OCR = Checkpoint(
     mode="gundam",
     tile=640,
     max_tiles=9,
+    squeeze=640,
     prompts=_frozen(
         document="<image>\n<|grounding|>Convert the document to markdown.",
         ocr="<image>\n<|grounding|>OCR this image.",
@@ -164,6 +166,7 @@ DEEPSEEK_OCR_2 = replace(
     ),
     tile=768,
     max_tiles=6,
+    squeeze=0,
     prompts=_frozen(
         document="<image>\n<|grounding|>Convert the document to markdown.",
         free="<image>\nFree OCR.",

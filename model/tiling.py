@@ -1,6 +1,8 @@
 """Page -> views: the global view and the tiles of each mode (modes.py), and how many tokens each takes.
 
-The results equal the original's bit for bit with every Pillow version. `make_views` states the one deviation.
+For DeepSeek-OCR the results equal the original's bit for bit with every Pillow version. `make_views` states
+the one deviation. For DeepSeek-OCR-2 and Unlimited-OCR the sizes are those of transformers, which rounds in
+another way (`pad`).
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ class Views:
 
 
 def tile_grid(
-    width: int, height: int, min_tiles: int = 2, max_tiles: int = DEEPSEEK_OCR.max_tiles
+    width: int, height: int, min_tiles: int = 2, max_tiles: int = DEEPSEEK_OCR.max_tiles, tile: int = TILE
 ) -> tuple[int, int]:
     """(tiles across, tiles down): the grid whose aspect ratio is nearest to that of the page.
 
-    Considers grids of min_tiles to max_tiles tiles (original: 2 to 9; its vLLM script: 2 to 6). If two grids
-    are equally near, the larger one is chosen only if the page has more pixels than half of that grid. Never
-    returns (1, 1) for min_tiles > 1.
+    Considers grids of min_tiles to max_tiles tiles of `tile` pixels (original: 2 to 9; its vLLM script: 2 to
+    6). If two grids are equally near, the larger one is chosen only if the page has more pixels than half of
+    that grid. Never returns (1, 1) for min_tiles > 1.
     """
     if not 1 <= min_tiles <= max_tiles:
         raise ValueError(f"need 1 <= min_tiles <= max_tiles, got {min_tiles} and {max_tiles}")
@@ -59,7 +61,7 @@ def tile_grid(
         difference = abs(ratio - w / h)
         if difference < best_difference:
             best, best_difference = (w, h), difference
-        elif difference == best_difference and width * height > 0.5 * TILE * TILE * w * h:
+        elif difference == best_difference and width * height > 0.5 * tile * tile * w * h:
             best = (w, h)
     return best
 
@@ -75,21 +77,36 @@ def resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, image.height), bicubic).resize((width, height), bicubic)
 
 
-def pad(image: Image.Image, side: int) -> Image.Image:
+def pad(image: Image.Image, side: int, like_pillow: bool = True) -> Image.Image:
     """Fit the page into side x side with its aspect ratio, centred on grey: ImageOps.pad with `resize`.
 
     A side that rounds to 0 (a strip of 1x20000) becomes 1 pixel; PIL raises there.
+
+    like_pillow: round as ImageOps.pad, which DeepSeek-OCR calls. False: as transformers' processors of the
+    other two models. The shorter side is then round(length * (side / longest)) instead of
+    round(length / longest * side), and an odd margin is smaller at the left or top, where ImageOps.pad
+    rounds half to even.
     """
     width = height = side
+    if not like_pillow:
+        scale = side / max(image.size)
+        width, height = (max(1, round(length * scale)) for length in image.size)
+        place = ((side - width) // 2, (side - height) // 2)
+        return _on_grey(resize(image, width, height), side, place)
     if image.width > image.height:
         height = max(1, round(image.height / image.width * side))
     elif image.width < image.height:
         width = max(1, round(image.width / image.height * side))
-    resized = resize(image, width, height)
-    if resized.size == (side, side):
-        return resized
+    place = (round((side - width) * 0.5), round((side - height) * 0.5))
+    return _on_grey(resize(image, width, height), side, place)
+
+
+def _on_grey(image: Image.Image, side: int, place: tuple[int, int]) -> Image.Image:
+    """The image on a grey square, its upper left corner at `place`."""
+    if image.size == (side, side):
+        return image
     canvas = Image.new("RGB", (side, side), GRAY)
-    canvas.paste(resized, (round((side - width) * 0.5), round((side - height) * 0.5)))
+    canvas.paste(image, place)
     return canvas
 
 
@@ -97,8 +114,9 @@ def make_views(image: Image.Image, mode: str | Mode) -> Views:
     """Cut a page into views. image: upright RGB (see `load_image`).
 
     Without crop_mode: one view of image_size. Up to 640 pixels the page is squeezed (its aspect ratio is
-    lost); above, it is padded. With crop_mode: the padded global view of base_size, and tiles if either side
-    of the page exceeds 640 pixels.
+    lost); above, it is padded. DeepSeek-OCR-2 always pads. With crop_mode: the padded global view of
+    base_size, and tiles if either side of the page exceeds the side of a tile, 640 pixels (DeepSeek-OCR-2:
+    768).
 
     Deviation: for image_size != 640 the original still cuts tiles of 640 pixels but counts tokens for
     image_size, so features are silently truncated. Here tiles have image_size, in the original's grid: the
@@ -107,13 +125,15 @@ def make_views(image: Image.Image, mode: str | Mode) -> Views:
     mode = get_mode(mode)
     if image.mode != "RGB":
         raise ValueError(f"the page has colour mode {image.mode}, RGB is needed; use load_image")
-    side = mode.image_size
+    side, official = mode.image_size, mode.checkpoint
     if not mode.crop_mode:
-        return Views(resize(image, side, side) if side <= TILE else pad(image, side))
-    overview = pad(image, mode.base_size)
-    if image.width <= TILE and image.height <= TILE:
+        if side <= official.squeeze:
+            return Views(resize(image, side, side))
+        return Views(pad(image, side, official.pad_like_pillow))
+    overview = pad(image, mode.base_size, official.pad_like_pillow)
+    if max(image.size) <= official.tile:
         return Views(overview)
-    w, h = tile_grid(image.width, image.height)
+    w, h = tile_grid(*image.size, max_tiles=official.max_tiles, tile=official.tile)
     sheet = resize(image, w * side, h * side)
     boxes = [(c * side, r * side, (c + 1) * side, (r + 1) * side) for r in range(h) for c in range(w)]
     return Views(overview, [sheet.crop(box) for box in boxes], (w, h))
@@ -141,11 +161,26 @@ def _rows(side: int) -> int:
 def count_image_tokens(mode: str | Mode, grid: tuple[int, int] = (1, 1)) -> int:
     """Placeholders of one page with newlines and separator, e.g. tiny 73, base 273, gundam 2x3 903."""
     mode = get_mode(mode)
+    if mode.checkpoint.queries:
+        return _count_queries(mode, grid)
     tile = _rows(mode.image_size)
     if not mode.crop_mode:
         return tile * (tile + 1) + 1
     overview, (w, h) = _rows(mode.base_size), grid
     return overview * (overview + 1) + 1 + (h * tile * (w * tile + 1) if w > 1 or h > 1 else 0)
+
+
+def _count_queries(mode: Mode, grid: tuple[int, int]) -> int:
+    """Placeholders of one page with learned queries: those of all views, and the separator."""
+    small, large = mode.checkpoint.queries
+
+    def view(side: int) -> int:
+        return small if _rows(side) ** 2 <= small else large
+
+    w, h = grid
+    if not mode.crop_mode:
+        return view(mode.image_size) + 1
+    return view(mode.base_size) + 1 + (w * h * view(mode.image_size) if w > 1 or h > 1 else 0)
 
 
 def valid_image_tokens(

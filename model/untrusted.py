@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,8 @@ MEBIBYTE = 1 << 20
 TEXT_BYTES = 16 * MEBIBYTE  # the largest official text file, tokenizer.json, has 9.6 MB
 JSON_DEPTH = 64  # the official files have 9 levels at most
 JSON_DIGITS = 40  # a number of a hundred thousand digits takes Python seconds, above 4,300 it raises
+# A string that does not end extends to the end of the text, so that no quote is looked at twice.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 NAME_CHARACTERS = 200  # of a path or a key in a message
 
 
@@ -139,18 +142,10 @@ def parse_json(text: str, what: str = "JSON", depth: int = JSON_DEPTH) -> Any:
 
 def check_depth(text: str, what: str, depth: int) -> None:
     """Raise UntrustedFile if brackets outside of strings are nested deeper than `depth`. Linear."""
-    level, inside, escaped = 0, False, False
-    for character in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
+    level = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        character = match[0]
+        if character in "[{":
             level += 1
             if level > depth:
                 raise UntrustedFile(f"{what}: nested deeper than {depth} levels")

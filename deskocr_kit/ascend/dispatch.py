@@ -88,6 +88,15 @@ def composites(version: str = DEFAULT) -> frozenset[str]:
 
 
 @functools.lru_cache
+def disputed() -> frozenset[str]:
+    """Composite operators that some of the published wheels decompose, and others do not: they have a kernel
+    for it, or do not know it. Their calls are recorded whole and in parts; the version decides what counts.
+    """
+    known = [composites(version) for version in wheel_versions()]
+    return frozenset().union(*known) - frozenset.intersection(*known)
+
+
+@functools.lru_cache
 def kernels_for_composites() -> frozenset[str]:
     """Operators that PyTorch takes apart where a backend has no kernel, and every published wheel has one."""
     tables = [dispatch_table(version) for version in wheel_versions()]

@@ -42,7 +42,7 @@ METADATA = _aten("""
 ONE_KERNEL = _aten("""
     matmul softmax.int scaled_dot_product_attention one_hot argsort argsort.stable
     repeat_interleave.self_int repeat_interleave.self_Tensor isfinite isclose log_sigmoid
-    lstm.input lstm.data lstm_cell gru.input
+    lstm.input lstm.data lstm_cell gru.input _pad_packed_sequence
 """)
 
 #: Both wheels have a kernel for these composites, and the simulator leaves them to PyTorch: views,
@@ -77,6 +77,10 @@ MOVES = frozenset(
     uniform randn rand unsafe_split split_with_sizes_copy one_hot argmax argmin relu neg abs
     """)
 )
+
+#: The NPU computes them for integers, the CPU for floating-point numbers only. Accelerators: the experts of
+#: transformers 5 count their tokens with histc of int32 there, and of float32 on a CPU.
+WHOLE_NUMBERS = _aten("histc histc.out")
 
 #: torch.autocast("npu"): run in the lower precision, or in fp32. The usual lists of PyTorch's accelerators.
 AUTOCAST_LOWER = _words("""

@@ -21,6 +21,9 @@ from functools import lru_cache
 from pathlib import Path
 
 DATA = Path(__file__).with_name("data")
+# Limits for files that others made; the real ones are far below them.
+KEY, VALUE = 100, 4000  # characters of a name, and of its value
+VERSION, DIGITS = 80, 18  # characters of a version, and digits of a number in it
 
 
 @lru_cache(maxsize=1)
@@ -34,8 +37,9 @@ def key(version: str | None) -> tuple:
     Release candidates, test builds (Tn), alpha and beta come before the plain release; `.postN` after it.
     """
     # One pair per part, so that pre-release < end of version < post < a further number, at every position.
+    version = (version or "")[:VERSION]
     ranks = {"t": (-5, 0), "alpha": (-4, 0), "beta": (-3, 0), "b": (-3, 0), "rc": (-2, 0), "post": (0, 1)}
-    parts = re.findall(r"[A-Za-z]+|\d+", (version or "").split("+")[0].lower())
+    parts = [part[:DIGITS] for part in re.findall(r"[A-Za-z]+|\d+", version.split("+")[0].lower())]
     size = next((i for i, part in enumerate(parts) if not part.isdigit()), len(parts))
     numbers = parts[:size]
     while len(numbers) > 2 and int(numbers[-1]) == 0:
@@ -61,15 +65,21 @@ def _pairs(text: str) -> dict[str, str]:
     """`Key=Value` and `Key : Value` lines without comments, keys in lower case. The first value counts."""
     out: dict[str, str] = {}
     for line in text.replace("\r", "").lstrip("\ufeff").splitlines():
-        if match := re.match(r"\s*([A-Za-z][\w .-]*?)\s*[=:]\s*(.*?)\s*$", line):
-            out.setdefault(match.group(1).lower(), match.group(2).strip("\"'"))
+        mark = min((at for at in (line.find("="), line.find(":")) if at > 0), default=0)
+        name = line[:mark].strip() if mark < KEY else ""
+        if re.match(r"[A-Za-z][\w .-]*\Z", name):
+            out.setdefault(name.lower(), line[mark + 1 : mark + 1 + VALUE].strip().strip("\"'"))
     return out
 
 
 def _bare(text: str) -> str | None:
     """The version in a file that contains nothing else, for instance a file written by hand."""
-    match = re.fullmatch(r"\s*v?(\d+(?:\.\w+)+(?:-\w[\w.]*)?)\s*", text)
-    return match.group(1) if match else None
+    match = re.fullmatch(r"v?(\d+(?:\.\w+)+(?:-\w[\w.]*)?)", text[:VALUE].strip())
+    return match.group(1)[:VERSION] if match else None
+
+
+def _version(text: str | None) -> str | None:
+    return text[:VERSION] if text else text
 
 
 def _codes(text: str | None) -> list[str]:
@@ -92,7 +102,7 @@ def parse_toolkit(text: str) -> dict:
         version = match.group(1)
     version = version or _bare(text)
     return {
-        "version": version and version.removeprefix("cann-"),
+        "version": _version(version and version.removeprefix("cann-")),
         "innerversion": pairs.get("innerversion"),
         "compatible_version": _codes(pairs.get("compatible_version")),
         "arch": pairs.get("arch"),
@@ -109,7 +119,7 @@ def parse_version_cfg(text: str) -> dict:
         found = re.findall(r"\[([^\[\]]*)\]", pairs[name]) or re.findall(r"^\d\S*", pairs[name])
         if found and name.endswith("version"):
             package = re.sub(r"_(running|upgrade|installed)?_?version$", "", name)
-            packages[package] = found[-1].split(":")[-1].strip()
+            packages[package] = found[-1].split(":")[-1].strip()[:VERSION]
     values = list(packages.values())
     version = packages.get("toolkit") or packages.get("runtime") or (values[0] if values else None)
     version = version or _bare(text)
@@ -121,7 +131,7 @@ def parse_driver(text: str) -> dict:
     pairs = _pairs(text)
     firmware = re.findall(r"\[([\d.]+)\s*,\s*([\d.]+)\]", pairs.get("compatible_version_fw", ""))
     return {
-        "version": pairs.get("package_version") or pairs.get("version") or _bare(text),
+        "version": _version(pairs.get("package_version") or pairs.get("version") or _bare(text)),
         "innerversion": pairs.get("innerversion"),
         "compatible_version": _codes(pairs.get("compatible_version")),
         "compatible_firmware": [list(pair) for pair in firmware],
@@ -132,7 +142,7 @@ def parse_firmware(text: str) -> dict:
     pairs = _pairs(text)
     driver = re.findall(r"\[([\w.]+)\s*,\s*([\w.]+)\]", pairs.get("compatible_version_drv", ""))
     return {
-        "version": pairs.get("version") or pairs.get("firmware_version") or _bare(text),
+        "version": _version(pairs.get("version") or pairs.get("firmware_version") or _bare(text)),
         "package_version": pairs.get("package_version"),
         "compatible_driver": [list(pair) for pair in driver],
     }
@@ -222,7 +232,7 @@ def firmware_fits(driver: dict, firmware: dict) -> bool | None:
     depth = 3  # the ranges are written with three numbers, [7.0.0,7.7.99]
 
     def head(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in re.findall(r"\d+", text)[:depth])
+        return tuple(int(part[:DIGITS]) for part in re.findall(r"\d+", text)[:depth])
 
     return any(head(low) <= head(version) <= head(high) for low, high in ranges)
 

@@ -54,7 +54,7 @@ def weight_bytes(model, prefixes: tuple[str, ...] = ("",)) -> int:
 
 
 LANGUAGE = ("model.layers.", "model.norm", "lm_head")
-VISION = ("model.sam_model", "model.vision_model", "model.projector")
+VISION = ("model.sam_model", "model.vision_model", "model.qwen2_model", "model.projector")
 
 
 def active_bytes(model) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from model.files import write_json
@@ -154,7 +154,7 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict]) -> dict:
 def method(spec: BenchSpec, mode: str, simulated: bool) -> dict:
     """The method of measuring as text, with the values that were used."""
     return {
-        **asdict(spec),
+        **spec.public(),
         "pages": len(spec.pages),
         "model": Path(spec.model or "default").name,
         "plan": Path(spec.plan).name if spec.plan else None,

@@ -40,7 +40,7 @@ def subjects(spec: BenchSpec, mode: str) -> list[Subject]:
 def given(spec: BenchSpec) -> Iterator[Subject]:
     """Every page of the files. Expected text: page.txt for page.png, a-p3.txt for page 3 of a.pdf."""
     for file in expand_inputs(spec.pages):
-        for page in iter_pages(file):
+        for page in iter_pages(file, password=spec.password):
             suffix = "" if page.number == 1 else f"-p{page.number}"
             beside = file.with_name(f"{file.stem}{suffix}.txt")
             truth = beside.read_text(encoding="utf-8") if beside.exists() else None

@@ -52,7 +52,8 @@ class BenchSpec(PageOptions, Repetitions, LoadOptions):
         words = ["deskocr", "bench", *(Path(page).name for page in self.pages)]
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("pages", "peer") or value == field.default:
+            hidden = field.name in ("pages", "peer") or field.metadata.get("secret")
+            if hidden or value == field.default:
                 continue
             name = "--" + field.name.replace("_", "-")
             path = isinstance(value, str) and os.sep in value

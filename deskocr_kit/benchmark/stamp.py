@@ -15,12 +15,10 @@ from model.loading import official_shapes
 
 from ..device import describe_device, device_memory
 from ..device.dtypes import dtype_name
-from ..doctor.bundle import scrub
-from ..doctor.facts import PRIVATE_NAME, VARIABLES
+from ..doctor.variables import settings
 from .spec import BenchSpec
 
 PACKAGES = ("torch", "torch-npu", "transformers", "tokenizers", "numpy", "pillow", "safetensors")
-PATHS = ("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX")  # contain folders of this machine
 
 
 def stamp(spec: BenchSpec, reader) -> dict:
@@ -100,15 +98,8 @@ def processor() -> str:
 
 
 def variables() -> dict[str, str]:
-    """Variables that change speed or operators, without those that have a private name or contain a path."""
-    return {
-        name: scrub(value)
-        for name, value in sorted(os.environ.items())
-        if VARIABLES.match(name)
-        and name not in PATHS
-        and not PRIVATE_NAME.search(name)
-        and os.sep not in value
-    }
+    """Variables that change speed or operators, with values of a known shape: no paths, no names."""
+    return settings(os.environ)
 
 
 def digest(folder: Path) -> str:

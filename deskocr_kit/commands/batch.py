@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +25,7 @@ def batch(
 
     Exit status: 0 all pages read, 1 some pages failed, 2 usage error, 130 interrupted.
     """
+    from ..display.printable import printable, printable_json
     from ..display.progress import bar
     from ..reading.batch import read_batch
     from ..reading.pages import count_pages
@@ -36,8 +36,8 @@ def batch(
     reader = Reader.load(options)
     note_reader(reader)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
-    with bar(total=count_pages(files), unit="page") as progress:
+    with bar(total=count_pages(files, options.password), unit="page") as progress:
         summary = read_batch(files, reader, out, batch_size=batch_size, progress=progress, options=options)
-    print(json.dumps(summary.record(), ensure_ascii=False, indent=1) if as_json else summary)
+    print(printable_json(summary.record()) if as_json else printable(repr(summary)))
     note(f"results in {out}")
     raise typer.Exit(130 if summary.interrupted else 1 if summary.failed else 0)

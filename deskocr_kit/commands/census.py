@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
+from ..reading.checkpoints import official_size
 from ..reading.options import LoadOptions
-from .options import GRID_HELP, MODE_HELP, takes, two_numbers
+from .options import GRID_HELP, MODE_HELP, SIZE_HELP, takes, two_numbers
 
 
 @takes(LoadOptions, only=("device", "dtype"), device="cpu", dtype="fp16")
 def census(
     options: LoadOptions,
-    model: Annotated[
-        str, typer.Option(help="official (the official size, without weights), nano, deepseek-ocr, a folder.")
-    ] = "official",
+    model: Annotated[str, typer.Option(help=SIZE_HELP)] = "official",
     mode: Annotated[str, typer.Option(help=MODE_HELP)] = "gundam",
     grid: Annotated[str, typer.Option(help=GRID_HELP)] = "2x3",
     page: Annotated[Path | None, typer.Option(help="Count for this page (needs weights).")] = None,
@@ -35,17 +34,25 @@ def census(
 ) -> None:
     """Count the operators of one page (vision, prefill, one decode step), with a verdict for an NPU."""
     across, down = two_numbers(grid)
-    if model == "official" and page is not None:
+    official = official_size(model)
+    if official and page is not None:
         raise typer.BadParameter("--page needs weights: --model nano, for example")
 
+    from model import DeepseekOCRConfig
     from model.images import load_image
 
     from ..device.dtypes import find_dtype
     from ..operator_census.ocr_model import census_ocr
     from ..reading.reader import Reader
 
-    if model == "official":
-        found = census_ocr(None, mode, (across, down), find_dtype(options.dtype), torch_npu=torch_npu)
+    if official:
+        found = census_ocr(
+            DeepseekOCRConfig.official(official),
+            mode,
+            (across, down),
+            find_dtype(options.dtype),
+            torch_npu=torch_npu,
+        )
     else:
         reader = Reader.load(replace(options, model=model))
         inputs = reader.inputs(load_image(page), mode=mode) if page is not None else None

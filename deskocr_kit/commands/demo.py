@@ -13,7 +13,7 @@ from .options import takes
 from .terminal import check_folder, note
 
 
-@takes(ReadingOptions, without=("prompt", "target"), model="nano")
+@takes(ReadingOptions, without=("prompt", "target", "password"), model="nano")
 def demo(
     options: ReadingOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for text, boxes and pictures.")] = Path(

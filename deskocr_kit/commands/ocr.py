@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..reading.options import ReadingOptions
 from .options import takes
 from .terminal import check_folder, files_of, note, note_reader, show
+
+if TYPE_CHECKING:
+    from ..reading.pages import Page
 
 
 @takes(ReadingOptions)
@@ -20,50 +26,100 @@ def ocr(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write text, boxes, crops here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it is generated.")] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="Read all pages of a file in one prompt (Unlimited-OCR).")
+    ] = False,
 ) -> None:
     """Read pages. Exit status: 0 all pages read, 1 some pages failed, 2 usage error."""
-    from ..reading.page_record import output_folder, page_record
+    from ..reading.page_record import cut_lines, failure, output_folder, page_record
 
     if as_json and stream:
         raise typer.BadParameter("--json and --stream cannot be combined")
     from model.results import write_results
 
+    from ..display.printable import printable, printable_json
     from ..display.progress import bar
     from ..reading.doubt import one_line
-    from ..reading.pages import iter_pages
     from ..reading.reader import Reader
 
     files = files_of(pages)
     check_folder(out)
     reader = Reader.load(options)
     note_reader(reader)
+    if together and reader.model.config.checkpoint.pages_mode is None:
+        raise typer.BadParameter(f"--together: {reader.name} reads one page per prompt; see --model")
     records, taken = [], set()
+
+    def say(text: str) -> None:
+        print(printable(text, None), end="", flush=True)
+
     with bar(total=len(files), unit="file", hidden=stream) as progress:
         for file in files:
-            for page in iter_pages(file, collect_errors=True):
+            for page, read in read_file(reader, file, options, say if stream else None, together):
+                record: dict = {"file": page.file, "page": page.number}
+                records.append(record)
                 if page.error is not None:
-                    records.append(page_record(page, None, reader, options))
+                    record["error"] = str(page.error)
                     progress.write(f"error: {page.error}")
                     continue
-                say = (lambda text: print(text, end="", flush=True)) if stream else None
-                reading = reader.read(page.image, on_text=say, options=options)
-                if stream:
-                    print("\n(cut off at the token limit)" if reading.truncated else "")
-                for remark in page.notes:
-                    progress.write(f"note: {page.file} page {page.number}: {remark}")
-                record = page_record(page, reading, reader, options)
-                if record["warnings"]:
-                    progress.write(one_line(page.file, page.number, record["warnings"]))
-                if out is not None:
-                    folder = output_folder(out, page, taken)
-                    write_results(folder, page.image, reading.text, extra=record, scores=reading.scores)
-                    record["out"] = str(folder)
-                records.append(record)
-                if not as_json and not stream:
-                    progress.print(show(record, alone=len(files) == 1))
+                try:
+                    reading = read()
+                    if stream:
+                        print("\n(cut off at the token limit)" if reading.truncated else "")
+                    for remark in page.notes:
+                        progress.write(f"note: {page.file} page {page.number}: {remark}")
+                    record |= page_record(page, reading, reader, options)
+                    if record["warnings"]:
+                        progress.write(one_line(page.file, page.number, record["warnings"]))
+                    if not as_json and not stream:
+                        progress.print(show(record, alone=len(files) == 1))
+                    if out is not None:
+                        folder = output_folder(out, page, taken)
+                        image, text, scores = page.image, reading.text, reading.scores
+                        record["cut"] = write_results(folder, image, text, extra=record, scores=scores)["cut"]
+                        record["out"] = str(folder)
+                    for line in cut_lines(page, record["cut"]):
+                        progress.write(line)
+                except Exception as error:  # of this page only: memory, disk, what the model wrote
+                    if os.environ.get("DESKOCR_DEBUG"):
+                        raise
+                    record["error"] = failure(page, error)
+                    progress.write(f"error: {record['error']}")
             progress.update()
     if as_json:
-        print(json.dumps(records, ensure_ascii=False, indent=1))
+        print(printable_json(records))
+    if failed := [record for record in records if "error" in record]:
+        note(f"{len(failed)} of {len(records)} pages failed")
     if out is not None:
         note(f"results in {out}")
-    raise typer.Exit(1 if any("error" in record for record in records) else 0)
+    raise typer.Exit(1 if failed else 0)
+
+
+def read_file(
+    reader, file: Path, options: ReadingOptions, say, together: bool
+) -> Iterator[tuple[Page, Callable]]:
+    """Every page of a file, with a function that reads it; it is not called if `page.error` is set."""
+    from ..reading.pages import iter_pages
+
+    pages = iter_pages(file, collect_errors=True, password=options.password)
+    if not together:
+        for page in pages:
+            yield page, functools.partial(reader.read, page.image, on_text=say, options=options)
+        return
+    kept = list(pages)
+    images = [page.image for page in kept if page.error is None]
+    outcome: list = []  # the readings of all good pages, or the error that they share
+
+    def read(place: int):
+        if not outcome:
+            try:
+                outcome.append(list(reader.read_together(images, on_text=say, options=options)))
+            except Exception as error:
+                outcome.append(error)
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0][place]
+
+    places = itertools.count()
+    for page in kept:
+        yield page, functools.partial(read, next(places) if page.error is None else -1)

@@ -11,10 +11,15 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from model.modes import MODES
+from model.official import CHECKPOINTS
 
 from ..reading.options import Options
 
 MODE_HELP = f"{', '.join(MODES)}."
+SIZE_HELP = (
+    f"official (the size of DeepSeek-OCR, without weights), official:NAME ({', '.join(CHECKPOINTS)}), nano, "
+    "a folder."
+)
 GRID_HELP = f"Tiles across x down, for {', '.join(name for name, mode in MODES.items() if mode.crop_mode)}."
 
 
@@ -76,7 +81,9 @@ def as_typer(each: Field, default: Any) -> Any:
     """A field as an option of typer: its name with dashes, its help and its smallest value."""
     name, about = "--" + each.name.replace("_", "-"), each.metadata
     unset = f" Default: {about['unset']}." if default is None and about["unset"] else ""
-    return typer.Option(name, help=about["help"] + unset, min=about["minimum"])
+    # A list of processes shows the words of a command, but not its environment.
+    variable = f"DESKOCR_{each.name.upper()}" if about["secret"] else None
+    return typer.Option(name, help=about["help"] + unset, min=about["minimum"], envvar=variable)
 
 
 def two_numbers(grid: str) -> tuple[int, int]:

@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from model.modes import get_mode
+from model.official import DEEPSEEK_OCR
 
 from ..device.dtypes import DTYPES
-from .options import GRID_HELP, MODE_HELP, two_numbers
+from .options import GRID_HELP, MODE_HELP, SIZE_HELP, two_numbers
+from .terminal import note
 
 
 def predict(
     chip: Annotated[str, typer.Option(help="910B1 … 910B4, A100, H100, H200; cpu: measured here.")] = "910B2",
-    model: Annotated[
-        str, typer.Option(help="official (the official size, without weights), nano, deepseek-ocr, a folder.")
-    ] = "official",
+    model: Annotated[str, typer.Option(help=SIZE_HELP)] = "official",
     mode: Annotated[str, typer.Option(help=MODE_HELP)] = "gundam",
     grid: Annotated[str, typer.Option(help=GRID_HELP)] = "2x3",
     tokens: Annotated[int, typer.Option(min=1, help="Number of tokens generated for the page.")] = 256,
@@ -35,19 +35,25 @@ def predict(
     a lower bound, and an estimate limited by launches.
     """
     across, down = two_numbers(grid)
+    mode = get_mode(mode).name
+    # torch takes seconds to import, and the count of the operators some more.
+    note(f"predicting: counting the operators of {model} in mode {mode}, which takes some seconds")
     from model import DeepseekOCRConfig
 
     from ..device.dtypes import find_dtype
     from ..prediction.chips import find, measured_cpu
     from ..prediction.estimate import predict as make
-    from ..reading.checkpoints import find_checkpoint
+    from ..reading.checkpoints import find_checkpoint, official_size
 
     find_dtype(dtype)
-    mode = get_mode(mode).name
     config, subject = None, "official size"
-    if model != "official":
+    if official := official_size(model):
+        config = DeepseekOCRConfig.official(official)
+        subject += "" if config.checkpoint is DEEPSEEK_OCR else f" of {config.checkpoint.title}"
+    else:
         folder = find_checkpoint(model)
         config, subject = DeepseekOCRConfig.from_pretrained(folder), folder.name
+    mode = get_mode(mode, config.checkpoint).name
     found = measured_cpu(dtype) if chip == "cpu" else find(chip)
     if launch_us is not None:
         try:

@@ -18,7 +18,10 @@ def prove(
     ] = "auto",
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}, separated by commas.")] = ",".join(DTYPES),
     checkpoint: Annotated[
-        str, typer.Option("--checkpoint", "--model", help="nano, official-sizes, deepseek-ocr, or a folder.")
+        str,
+        typer.Option(
+            "--checkpoint", "--model", help="nano, official-sizes[:NAME], deepseek-ocr, or a folder."
+        ),
     ] = "nano",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for reports.")] = Path("reports"),
     slots: Annotated[str | None, typer.Option(help="Comma-separated slots. Writes no plan.")] = None,

@@ -47,7 +47,9 @@ class Shell(cmd.Cmd):
     def do_mode(self, name):
         try:
             if name:
-                self.options = replace(self.options, mode=get_mode(name).name)
+                self.options = replace(
+                    self.options, mode=get_mode(name, self.reader.model.config.checkpoint).name
+                )
         except ValueError as error:
             return self.say(f"error: {error}")
         self.say(f"mode {self.options.mode or self.reader.settings['mode']}")
@@ -64,7 +66,8 @@ class Shell(cmd.Cmd):
                 self.options = replace(self.options, prompt=words, target=None)
         except ValueError as error:
             return self.say(f"error: {error}")
-        self.say(f"prompt {resolve_prompt(self.options.prompt, self.options.target)!r}")
+        checkpoint = self.reader.model.config.checkpoint
+        self.say(f"prompt {resolve_prompt(self.options.prompt, self.options.target, checkpoint)!r}")
 
     def do_quit(self, _):
         """quit: leave."""
@@ -101,7 +104,7 @@ class Shell(cmd.Cmd):
 
         text = None
         try:
-            for page in iter_pages(path):
+            for page in iter_pages(path, password=self.options.password):
                 say = lambda piece: (self.stdout.write(piece), self.stdout.flush())  # noqa: E731
                 reading = self.reader.read(page.image, on_text=say, options=self.options)
                 text = reading.text

@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ..display.printable import printable
+
+LINE = 20_000  # characters of a line of a page's text on a terminal; a file or a pipe gets all of it
+
 
 def files_of(pages: list[Path]) -> list[Path]:
     """The files to read. Raises ValueError if folders were given and none holds a page."""
@@ -27,12 +31,12 @@ def show(record: dict, alone: bool) -> str:
     """The text of a page, with a heading if there is more than one page."""
     head = "" if alone and record["page"] == 1 else f"── {record['file']} page {record['page']} ──\n"
     tail = "\n(cut off at the token limit)" if record["truncated"] else ""
-    return f"{head}{record['text']}{tail}"
+    return printable(f"{head}{record['text']}{tail}", LINE if sys.stdout.isatty() else None)
 
 
 def note(text: str) -> None:
     """Print to stderr: stdout is for results."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def note_reader(reader) -> None:

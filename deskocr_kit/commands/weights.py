@@ -15,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+from model.official import CHECKPOINTS, DEEPSEEK_OCR
+
 from ..doctor.report import Row
 from ..reading.checkpoints import VARIABLE, find_checkpoint
 
@@ -38,8 +40,8 @@ def check(
         str | None,
         typer.Argument(
             metavar="[FOLDER]",
-            help=f"A folder, or nano, or deepseek-ocr. Default: ${VARIABLE}, then model/deepseek-ocr if it "
-            "has a config.json, then nano.",
+            help=f"A folder, or nano, {', '.join(CHECKPOINTS)}. Default: ${VARIABLE}, then "
+            "model/deepseek-ocr if it has a config.json, then nano.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -101,22 +103,24 @@ def examine(folder: Path) -> tuple[list[Row], dict]:
     add("tensors", "OK", f"all {len(entries)} names and shapes match config.json; {facts['bytes']:,} bytes")
     facts["dtypes"] = sorted({str(entry.dtype).removeprefix("torch.") for entry in entries.values()})
     add(*dtype_row(facts["dtypes"]))
-    facts["official"] = sizes(config) == sizes(DeepseekOCRConfig())
-    add("network", "OK", network(facts))
+    facts["model"] = config.checkpoint.name
+    facts["official"] = sizes(config) == sizes(DeepseekOCRConfig.official(facts["model"]))
+    add("network", "OK", network(facts, config.checkpoint))
     add(*tokenizer_row(folder, config))
     return rows, facts
 
 
 def sizes(config) -> tuple:
-    return config.sam, config.clip, config.decoder, config.image_token_id
+    return config.sam, config.encoder, config.decoder, config.image_token_id
 
 
 def describe(config) -> str:
     c = config.decoder
+    second = "CLIP" if config.clip is not None else "query encoder"
     return (
         f"{c.layers} layers of width {c.width}, {c.experts} experts, {c.experts_per_token} active, "
         f"vocabulary {c.vocab}; SAM {config.sam.layers} x {config.sam.width}, "
-        f"CLIP {config.clip.layers} x {config.clip.width}"
+        f"{second} {config.encoder.layers} x {config.encoder.width}"
     )
 
 
@@ -128,14 +132,15 @@ def dtype_row(dtypes: list[str]) -> tuple[str, str, str, str]:
     return ("dtype", "OK", dtypes[0], "")
 
 
-def network(facts: dict) -> str:
+def network(facts: dict, official) -> str:
+    """One line: which model of the family, and whether in its official size."""
     if not facts["official"]:
-        return "the same architecture, not in the official size"
-    from model.official import DEEPSEEK_OCR as official
-
+        name = "" if official is DEEPSEEK_OCR else f" as {official.title}"
+        return f"the same architecture{name}, not in the official size"
+    title = official.title
     if facts["bytes"] == official.bytes:
-        return f"DeepSeek-OCR at its official size: {official.tensors} tensors, {official.bytes:,} bytes"
-    return f"DeepSeek-OCR, stored in another dtype: the official file has {official.bytes:,} bytes"
+        return f"{title} at its official size: {official.tensors} tensors, {official.bytes:,} bytes"
+    return f"{title}, stored in another dtype: the official file has {official.bytes:,} bytes"
 
 
 def tokenizer_row(folder: Path, config) -> tuple[str, str, str, str]:

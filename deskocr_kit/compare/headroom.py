@@ -20,9 +20,10 @@ from ..display.palette import BAD, BELOW_LIMIT, INK
 from ..display.table import text_table
 from ..opcount.definition import effect_of
 from ..opcount.recorder import call_site
-from .metrics import tensors
+from .masks import HALF, SHARE, hidden
 from .show import html_table
-from .trace import blocks_of, where
+from .trace import blocks_of, hooked, where
+from .tree import tensors
 
 LIMIT = 65504.0  # torch.finfo(torch.float16).max
 NEAR = 0.1  # of the limit: less than 3.3 bits left, which one unusual page can exceed
@@ -48,19 +49,21 @@ class Headroom:
     """Result of `headroom`.
 
     layers: {module: largest value of its results}, in order of the run. peaks: by operator and source line.
+    stored: of every weight and buffer; `operator` is "parameter" or "buffer" and its name.
     """
 
     layers: dict[str, float]
     peaks: list[Peak]
     dtype: str
     about: str = ""
+    stored: list[Peak] = field(default_factory=list)
 
     def needs_fp32(self, limit: float = 1.0) -> list[Peak]:
-        """Operators whose result exceeds `limit` times 65504, largest first."""
-        return sorted((p for p in self.peaks if p.share > limit), key=lambda p: -p.share)
+        """Operators, weights and buffers that exceed `limit` times 65504, largest first."""
+        return sorted((p for p in (*self.peaks, *self.stored) if p.share > limit), key=lambda p: -p.share)
 
     def near(self) -> list[Peak]:
-        """Operators whose result exceeds NEAR times the limit."""
+        """Operators, weights and buffers that exceed NEAR times the limit."""
         return self.needs_fp32(NEAR)
 
     def _table(self):
@@ -78,7 +81,8 @@ class Headroom:
         lines = [f"fp16 headroom, measured in {self.dtype}{self.about and ', '}{self.about}"]
         over = self.needs_fp32()
         lines += [
-            f"needs fp32: {p.operator} in {p.module or 'the root'} reaches {p.largest:.4g} ({p.site})"
+            f"needs fp32: {p.operator} in {p.module or 'the root'} reaches {p.largest:.4g}"
+            + (f" ({p.site})" if p.site else "")
             for p in over
         ]
         return lines + ([] if over else ["no value reaches 65504: no operator needs fp32 for its range"])
@@ -135,7 +139,7 @@ class _Peaks(TorchDispatchMode):
         name = function._schema.name
         if effect_of(function) not in ("view", "alloc"):
             for t in tensors(output):
-                if t.is_floating_point() and t.numel():
+                if _counts(t):
                     self._note(name, t)
         return output
 
@@ -146,16 +150,35 @@ class _Peaks(TorchDispatchMode):
         peak.largest = max(peak.largest, largest(t))
 
 
+def _counts(t: Tensor) -> bool:
+    return (t.is_floating_point() or t.is_complex()) and t.numel() > 0
+
+
 def largest(t: Tensor) -> float:
-    """max |x|, where -inf counts as a mask and is ignored; any other Inf or NaN gives inf."""
-    t = t.detach()
-    if bool(torch.isnan(t).any()):
-        return float("inf")
-    finite = t[torch.isfinite(t)]
-    masks = bool((t == -torch.inf).any())
-    if not masks and len(finite) < t.numel():
-        return float("inf")
-    return float(finite.abs().max()) if len(finite) else 0.0
+    """max |x| without masks (see masks.py); inf for any other Inf or NaN.
+
+    A complex number is a pair of real ones.
+    """
+    t = torch.view_as_real(t.detach().resolve_conj()) if t.is_complex() else t.detach()
+    if not t.numel():
+        return 0.0
+    low, high = (float(x) for x in torch.aminmax(t))
+    if low > SHARE * HALF:  # no mask: the usual case; false for NaN
+        return max(abs(low), abs(high))
+    t = t.cpu()
+    rest = t[~hidden(t)].double().abs()
+    return float(rest.nan_to_num(float("inf"), float("inf")).max()) if len(rest) else 0.0
+
+
+def stored_peaks(model: nn.Module) -> list[Peak]:
+    """The largest value of every floating parameter and buffer. What is infinite in fp16 needs fp32."""
+    found = []
+    for kind, tensors_ in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, t in tensors_:
+            if _counts(t):
+                module, _, own = name.rpartition(".")
+                found.append(Peak(module, f"{kind} {own}", "", largest(t), {dtype_name(t.dtype)}))
+    return found
 
 
 @torch.no_grad()
@@ -178,16 +201,16 @@ def headroom(
 
     def after(name):
         def hook(module, args, output):
-            peaks.path.pop()
+            if len(peaks.path) > 1:  # else another hook raised before this one saw the call
+                peaks.path.pop()
             if name in names and output is not None:
-                value = max((largest(t) for t in tensors(output) if t.is_floating_point()), default=0.0)
+                value = max((largest(t) for t in tensors(output) if _counts(t)), default=0.0)
                 layers[name] = max(layers.get(name, 0.0), value)
 
         return hook
 
     for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(before(name)))
-        hooks.append(module.register_forward_hook(after(name), always_call=True))
+        hooks += hooked(module, before(name), after(name))
     try:
         with peaks:
             run()
@@ -195,7 +218,7 @@ def headroom(
         for hook in hooks:
             hook.remove()
     dtype = dtype_name(where(model, model)[1])
-    return Headroom(layers, list(peaks.found.values()), dtype, about)
+    return Headroom(layers, list(peaks.found.values()), dtype, about, stored_peaks(model))
 
 
 def islands(half: nn.Module, run: Callable[[], object]) -> set[tuple[str, str, str]]:

@@ -11,22 +11,23 @@ reference's block in that dtype on the CPU measures the error of the dtype alone
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn as nn
 
+from ..device.dtypes import dtype_name
 from ..device.tolerances import tolerance
+from .judge import HALVES, Judge, finite, raises
 from .ladder_figure import draw
 from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
-from .metrics import Closeness, closeness, tensors, worst
+from .metrics import Closeness, worst
 from .show import ladder_html, ladder_text
-from .trace import Call, blocks_of, keep, move_to, slots_of, traced, where
+from .trace import Call, blocks_of, called_blocks, move_to, submodule, traced, where
+from .tree import tensors
 from .weights import WeightFault, compare_weights
-
-FACTOR = 2.0  # the device may have twice the error of the same dtype on the CPU: another order of sums
+from .whole_run import WholeRun
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,24 @@ class LayerComparison:
     cumulative: Closeness | None  # None: the candidate's run did not reach it
     peer: Closeness | None  # the same dtype on the CPU; None if both models use the same dtype
     budget: float
+    formula: Closeness | None = None  # in fp32, with the candidate's weights in both; see judge.py
+    note: str = ""
 
     @property
     def ok(self) -> bool:
-        return self.isolated.ok(self.budget)
+        return self.isolated.ok(self.budget) and self.formula_ok
+
+    @property
+    def formula_ok(self) -> bool:
+        return self.formula is None or self.formula.ok(tolerance(torch.float32).block)
 
 
 @dataclass
 class Ladder:
-    """All comparisons. `first` is None if nothing diverges."""
+    """All comparisons. `first` is None if nothing diverges.
+
+    notes: remarks on the limits of this comparison. never_compared: blocks without a rung, with the reason.
+    """
 
     weights: list[WeightFault]
     rungs: list[LayerComparison]
@@ -56,6 +66,7 @@ class Ladder:
     raised: str = ""
     about: str = ""
     notes: list[str] = field(default_factory=list)
+    never_compared: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -76,13 +87,20 @@ Run = Callable[[nn.Module], object]
 
 
 def runner(inputs) -> Run:
-    """A function that calls a model with `inputs`: a dict, a tuple, or one tensor."""
+    """A function that calls a model with `inputs`: a dict, a tuple, or one tensor.
+
+    They are moved to the device of the model, floating tensors also to its dtype.
+    """
     if callable(inputs):
         return inputs
-    if isinstance(inputs, Mapping):
-        return lambda model: model(**inputs)
-    given = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-    return lambda model: model(*given)
+
+    def run(model: nn.Module):
+        given = move_to(inputs, *where(model, model))
+        if isinstance(given, Mapping):
+            return model(**given)
+        return model(*((given,) if isinstance(given, torch.Tensor) else given))
+
+    return run
 
 
 @torch.no_grad()
@@ -99,11 +117,13 @@ def climb(
     Args:
         reference: usually fp32 on the CPU.
         candidate: the same structure, in any dtype, on any device.
-        inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given.
-        budget: relative error allowed to one block; by dtype if None, see device/tolerances.py.
+        inputs: those of forward (dict, tuple, tensor), or a function that runs a model it is given. It may
+            return tensors in any nesting, or text and integers, which must be equal.
+        budget: relative error allowed to one block; if None, see `three_way` and device/tolerances.py.
         blocks: paths of the rungs; trace.blocks_of the reference if None.
-        three_way: in a lower dtype, raise the budget to FACTOR times the error of a copy of the reference in
-            that dtype.
+        three_way: in a lower dtype, allow each block FACTOR times the error of a copy of the reference in
+            that dtype on the CPU, but not more than a whole network may have; allow the output RUN_FACTOR
+            times that of the whole copy. In 16 bits, compare each block in fp32 too: rounding hides mistakes.
 
     A candidate that raises is compared up to that point, and block by block.
     """
@@ -111,88 +131,86 @@ def climb(
     weights = compare_weights(reference, candidate)
     with traced(reference, names, "outside") as theirs:
         expected = run(reference)
+    if not blocks and set(names) - {call.module for call in theirs}:
+        names = called_blocks(reference, run, names)
+        with traced(reference, names, "outside") as theirs:
+            expected = run(reference)
     raised = ""
     with traced(candidate, names, "outside") as ours:
         try:
             output = run(candidate)
         except Exception as error:
-            output, raised = None, f"{type(error).__name__}: {error}"
+            output, raised = None, raises(error)[7:]
     arrived = {call.key: call for call in ours}
-    judge = _Judge(reference, candidate, budget, three_way)
-    rungs = [judge.compare(call, arrived.get(call.key)) for call in theirs]
-    outcome = worst(output, expected) if output is not None else Closeness(problem=raised)
+    judge = Judge(reference, candidate, budget, three_way)
+    rungs = [_compare(judge, call, arrived.get(call.key)) for call in theirs]
+    outcome = Closeness(problem=raised) if raised else worst(output, expected)
     device, dtype = where(candidate, candidate)
-    first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome)
-    about = f"{type(candidate).__name__} in {str(dtype).removeprefix('torch.')} on {device}"
-    return Ladder(weights, rungs, outcome, first, raised, about)
+    whole = WholeRun(judge, run, names, dtype, expected)
+    first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole)
+    about = f"{type(candidate).__name__} in {dtype_name(dtype)} on {device}"
+    notes = [f"{rung.name}: {rung.note}" for rung in rungs if rung.note] + whole.notes
+    if dtype in HALVES and first is None:
+        notes.append(
+            f"between blocks, rounding to {dtype_name(dtype)} hides small mistakes: climb in fp32 on this "
+            "device first"
+        )
+    unseen = never_compared(reference, names, theirs)
+    unseen += ["the output: no tensor to compare"] if outcome.empty else []
+    return Ladder(weights, rungs, outcome, first, raised, about, notes, unseen)
 
 
-class _Judge:
-    """Runs a recorded call on the candidate and measures its error."""
-
-    def __init__(self, reference: nn.Module, candidate: nn.Module, budget: float | None, three_way: bool):
-        self.reference, self.candidate = reference, candidate
-        self.given, self.three_way = budget, three_way
-        self.theirs, self.ours = slots_of(reference), slots_of(candidate)
-
-    def compare(self, call: Call, arrived: Call | None) -> LayerComparison:
-        isolated, peer, budget = self.isolated(call)
-        cumulative = worst(arrived.output, call.output) if arrived is not None else None
-        return LayerComparison(call.name, call.turn, isolated, cumulative, peer, budget)
-
-    def isolated(self, call: Call) -> tuple[Closeness, Closeness | None, float]:
-        """Closeness of the candidate, of the same dtype on the CPU, and the budget."""
-        mine, original = self.counterparts(call)
-        module = self.candidate.get_submodule(call.module)
-        device, dtype = where(module, self.candidate)
-        budget = self.given or tolerance(dtype).block
-        peer, (_, base) = None, where(self.reference, self.reference)
-        if self.three_way and dtype != base and not call.slot:
-            lowered = copy.deepcopy(original).to("cpu", dtype)
-            peer = attempt(lowered, call, torch.device("cpu"), dtype, budget)
-            if peer.finite and not peer.problem and self.given is None:
-                budget = max(budget, FACTOR * peer.relative)
-        return attempt(mine, call, device, dtype, budget), peer, budget
-
-    def counterparts(self, call: Call) -> tuple[Callable, Callable]:
-        if call.slot:
-            return getattr(self.ours, call.slot), getattr(self.theirs, call.slot)
-        return self.candidate.get_submodule(call.module), self.reference.get_submodule(call.module)
+def never_compared(reference: nn.Module, names: list[str], calls: list[Call]) -> list[str]:
+    """The blocks without a rung, and why. A block whose weights are tied to a block with a rung has none."""
+    called = {call.module for call in calls}
+    compared = {id(p) for name in called for p in submodule(reference, name).parameters()}
+    found = []
+    for name in names:
+        mine = {id(p) for p in submodule(reference, name).parameters()}
+        if name not in called and not (mine and mine <= compared):
+            found.append(f"{name or 'the model'}: its forward is not called, or returns None")
+    return found
 
 
-def attempt(function: Callable, call: Call, device, dtype, budget: float) -> Closeness:
-    """Closeness of `function` on the recorded inputs of a call."""
-    args, kwargs = keep(move_to(call.args, device, dtype)), keep(move_to(call.kwargs, device, dtype))
-    try:
-        output = function(*args, **kwargs)
-    except Exception as error:
-        return Closeness(problem=f"raises {type(error).__name__}: {str(error).splitlines()[0]}")
-    return worst(output, call.output, rtol=budget)
+def _compare(judge: Judge, call: Call, arrived: Call | None) -> LayerComparison:
+    found = judge.judge(call, arrived)
+    cumulative = worst(arrived.output, call.output) if arrived is not None else None
+    return LayerComparison(
+        call.name, call.turn, found.isolated, cumulative, found.peer, found.budget, found.formula, found.note
+    )
 
 
-def _first(judge, run, names, theirs, arrived, rungs, weights, outcome) -> Divergence | None:
+def _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole) -> Divergence | None:
     """The first block or function that is wrong in itself; else the code between; else weights, output."""
     for call, rung in zip(theirs, rungs, strict=True):
         if not rung.ok:
+            came = arrived.get(call.key)
+            if not rung.isolated.finite and came is not None and not finite((came.args, came.kwargs)):
+                break  # it receives what was made before it
             if call.slot:
                 return in_slot(judge, call, rung.budget)
-            return inside_block(judge, call, rung.budget, weights)
+            return _noted(inside_block(judge, call, arrived.get(call.key), rung.budget, weights), rung.note)
     _, dtype = where(judge.candidate, judge.candidate)
     if dtype != torch.float32 and (found := _formulas(judge, run)) is not None:
         return found
-    limit = tolerance(dtype).network
-    for call, rung in zip(theirs, rungs, strict=True):
+    for call in theirs:
         came = arrived.get(call.key)
         given = Closeness(problem="is never called") if came is None else _inputs(came, call)
+        limit = whole.limit(call)
         if not given.ok(limit):
-            found = between_blocks(judge, run, names, call, given, rung.budget, came)
+            found = between_blocks(judge, run, names, call, given, limit, came)
             return _with_weights(found, weights, names)
     if weights:
         fault = weights[0]
-        return Divergence(fault.name.rpartition(".")[0], "weights", "", fault.what, "weights")
-    if not outcome.ok(limit):
-        return _with_weights(between_blocks(judge, run, names, None, outcome, limit), weights, names)
+        return Divergence(fault.name.rpartition(".")[0], "weights", "", str(fault), "weights")
+    if not whole.excuses(outcome):
+        found = between_blocks(judge, run, names, None, outcome, whole.limit(None))
+        return _with_weights(found, weights, names)
     return None
+
+
+def _noted(found: Divergence, note: str) -> Divergence:
+    return replace(found, what=f"{found.what}; {note}") if note else found
 
 
 def _with_weights(found: Divergence, weights: list[WeightFault], names: list[str]) -> Divergence:
@@ -218,11 +236,7 @@ def _formulas(judge, run) -> Divergence | None:
 
 
 def _inputs(came: Call, call: Call) -> Closeness:
-    mine = list(tensors((came.args, came.kwargs)))
-    theirs = list(tensors((call.args, call.kwargs)))
+    mine, theirs = (list(tensors((c.args, c.kwargs))) for c in (came, call))
     if len(mine) != len(theirs):
         return Closeness(problem=f"gets {len(mine)} tensors, expected {len(theirs)}")
-    pairs = [closeness(a, b) for a, b in zip(mine, theirs, strict=True)]
-    return max(
-        pairs, key=lambda c: (bool(c.problem), not c.finite, c.relative), default=Closeness(1, 0, 0, 0, 1)
-    )
+    return worst((came.args, came.kwargs), (call.args, call.kwargs))

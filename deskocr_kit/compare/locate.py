@@ -11,15 +11,15 @@ import torch
 import torch.nn as nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.nonfinite import finite
-
 from ..device.dtypes import dtype_name
 from ..device.tolerances import tolerance
 from .hypotheses import guess
+from .judge import HALVES, Narrow, lowered, raises
 from .metrics import Closeness, place, tensors, worst
 from .operators import OperatorFault, first_operator, raising
+from .overflow import first_overflow
 from .router import compare_decisions, decisions, routers
-from .trace import Call, keep, move_to, traced, where
+from .trace import Call, keep, move_to, submodule, traced, where
 from .weights import WeightFault
 
 
@@ -48,7 +48,7 @@ class Divergence:
 def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) -> Divergence:
     """The divergence of a function that is wrong in itself. dtype: None for that of the candidate."""
     function, original = judge.counterparts(call)
-    module = judge.candidate.get_submodule(call.module)
+    module = submodule(judge.candidate, call.module)
     device, own = where(module, judge.candidate)
     dtype = dtype or own
     output, problem = _run(function, call, device, dtype)
@@ -57,8 +57,8 @@ def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) 
     words = "" if problem else guess(call.slot, args, kwargs, move_to(output, "cpu", torch.float32), budget)
     if not words and call.slot == "conv2d":
         words = _wrong_convolution(function, args, kwargs, close.problem)
-    if not words and not close.finite:
-        words = overflow(call, dtype)
+    if not words and not close.finite and (made := _overflow(judge, call, dtype)):
+        words = made.what
     words = words or narrowed(function, original, call, device)
     operator = None if words else side_by_side(original, function, call, device)
     detail = words or (f"{operator.what}; {close}" if operator else str(close))
@@ -70,30 +70,44 @@ def in_slot(judge, call: Call, budget: float, dtype: torch.dtype | None = None) 
     )
 
 
-def inside_block(judge, call: Call, budget: float, weights: list[WeightFault]) -> Divergence:
-    """Run the block on the reference's inputs; find the first wrong module or slot, innermost first."""
-    original = judge.reference.get_submodule(call.module)
+def inside_block(
+    judge, call: Call, arrived: Call | None, budget: float, weights: list[WeightFault]
+) -> Divergence:
+    """Run the block on the reference's inputs; find the first wrong module or slot, innermost first.
+
+    arrived: the candidate's call.
+    """
+    original, mine = (submodule(m, call.module) for m in (judge.reference, judge.candidate))
+    device, dtype = where(mine, judge.candidate)
+    _, arguments = judge.fair(call, arrived, original, dtype)
     with traced(original, None, "all") as inner:
         original(*keep(call.args), **keep(call.kwargs))
+    with traced(mine, None, "all") as theirs, contextlib.suppress(Exception):
+        given = move_to(arguments, device, None)
+        mine(*given[0], **given[1])
+    came = {step.key: step for step in theirs}  # shows the dtypes of the arguments
     for step in inner:
         full = replace(step, module=".".join(p for p in (call.module, step.module) if p))
-        close, _, allowed = judge.isolated(full)
-        if close.ok(allowed) and (not full.slot or formula_holds(judge, full)):
+        found = judge.judge(full, came.get(step.key))
+        if found.ok and (not full.slot or formula_holds(judge, full)):
             continue
-        if full.slot and close.ok(allowed):
+        if full.slot and found.ok:
             return in_slot(judge, full, tolerance(torch.float32).block, torch.float32)
         if full.slot:
-            return in_slot(judge, full, allowed)
-        return in_module(judge, full, close, allowed, weights)
+            return in_slot(judge, full, found.budget)
+        return in_module(judge, full, _decisive(found), found.budget, weights)
     # Each part agrees, the whole does not: the rounding of many parts, or code outside the parts.
-    close, _, _ = judge.isolated(call)
-    return in_module(judge, call, close, budget, weights)
+    return in_module(judge, call, _decisive(judge.judge(call, arrived)), budget, weights)
+
+
+def _decisive(found) -> Closeness:
+    return found.formula if found.isolated.ok(found.budget) and not found.formula_ok else found.isolated
 
 
 def formula_holds(judge, call: Call) -> bool:
     """Whether a function is right in fp32: in a lower dtype rounding can hide a small mistake."""
     function, _ = judge.counterparts(call)
-    device, dtype = where(judge.candidate.get_submodule(call.module), judge.candidate)
+    device, dtype = where(submodule(judge.candidate, call.module), judge.candidate)
     if dtype == torch.float32:
         return True
     output, problem = _run(function, call, device, torch.float32)
@@ -104,23 +118,24 @@ def formula_holds(judge, call: Call) -> bool:
 
 def in_module(judge, call: Call, close: Closeness, budget: float, weights: list[WeightFault]) -> Divergence:
     """The divergence of a module whose weights, settings, router or own code are wrong."""
-    mine, theirs = judge.candidate.get_submodule(call.module), judge.reference.get_submodule(call.module)
+    mine, theirs = submodule(judge.candidate, call.module), submodule(judge.reference, call.module)
     device, dtype = where(mine, judge.candidate)
     twin = mine if dtype == torch.float32 else copy.deepcopy(mine).float()  # without rounding errors
-    operator = side_by_side(theirs, twin, call, device)
+    base = theirs if dtype == torch.float32 else lowered(theirs, mine, dtype, False).float()
+    operator = side_by_side(base, twin, call, device)
     if close.problem.startswith("raises"):
         operator = _raises(mine, call, device, dtype) or operator
     name = operator.operator if operator else "several"
     words = [str(f) for f in weights if f.concerns(call.module)][:3]
-    words += settings(mine, theirs)
+    words += settings(mine, theirs) + rounded_buffers(mine, theirs)
     words += _routing(twin, theirs, call, device)
     words += _not_called(twin, theirs, call, device)
-    if not words and not close.finite:
-        words = [overflow(call, dtype)]
-        name = _first_overflow(judge, call) or name
+    made = _overflow(judge, call, dtype) if not words and not close.finite else None
+    if made:
+        words, name, operator = [made.what], made.operator or name, replace(made, what="")
     if operator and (not words or operator.what.startswith("raises")):
         words = [operator.what, *words]
-    if words == [operator.what if operator else ""] and _unchanged(twin, call, device):
+    if operator and words == [operator.what] and _unchanged(twin, call, device):
         words = [f"returns its input unchanged; {operator.what}"]
     token = _token(close, call)
     return Divergence(
@@ -135,19 +150,26 @@ def between_blocks(
 
     came: the candidate's call.
     """
-    skipped = tuple([m.get_submodule(n) for n in names] for m in (judge.reference, judge.candidate))
-    operator = first_operator(
-        lambda: run(judge.reference), lambda: run(judge.candidate), max(budget, 1e-3), skipped
-    )
+    skipped = tuple(_blocks(m, names) for m in (judge.reference, judge.candidate))
+    runs = [functools.partial(run, m) for m in (judge.reference, judge.candidate)]
+    operator = first_overflow(*runs, skipped) if not given.finite else None
+    operator = operator or first_operator(*runs, max(budget, 1e-3), skipped)
     target = f"the input of {call.name}" if call is not None else "the output"
     what = f"{target} differs, although every block is right in itself ({given})"
     what = f"{moved}; {what}" if (moved := _one_position_off(came, call)) else what
     shape = tuple(next(tensors((call.args, call.kwargs)), torch.empty(0)).shape) if call is not None else ()
     token = (operator.token if operator else "") or place(given.first, shape)
     if operator is None:
-        return Divergence(call.module if call else "", "input", token, what, "between blocks")
+        return Divergence(
+            call.module if call else "", "input" if call else "output", token, what, "between blocks"
+        )
     what = f"{operator.what}; {what}"
     return Divergence("", operator.operator, token, what, "between blocks", operator.site)
+
+
+def _blocks(model: nn.Module, names: list[str]) -> list[nn.Module]:
+    known = dict(model.named_modules())
+    return [known[name] for name in names if name in known and name]
 
 
 # ---------------------------------------------------------------------- words
@@ -159,29 +181,12 @@ def narrowed(function, original, call: Call, device) -> str:
     """
     narrow: list[list[str]] = []
     for each, where_ in ((original, "cpu"), (function, device)):
-        found: list[str] = []
-        narrow.append(found)
         args, kwargs = (keep(move_to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
-        with _Narrow(found), contextlib.suppress(Exception):
+        with Narrow() as mode, contextlib.suppress(Exception):
             each(*args, **kwargs)
+        narrow.append(mode.found)
     theirs, ours = narrow
     return f"computed in half precision: {ours[0]}" if ours and not theirs else ""
-
-
-class _Narrow(TorchDispatchMode):
-    """Lists the operators that compute in fp16 or bf16; a cast alone does not count."""
-
-    def __init__(self, found: list[str]):
-        super().__init__()
-        self.found = found
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        output = function(*args, **(kwargs or {}))
-        halves = [t for t in tensors(output) if t.dtype in (torch.float16, torch.bfloat16)]
-        name = function._schema.name
-        if halves and not function.is_view and "copy" not in name and "empty" not in name:
-            self.found.append(f"{name} in {str(halves[0].dtype).removeprefix('torch.')}")
-        return output
 
 
 def _raises(function, call: Call, device, dtype) -> OperatorFault | None:
@@ -237,16 +242,25 @@ def settings(mine: nn.Module, theirs: nn.Module) -> list[str]:
     return found
 
 
-def overflow(call: Call, dtype: torch.dtype) -> str:
-    """Describe NaN or Inf, with the largest value of the reference at this place."""
-    reach = max((float(t.abs().max()) for t in tensors(call.output) if t.numel()), default=0.0)
-    limit = torch.finfo(dtype).max
-    kind = dtype_name(dtype)
-    if reach > limit:
-        return (
-            f"overflow: the reference reaches {reach:.3g}, more than {kind}'s {limit:.6g}: keep this in fp32"
-        )
-    return f"NaN or Inf, although the reference reaches only {reach:.3g}: an overflow of {kind} inside"
+def rounded_buffers(mine: nn.Module, theirs: nn.Module) -> list[str]:
+    """Buffers that no checkpoint stores, such as rotary frequencies, in 16 bits; a loaded model has fp32."""
+    stored, expected = set(theirs.state_dict()), dict(theirs.named_buffers())
+    return [
+        f"{name} is rounded to {dtype_name(t.dtype)}: keep this buffer in {dtype_name(expected[name].dtype)}"
+        for name, t in mine.named_buffers()
+        if t.dtype in HALVES and name in expected and name not in stored and expected[name].dtype != t.dtype
+    ]
+
+
+def _overflow(judge, call: Call, dtype: torch.dtype) -> OperatorFault | None:
+    """The operator that makes the first NaN or Inf of a call in the candidate's own dtype."""
+    mine, theirs = judge.counterparts(call)
+    device, _ = where(submodule(judge.candidate, call.module), judge.candidate)
+    runs = []
+    for function, where_, kind in ((theirs, "cpu", None), (mine, device, dtype)):
+        args, kwargs = (keep(move_to(given, where_, kind)) for given in (call.args, call.kwargs))
+        runs.append(functools.partial(function, *args, **kwargs))
+    return first_overflow(*runs)
 
 
 def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
@@ -293,25 +307,6 @@ def _wrong_convolution(function, args: tuple, kwargs: dict, problem: str) -> str
     )
 
 
-def _first_overflow(judge, call: Call) -> str:
-    """The operator with the first NaN or Inf in the candidate's own run of this module."""
-    found: list[str] = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            output = function(*args, **(kwargs or {}))
-            made_here = not any(not finite(t) for t in tensors(args))
-            if not found and made_here and not finite(output) and "empty" not in function._schema.name:
-                found.append(function._schema.name)
-            return output
-
-    module = judge.candidate.get_submodule(call.module)
-    device, dtype = where(module, judge.candidate)
-    with Watch():
-        _run(module, call, device, dtype)
-    return found[0] if found else ""
-
-
 def _token(close: Closeness, call: Call) -> str:
     first = next(tensors(call.output), None)
     return place(close.first, tuple(first.shape)) if first is not None else ""
@@ -323,4 +318,4 @@ def _run(function, call: Call, device, dtype) -> tuple[object, str]:
     try:
         return function(*args, **kwargs), ""
     except Exception as error:
-        return None, f"raises {type(error).__name__}: {str(error).splitlines()[0]}"
+        return None, raises(error)

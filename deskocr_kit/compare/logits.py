@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.generation import Prompt, whole_pass
+
 from ..display.table import text_table
 from .metrics import Closeness, closeness
 from .show import html_table
+from .trace import move_to, where
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
         raise ValueError("teacher_forced takes one sample and at least one new token")
     new = torch.as_tensor(list(new_ids))
     full = extended(inputs, new[:-1])
+    prompt = inputs["input_ids"].shape[1]
     ours, theirs = (
-        model(**full, logits_to_keep=len(new)).logits[0].float().cpu() for model in (candidate, reference)
+        logits_of(model, move_to(full, *where(model, model)), prompt, len(new))[0].float().cpu()
+        for model in (candidate, reference)
     )
     best = theirs.topk(2, -1)
     five_ours, five_theirs = ours.topk(5, -1).indices, theirs.topk(5, -1).indices
@@ -150,6 +155,13 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
     return Forced(
         (chosen == expected).float().mean().item(), in_five, common, closeness(ours, theirs), rows, names
     )
+
+
+def logits_of(model, full: dict, prompt: int, last: int) -> Tensor:
+    """The last logits of one pass; a model with a sliding window sees what it sees while it generates."""
+    if getattr(getattr(model.config, "decoder", None), "window", None) is not None:
+        return whole_pass(model, Prompt(**full), prompt, last)
+    return model(**full, logits_to_keep=last).logits
 
 
 def extended(inputs: dict, new: Tensor) -> dict:

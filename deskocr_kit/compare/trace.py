@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 from torch import Tensor
+
+from .masks import fit
+from .tree import mapped
 
 
 @dataclass
@@ -33,60 +36,97 @@ class Call:
 
 
 def keep(value):
-    """A copy of all tensors in a value, so that later in-place operators do not change the record."""
-    if isinstance(value, nn.Parameter):
-        return value.detach()  # weights do not change, and a copy would take gigabytes
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, (tuple, list)):
-        return type(value)(keep(v) for v in value) if type(value) in (tuple, list) else value
-    if isinstance(value, dict):
-        return {k: keep(v) for k, v in value.items()}
-    return copy.deepcopy(value) if _changes(value) else value
+    """A copy of all tensors in a tree, so that later in-place operators do not change the record.
 
-
-def _changes(value) -> bool:
-    """Whether a value is an object with state, such as the KV cache of another model.
-
-    The run continues to fill it, so that the inputs of a block would be lost without a copy.
+    Objects such as the KV cache of another model are copied too, because the run continues to fill them.
     """
-    return hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (type, nn.Module))
+    return mapped(value, lambda t: t.detach() if isinstance(t, nn.Parameter) else t.detach().clone())
 
 
 def move_to(value, device, dtype: torch.dtype | None):
-    """All tensors of a value on `device`, the floating ones in `dtype`."""
-    if isinstance(value, Tensor):
-        return value.to(device, dtype if dtype is not None and value.is_floating_point() else value.dtype)
-    if type(value) in (tuple, list):
-        return type(value)(move_to(v, device, dtype) for v in value)
-    if type(value) is dict:
-        return {k: move_to(v, device, dtype) for k, v in value.items()}
-    if not _changes(value):
-        return value
-    moved = copy.copy(value)  # a cache: its tensors, and its record of their device and dtype
-    for name, held in vars(value).items():
+    """A copy of a tree (see tree.py) with all tensors on `device`, the floating ones in `dtype`.
+
+    Values beyond the range of `dtype` become its largest or smallest number: a mask of one dtype becomes a
+    mask of another, and no infinity appears that the model does not make.
+    """
+
+    def moved(t: Tensor) -> Tensor:
+        if dtype is None or not t.is_floating_point():
+            return t.to(device)
+        return fit(t.to(device, dtype), t) if t.dtype != dtype else t.to(device)
+
+    def attribute(held):  # a cache has a record of its device and dtype
         if isinstance(held, torch.device):
-            held = torch.device(device)
-        elif isinstance(held, torch.dtype) and held.is_floating_point:
-            held = dtype or held
-        object.__setattr__(moved, name, move_to(held, device, dtype))
-    return moved
+            return torch.device(device)
+        return dtype if dtype and isinstance(held, torch.dtype) and held.is_floating_point else held
+
+    return mapped(value, moved, attribute)
 
 
 def blocks_of(model: nn.Module) -> list[str]:
-    """Paths of the rungs for any model: the members of every ModuleList and the modules beside them."""
+    """Paths of the rungs for any model: the members of every ModuleList and the modules beside them.
+
+    A member that has no forward, such as a ModuleList in a ModuleList, is replaced by its own members.
+    """
 
     def walk(module: nn.Module, path: str) -> Iterator[str]:
-        for name, child in module.named_children():
+        for name, child in module.named_children() if not isinstance(module, torch.jit.ScriptModule) else ():
             inner = f"{path}.{name}" if path else name
-            if isinstance(child, nn.ModuleList):
-                yield from (f"{inner}.{i}" for i in range(len(child)))
-            elif any(isinstance(m, nn.ModuleList) for m in child.modules()):
+            if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+                for key, member in child.named_children():
+                    yield from [f"{inner}.{key}"] if _callable(member) else walk(member, f"{inner}.{key}")
+            elif not _callable(child) or _has_lists(child):
                 yield from walk(child, inner)
             else:
                 yield inner
 
-    return list(walk(model, "")) or [name for name, _ in model.named_children()] or [""]
+    return list(walk(model, "")) or [""]
+
+
+def _has_lists(module: nn.Module) -> bool:
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    return not scripted and any(isinstance(m, nn.ModuleList) for m in module.modules())
+
+
+def _callable(module: nn.Module) -> bool:
+    """Whether a module has a forward of its own."""
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    return scripted or type(module).forward is not nn.Module.forward or "forward" in vars(module)
+
+
+def hooked(module: nn.Module, before: Callable, after: Callable | None = None, **options) -> list:
+    """Handles of a forward pre-hook and a forward hook, which runs also if the forward raises.
+
+    A ScriptModule refuses its own methods for hooks, but calls the hooks. Its compiled parts call none.
+    """
+    handles = [nn.Module.register_forward_pre_hook(module, before, **options)]
+    if after is not None:
+        handles.append(nn.Module.register_forward_hook(module, after, always_call=True, **options))
+    return handles
+
+
+def called_blocks(model: nn.Module, run: Callable[[nn.Module], object], names: list[str]) -> list[str]:
+    """`names`, where a block that `run` does not call is replaced by those of its parts that it calls.
+
+    Some models call methods of a block, or the members of a list in it, and not the block. Needs a run.
+    """
+    called: dict[str, None] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        hooks += hooked(module, lambda module, args, name=name: called.setdefault(name))
+    try:
+        run(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = []
+    for name in names:
+        inner = [c for c in called if c.startswith(f"{name}." if name else "") and c]
+        if name in called or not inner:
+            found.append(name)
+        else:
+            found += [c for c in inner if not any(c.startswith(f"{other}.") for other in inner)]
+    return found
 
 
 @contextlib.contextmanager
@@ -109,14 +149,16 @@ def traced(model: nn.Module, names=None, slots="all", modules: bool = True) -> I
     def before(name):
         def hook(module, args, kwargs):
             path.append(name)
-            open_calls.append((keep(args), keep(kwargs)) if modules else ((), {}))
+            open_calls.append((name, *((keep(args), keep(kwargs)) if modules else ((), {}))))
 
         return hook
 
     def after(name):
         def hook(module, args, kwargs, output):
+            if not open_calls or open_calls[-1][0] != name:
+                return  # another hook raised before this one saw the call
             path.pop()
-            args, kwargs = open_calls.pop()
+            _, args, kwargs = open_calls.pop()
             if modules and output is not None:  # None: the forward raised
                 add(name, "", args, kwargs, output)
 
@@ -124,8 +166,7 @@ def traced(model: nn.Module, names=None, slots="all", modules: bool = True) -> I
 
     for name, module in model.named_modules():
         if names is None or name in names:
-            hooks.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
-            hooks.append(module.register_forward_hook(after(name), with_kwargs=True, always_call=True))
+            hooks += hooked(module, before(name), after(name), with_kwargs=True)
     holder = slots_of(model) if slots != "none" else None
     originals = dict(vars(holder)) if holder is not None else {}
 
@@ -157,10 +198,18 @@ def slots_of(model: nn.Module):
     return next((m.slots for m in model.modules() if hasattr(m, "slots")), None)
 
 
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path; a ScriptModule has no get_submodule of its own."""
+    return model.get_submodule(path) if path else model
+
+
 def where(module: nn.Module, fallback: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of a module: those of its first floating parameter, else those of `fallback`."""
-    for owner in (module, fallback):
-        for p in owner.parameters():
-            if p.is_floating_point():
-                return p.device, p.dtype
+    """Device and dtype of the first floating parameter of a module, else of `fallback`, else of a buffer.
+
+    Buffers come last, because many stay in fp32 in a module that works in 16 bits.
+    """
+    kinds = (module.parameters(), fallback.parameters(), module.buffers(), fallback.buffers())
+    for t in itertools.chain(*kinds):
+        if t.is_floating_point():
+            return t.device, t.dtype
     return torch.device("cpu"), torch.float32

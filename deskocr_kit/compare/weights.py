@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn as nn
 from torch import Tensor
+
+from ..device.dtypes import dtype_name
+from .masks import exceeds, hidden
 
 INTEGER = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
@@ -20,30 +23,33 @@ class WeightFault:
     index: tuple[int, ...] | None = None
     bit: int | None = None
     other: str | None = None  # the second module of an exchange
+    tied: tuple[str, ...] = ()  # further names of the same tensor
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.what}"
+        also = f" (tied to {', '.join(self.tied)})" if self.tied else ""
+        return f"{self.name}{also}: {self.what}"
 
     def concerns(self, module: str) -> bool:
         """Whether this fault is in `module`, or `module` is part of an exchanged one."""
-        places = [self.name] + ([self.other] if self.other else [])
+        places = [self.name, *self.tied] + ([self.other] if self.other else [])
         return any(p.startswith(module + ".") or (module + ".").startswith(p + ".") for p in places)
 
 
 def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFault]:
     """All differences. Exchanged blocks are one fault each, instead of one per tensor.
 
-    The reference is first rounded to the candidate's dtype, so that an fp16 copy of it has no fault.
+    The reference is first rounded to the candidate's dtype, so that an fp16 copy of it has no fault, unless a
+    value becomes infinite. A tied weight is one fault with all its names. Equal weights that are tied in one
+    of the models only are no fault.
     """
-    ours, theirs = dict(candidate.named_parameters()), dict(reference.named_parameters())
-    ours |= dict(candidate.named_buffers())
-    theirs |= dict(reference.named_buffers())
+    ours, theirs = named(candidate), named(reference)
     faults = [WeightFault(n, "missing in the candidate") for n in theirs if n not in ours]
     faults += [WeightFault(n, "not in the reference") for n in ours if n not in theirs]
     wrong = []
     for name in theirs:
         if name in ours and (fault := _compare(name, ours[name].detach(), theirs[name].detach())):
             wrong.append(fault)
+    wrong = _tied(wrong, ours)
     wrong = _pairs(wrong, ours, theirs)
     swaps = _exchanged(reference, candidate, {f.name for f in wrong}) if len(wrong) > 1 else []
     reported = [prefix for pair in swaps for prefix in pair[:2]]
@@ -53,10 +59,31 @@ def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFa
     return faults + [f for f in wrong if not any(f.name.startswith(p + ".") for p in reported)]
 
 
+def named(model: nn.Module) -> dict[str, Tensor]:
+    """{name: parameter or buffer}, a tied one under each of its names."""
+    return dict(model.named_parameters(remove_duplicate=False)) | dict(
+        model.named_buffers(remove_duplicate=False)
+    )
+
+
+def _tied(wrong: list[WeightFault], ours: dict[str, Tensor]) -> list[WeightFault]:
+    """Join the faults of one tensor with several names."""
+    found: dict[int, WeightFault] = {}
+    for fault in wrong:
+        first = found.setdefault(id(ours[fault.name]), fault)
+        if first is not fault:
+            found[id(ours[fault.name])] = replace(first, tied=(*first.tied, fault.name))
+    return list(found.values())
+
+
 def _compare(name: str, ours: Tensor, theirs: Tensor) -> WeightFault | None:
     if ours.shape != theirs.shape:
         return WeightFault(name, f"shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}")
+    if lost := _lost(ours, theirs):
+        return WeightFault(name, lost)
     a, b = ours.cpu().contiguous(), theirs.cpu().to(ours.dtype).contiguous()
+    if a.is_complex():
+        a, b = (torch.view_as_real(t.resolve_conj()) for t in (a, b))
     width = INTEGER[a.element_size()]
     x, y = a.view(width), b.view(width)  # bits: NaN equals itself, -0 is not 0
     if torch.equal(x, y):
@@ -76,6 +103,14 @@ def _compare(name: str, ours: Tensor, theirs: Tensor) -> WeightFault | None:
     return WeightFault(
         name, f"{len(at)} of {a.numel()} values differ, the first at {list(index)}: {shown}", index
     )
+
+
+def _lost(ours: Tensor, theirs: Tensor) -> str:
+    """Describe values of the reference that are infinite in the candidate's dtype; masks may be."""
+    if not exceeds(theirs.cpu(), ours.dtype) or bool(torch.isfinite(ours).all()):
+        return ""
+    reach = float(theirs.detach().cpu().abs().masked_fill(hidden(theirs), 0.0).max())
+    return f"{reach:.6g} is infinite in {dtype_name(ours.dtype)}: keep this tensor in fp32"
 
 
 def _moved(x: Tensor, y: Tensor) -> str:

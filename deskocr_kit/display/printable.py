@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 LINE = 2000  # characters of one line
 #: Control characters but tab and newline, and what reverses or hides text. The two zero-width joiners stay:
@@ -23,6 +25,15 @@ def printable(text: str, line: int | None = LINE) -> str:
     if line is None or len(text) <= line:
         return text
     return "\n".join(_cut(each, line) for each in text.split("\n"))
+
+
+def printable_json(data: Any) -> str:
+    """Indented JSON of the data. Unsafe characters in its strings are written as JSON escapes.
+
+    What JSON has no form for is written as text.
+    """
+    text = json.dumps(data, ensure_ascii=False, indent=1, default=str)
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def _escaped(match: re.Match) -> str:

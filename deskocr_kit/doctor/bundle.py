@@ -1,152 +1,214 @@
 """`deskocr doctor --bundle FILE`: the seven texts and the report in one zip, without private data.
 
-Environment variables pass an allow-list (those that matter on an NPU, and proxies without credentials),
-because no list of secret names is complete. Every text is then scrubbed of home folders, user and host
-names, credentials in addresses, well-known token formats, `password=...` and serial numbers.
+Everything in it passes a list of what is known, because no list of what is secret is complete:
+
+    env.txt         variables by exact name, values by their shape (variables.py)
+    pip-list.txt    packages that matter here, with public versions
+    version files   known keys, with versions and known folders
+    npu-smi.txt     known words and numbers; of a process only the program's base name
+    report.*        made again from these texts; on a live machine, its rows in known words
+    removed.txt     what was removed, as numbers
+
+A word is known if this kit uses it itself (words.py).
 """
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
 import re
-import socket
 import tempfile
 import zipfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from .capture import FILES, Capture, parse_env, parse_pip
-from .facts import PRIVATE_NAME, VARIABLES
-from .report import Report
+from . import facts as _facts
+from . import npu_smi_pages, variables, words
+from .capture import FILES, Capture
+from .captured_lists import normal, parse_env, parse_pip
+from .examination import judge
+from .report import Report, Row
 
-PROXIES = re.compile(r"^(https?|all|no)_proxy$", re.I)
-SCRUBS = (
-    # user:password@ in an address, also without a scheme; then the query of an address
-    (re.compile(r"([a-z][\w+.-]*://)[^/\s@]*@", re.I), r"\1<credentials>@"),
-    (re.compile(r"(?<![\w/])[\w.+-]+:[^\s:/@]+@(?=[\w.-]+(:\d+)?)"), "<credentials>@"),
-    (re.compile(r"((?:https?|git|ssh)\S*?)\?[^\s\"']+", re.I), r"\1?<query>"),
-    # name=value and name: value with a private name
-    (
-        re.compile(
-            r"((?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|auth|credentials?"
-            r"|bearer|cookie)[\w-]*[\"']?\s*[=:](?!=)\s*(?:(?:bearer|basic|token)\s+)?|\bbearer\s+)[\"']?[^\s\"',;&]+",
-            re.I,
-        ),
-        r"\1<removed>",
-    ),
-    # formats of well-known tokens: Hugging Face, GitHub, GitLab, OpenAI-like, PyPI, Slack, AWS, Google, JWT
-    (
-        re.compile(
-            r"\b(hf_[A-Za-z0-9]{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|sk-[\w-]{8,}|pypi-[\w-]{8,}|xox[a-z]-[\w-]{8,}"
-            r"|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
-        ),
-        "<token>",
-    ),
-    (re.compile(r"-----BEGIN [^-]*KEY-----.*?(-----END [^-]*KEY-----|\Z)", re.S), "<key>"),
-    (re.compile(r"((?:/home|/Users|/data/home|[A-Z]:\\Users)[/\\])[^/\\\s:;\"'|]+"), r"\1<user>"),
-    (re.compile(r"^(.*serial number\s*:\s*).*$", re.I | re.M), r"\1<removed>"),
-    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "<mail>"),
-    (re.compile(r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", re.I), "<mac>"),
+_VERSION_KEYS = re.compile(
+    r"(?:(?:inner|package_|firmware_)?version|version_dir|compatible_version\w{0,20}|arch|os|package_name|path"
+    r"|ascend-cann-[\w-]{1,30}|[a-z_]{1,30}_(?:running|installed|upgrade)_version)\Z",
+    re.I,
 )
-COMMON = {
-    "root",
-    "user",
-    "admin",
-    "npu",
-    "test",
-    "ascend",
-    "python",
-    "python3",
-    "torch",
-    "localhost",
-    "ubuntu",
-    "conda",
-}
+_PAGE_KEYS = re.compile(
+    r"(?:NPU ID|Chip Count|Chip ID|Total Count|Chip Name|Chip Logic ID|Chip Phy-ID|Product Name|Model"
+    r"|Manufacturer|Software Version|Firmware Version|Compatibility|PCIe Bus Info|Health(?: Status)?"
+    r"|[\w -]{1,40} ?\((?:%|MB|MHz|W|C)\))\Z"
+)
+_NUMPY_AND_KIN = re.compile(
+    r"torch|torch-npu|torchvision|torchaudio|numpy|transformers|tokenizers|safetensors|huggingface-hub|accelerate"
+    r"|pillow|pypdfium2|scipy|sympy|decorator|attrs|psutil|cffi|pyyaml|protobuf|cloudpickle|absl-py|ml-dtypes"
+    r"|tornado|pathlib2|requests|te|topi|tbe|hccl|auto-tune|op-compile-tool|opc-tool|vllm|vllm-ascend|mindie\w{0,20}"
+    r"|deepspeed|peft|triton|triton-ascend|modelscope|einops|addict|easydict|matplotlib|opencv-python(?:-headless)?"
+    r"|typer|rich|click|deskocr-kit\Z"
+)
+_PUBLIC_VERSION = re.compile(
+    r"\d{1,4}(?:\.(?:\d{1,8}|\*)){0,4}(?:(?:\.?(?:post|dev|rc|a|b))\d{0,8}){0,3}(\+(?:cpu|cu\d{1,4}|rocm[\d.]{1,8}))?"
+)
 
 
-def _names() -> tuple[list[str], list[str]]:
-    """Home folders and names (user, host) of the current user."""
-    homes = [os.path.expanduser("~"), os.environ.get("HOME", ""), os.environ.get("USERPROFILE", "")]
-    names = [
-        os.environ.get(name, "")
-        for name in ("USER", "LOGNAME", "USERNAME", "SUDO_USER", "JUPYTERHUB_USER", "HOSTNAME")
+def clean_env(text: str, removed: Counter) -> str:
+    """Variables that matter on an NPU, with values of the expected shape. The others are only counted."""
+    lines = []
+    for name, value in sorted(parse_env(text).items()):
+        shape = variables.SHAPES.get(name)
+        if shape is None:
+            removed["variables that this kit does not know"] += 1
+        elif shape is variables.PRESENT:
+            removed["values of proxies"] += 1
+            lines.append(f"{name}=<set>")
+        elif shape is variables.PATH:
+            lines.append(f"{name}={words.clean_path(value, removed)}")
+        elif variables.fits(name, value):
+            lines.append(f"{name}={value}")
+        else:
+            removed["values of an unexpected shape"] += 1
+            lines.append(f"{name}={words.REMOVED}")
+    others = removed["variables that this kit does not know"]
+    return "\n".join([f"# {others} other variables left out", *lines]) + "\n"
+
+
+def clean_pip(text: str, removed: Counter) -> str:
+    """The packages that matter, with their public version."""
+    lines = []
+    for name, version in parse_pip(text).items():
+        match = _PUBLIC_VERSION.match(version)
+        if match and _NUMPY_AND_KIN.fullmatch(normal(name)):
+            lines.append(f"{name}=={match.group()}")
+            removed["parts of versions"] += match.group() != version
+        else:
+            removed["packages that this kit does not know"] += 1
+    return "\n".join(lines or ["# no package that this kit knows"]) + "\n"
+
+
+def clean_version_file(text: str, removed: Counter) -> str:
+    """The lines with a version, a processor or a known folder."""
+    lines = []
+    for line in text.replace("\r", "").lstrip("\ufeff").splitlines():
+        mark = re.search(r"[=:]", line[:100])
+        key = line[: mark.start()].strip() if mark else ""
+        if mark and _VERSION_KEYS.match(key):
+            value = line[mark.end() :].strip()
+            path = key.lower() == "path"
+            kept = (
+                words.clean_path(value, removed) if path else words.clean(value, removed, versions_only=True)
+            )
+            lines.append(f"{key}={kept}")
+        elif not mark and line.strip():
+            lines.append(words.clean(line, removed, versions_only=True))
+        elif line.strip():
+            removed["lines of version files that this kit does not use"] += 1
+    return "\n".join(lines) + "\n"
+
+
+def clean_npu_smi(text: str, removed: Counter) -> str:
+    """Tables and pages in known words and numbers; of a process the base name of its program."""
+    lines, processes = [], False
+    for line in text.replace("\r", "").splitlines():
+        line = line[: words.LINE]
+        start, end = line.find("|"), line.rfind("|")
+        cells = line[start + 1 : end].split("|") if 0 <= start < end else []
+        if "process id" in line.lower() and cells:
+            processes = True
+        elif "health" in line.lower() and cells:
+            processes = False
+        elif processes and len(cells) > 2 and cells[1].strip().isdecimal():
+            name = words.program(cells[2], removed)
+            kept = [words.clean(cells[0]), words.clean(cells[1]), f" {name} ", words.clean(cells[-1])]
+            lines.append("|" + "|".join(kept if len(cells) > 3 else kept[:3]) + "|")
+            continue
+        elif match := npu_smi_pages.PROCESS.search(line):
+            name = words.program(match["name"], removed) or "NA"
+            lines.append(f"Process id : {match[1]} Process name : {name} Process memory(MB) : {match[3]}")
+            continue
+        elif not cells and _names_something_else(line):
+            removed["lines with serial numbers, identifiers and the like"] += 1
+            continue
+        lines.append(words.clean(line, removed))
+    return "\n".join(lines) + "\n"
+
+
+def _names_something_else(line: str) -> bool:
+    """Whether the line is `key : value` of a page, with a key that this kit does not use."""
+    key, mark, value = line.partition(":")
+    key = " ".join(key.split())
+    return bool(mark and value[:1].isspace() and npu_smi_pages.KEY.match(key) and not _PAGE_KEYS.match(key))
+
+
+_CLEANERS = {"env.txt": clean_env, "pip-list.txt": clean_pip, "npu-smi.txt": clean_npu_smi}
+
+
+def cleaned(capture: Capture) -> tuple[Capture, dict[str, Counter]]:
+    """The capture without private data, and what was removed: {file: {what: number}}."""
+    removed: dict[str, Counter] = {}
+    files = {}
+    for name in FILES:
+        if name in capture.files:
+            removed[name] = Counter()
+            files[name] = _CLEANERS.get(name, clean_version_file)(capture.files[name], removed[name])
+    notes = {name: words.clean(note) for name, note in capture.notes.items()}
+    unread = {name: words.clean(note) for name, note in capture.unread.items()}
+    source = "this machine" if capture.live else "captured files"
+    return Capture(source, files, notes, unread, {}, capture.live), removed
+
+
+def _cleaned_report(report: Report, clean: Capture, removed: Counter) -> Report:
+    """The report of cleaned files. On a live machine the rows of its probes stay, in known words."""
+    facts = _facts.collect(clean)
+    libraries = report.facts.get("libraries", {})
+    if not clean.live:
+        return replace(report, rows=judge(clean, facts), source=clean.source, facts=facts, capture=clean)
+    rows = [
+        Row(
+            row.group,
+            words.clean(row.name),
+            row.status,
+            words.clean(row.seen, removed),
+            words.clean(row.remedy),
+        )
+        for row in report.rows
     ]
-    names.append(socket.gethostname())
-    try:
-        names.append(getpass.getuser())
-    except (OSError, KeyError, ImportError):  # no entry in the password file, as in many containers
-        names.append("")
-    names += [os.path.basename(home.rstrip("/\\")) for home in homes]
-    keep = {name for name in names if len(name) > 2 and name.lower() not in COMMON}
-    return [home for home in homes if len(home) > 1], sorted(keep, key=len, reverse=True)
+    facts["libraries"] = {name: words.clean(str(state), removed) for name, state in libraries.items()}
+    return replace(report, rows=rows, source=clean.source, facts=facts, capture=clean)
 
 
-def scrub(text: str, homes: list[str] | None = None, names: list[str] | None = None) -> str:
-    """Remove private data from a text. Versions, figures and paths below the home folder stay.
-
-    Args:
-        homes: home folders to replace by "~"; default: those of the current user.
-        names: user and host names to replace; default: those of the current user.
-    """
-    if homes is None or names is None:
-        homes, names = _names()
-    for home in sorted(set(homes), key=len, reverse=True):
-        text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
-    for pattern, replacement in SCRUBS:
-        text = pattern.sub(replacement, text)
-    for name in names:
-        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", "<name>", text)
-    return text
+def contents(capture: Capture, report: Report) -> dict[str, str]:
+    """{name inside the bundle: text}."""
+    clean, removed = cleaned(capture)
+    removed["report"] = Counter()
+    report = _cleaned_report(report, clean, removed["report"])
+    out = dict(clean.files)
+    out["report.txt"] = report.text() + "\n"
+    out["report.json"] = report.json() + "\n"
+    out["removed.txt"] = "\n".join(removal_lines(removed) or ["nothing was removed"]) + "\n"
+    return out
 
 
-def scrub_env(text: str) -> str:
-    """Variables that matter on an NPU, values scrubbed, and the number of the others without their names."""
-    env = parse_env(text)
-    kept = {
-        name: value
-        for name, value in env.items()
-        if (VARIABLES.match(name) or PROXIES.match(name)) and not PRIVATE_NAME.search(name)
-    }
-    lines = [f"{name}={scrub(value)}" for name, value in sorted(kept.items())]
-    return "\n".join([f"# {len(env) - len(kept)} other variables left out", *lines]) + "\n"
-
-
-def scrub_pip(text: str) -> str:
-    """Names and versions of packages, without the address or folder that a package came from."""
-    return "".join(f"{name}=={version}\n" for name, version in parse_pip(text).items())
-
-
-def _scrubbed(value: object) -> object:
-    if isinstance(value, str):
-        return scrub(value)
-    if isinstance(value, dict):
-        hidden = {key for key in value if "serial" in str(key).lower()}
-        return {key: "<removed>" if key in hidden else _scrubbed(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_scrubbed(item) for item in value]
-    return value
+def removal_lines(removed: dict[str, Counter]) -> list[str]:
+    """What was removed, one line for each file and kind."""
+    return [
+        f"{file}: {number} {what}"
+        for file, counts in removed.items()
+        for what, number in sorted(counts.items())
+        if number
+    ]
 
 
 def write(file: str | Path, capture: Capture, report: Report) -> list[str]:
     """Write the bundle (a zip) atomically and return the names inside it. Raises OSError."""
-    contents = {}
-    for name in FILES:
-        if name in capture.files:
-            clean = {"env.txt": scrub_env, "pip-list.txt": scrub_pip}.get(name, scrub)
-            contents[name] = clean(capture.files[name])
-    contents["report.txt"] = scrub(report.text()) + "\n"
-    contents["report.json"] = (
-        json.dumps(_scrubbed(report.as_dict()), indent=1, ensure_ascii=False, default=str) + "\n"
-    )
+    inside = contents(capture, report)
     target = Path(file)
     handle, temporary = tempfile.mkstemp(dir=target.parent or ".", prefix=target.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name, text in contents.items():
-                bundle.writestr(name, text)
+            for name, text in inside.items():
+                bundle.writestr(name, text.encode("utf-8", "replace"))
         os.replace(temporary, target)  # a half-written bundle never has the requested name
     except BaseException:
         os.unlink(temporary)
         raise
-    return list(contents)
+    return list(inside)

@@ -5,12 +5,17 @@ The live machine is captured in the same form, so that `--from` and the live rep
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
+
+from model.untrusted import UntrustedFile, open_regular, shown
+
+from .captured_lists import misunderstood
 
 FILES = (
     "npu-smi.txt",
@@ -23,6 +28,8 @@ FILES = (
 )
 ASCEND = "/usr/local/Ascend"
 LIMIT = 4_000_000  # bytes read of one file; real ones have a few thousand
+BUNDLE = 64_000_000  # bytes of a zip; a real one has some thousand
+ENTRIES = 1000  # of a zip
 
 
 @dataclass
@@ -30,11 +37,13 @@ class Capture:
     """Captured texts.
 
     files: name -> text. notes: name -> why it is missing. live: whether this machine itself is examined.
+    unread: name -> why a file that is there says nothing (not understood, empty, too long, not a file).
     """
 
     source: str
     files: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)  # path of each text
     live: bool = False
 
@@ -60,42 +69,75 @@ def read(source: str | Path) -> Capture:
         FileNotFoundError: no such path; the message has the remedy.
         ValueError: the path is neither a folder nor a bundle, or contains none of the seven files.
     """
-    path = Path(source)
+    path, name = Path(source), shown(source)
     if not path.exists():
         raise FileNotFoundError(
-            f"{path}: no such folder or bundle. --from needs one that contains {', '.join(FILES)}"
+            f"{name}: no such folder or bundle. --from needs one that contains {', '.join(FILES)}"
         )
-    capture = Capture(source=str(path))
+    capture = Capture(source=name)
     if path.is_dir():
-        for name in FILES:
-            file = path / name
-            try:
-                with open(file, "rb") as stream:
-                    capture.files[name] = decode(stream.read(LIMIT))
-            except FileNotFoundError:
-                capture.notes[name] = "not captured"
-            except OSError as error:  # no permission (mode 440), or a folder with that name
-                capture.notes[name] = f"not readable ({error.strerror})"
+        for file in FILES:
+            _read_file(capture, file, path / file)
     else:
+        _read_bundle(capture, path)
+    if not capture.files and not capture.unread:
+        raise ValueError(
+            f"{name}: contains none of {', '.join(FILES)}. Capture them with `deskocr doctor --bundle FILE`."
+        )
+    _note_what_says_nothing(capture)
+    return capture
+
+
+def _read_file(capture: Capture, name: str, path: Path) -> bool:
+    """Read one file. Without it, there is a note with the reason."""
+    try:
+        with open_regular(path) as stream:
+            _take(capture, name, stream)
+        return True
+    except FileNotFoundError:
+        capture.notes.setdefault(name, "not captured")
+    except UntrustedFile as error:  # a folder, a FIFO, a device
+        capture.notes[name] = capture.unread[name] = str(error).removeprefix(f"{shown(path)}: ")
+    except OSError as error:  # no permission (mode 440)
+        capture.notes[name] = f"not readable ({error.strerror})"
+    return False
+
+
+def _take(capture: Capture, name: str, stream: BinaryIO) -> None:
+    content = stream.read(LIMIT + 1)
+    capture.files[name] = decode(content[:LIMIT])
+    if len(content) > LIMIT:
+        capture.unread[name] = f"only its first {LIMIT:,} bytes are read"
+
+
+#: What zipfile raises for a damaged or odd archive, beyond BadZipFile.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+)
+
+
+def _read_bundle(capture: Capture, path: Path) -> None:
+    with open_regular(path, BUNDLE) as file:
         try:
-            with zipfile.ZipFile(path) as bundle:
-                inside = {Path(info.filename).name: info for info in bundle.infolist() if not info.is_dir()}
+            with zipfile.ZipFile(file) as bundle:
+                entries = [info for info in bundle.infolist()[:ENTRIES] if not info.is_dir()]
+                inside = {Path(info.filename).name: info for info in entries}
                 for name in FILES:
                     if name in inside:
                         with bundle.open(inside[name]) as stream:
-                            capture.files[name] = decode(stream.read(LIMIT))
+                            _take(capture, name, stream)
                     else:
                         capture.notes[name] = "not captured"
-        except zipfile.BadZipFile as error:
+        except _ZIP_ERRORS as error:
             raise ValueError(
-                f"{path}: neither a folder nor a bundle (zip) written by `deskocr doctor --bundle`"
+                f"{shown(path)}: neither a folder nor a bundle (zip) written by `deskocr doctor --bundle`"
             ) from error
-    if not capture.files:
-        raise ValueError(
-            f"{path}: contains none of {', '.join(FILES)}. Capture them with `deskocr doctor --bundle FILE`."
-        )
-    _note_refusals(capture)
-    return capture
 
 
 def cann_homes(environ: dict[str, str] | None = None) -> list[str]:
@@ -122,20 +164,24 @@ def cann_homes(environ: dict[str, str] | None = None) -> list[str]:
 
 #: Message of a shell or `cat` that a file or program does not exist.
 _NOT_THERE = re.compile(
-    r"no such file or directory|command not found|not recognized|: not found\s*$|executable file not found"
+    r"no such file or directory|command not found|not recognized|: not found$|executable file not found"
     r"|没有那个文件或目录|未找到命令",
     re.I,
 )
 
 
-def _note_refusals(capture: Capture) -> None:
-    """Move files that contain only a shell's error message from `files` to `notes`, with that message."""
+def _note_what_says_nothing(capture: Capture) -> None:
+    """Move what is no finding from `files` to `notes`: a shell's error, and what is not understood."""
     for name in list(capture.files):
         lines = [line.strip() for line in capture.files[name].splitlines() if line.strip()]
         spoken = [line for line in lines if not line.startswith("$ ")]
         by_npu_smi = spoken and spoken[0].startswith("npu-smi: error while loading")
-        if len(spoken) == 1 and _NOT_THERE.search(spoken[0]) and not by_npu_smi:
-            capture.notes[name] = spoken[0][:200]
+        if len(spoken) == 1 and _NOT_THERE.search(spoken[0][:1000]) and not by_npu_smi:
+            capture.notes[name] = shown(spoken[0])
+            del capture.files[name]
+        elif reason := misunderstood(name, capture.files[name]):
+            first = f": {shown(spoken[0], 80)!r}" if spoken else ""
+            capture.notes[name] = capture.unread[name] = f"{reason}{first}"
             del capture.files[name]
 
 
@@ -179,81 +225,11 @@ def live(npu_smi: tuple[str | None, str]) -> Capture:
     for name, candidates in _version_files(cann_homes()).items():
         capture.notes[name] = "not found"
         for candidate in candidates:
-            try:
-                with open(candidate, "rb") as stream:
-                    capture.files[name] = decode(stream.read(LIMIT))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                capture.notes[name] = f"{candidate}: not readable ({error.strerror})"
-                continue
-            capture.paths[name] = candidate
-            capture.notes.pop(name, None)
-            break
+            if _read_file(capture, name, Path(candidate)):
+                capture.paths[name] = candidate
+                capture.notes.pop(name, None)
+                break
     capture.files["env.txt"] = "".join(f"{k}={v}\n" for k, v in sorted(os.environ.items()) if "\n" not in v)
     capture.files["pip-list.txt"] = pip_list()
+    _note_what_says_nothing(capture)
     return capture
-
-
-_ENV_LINE = re.compile(
-    r"\s*(?:(?:export|declare\s+-\w+|typeset\s+-\w+|set)\s+(?P<alone>[A-Za-z_]\w*)\s*$"
-    r"|(?:export\s+|declare\s+-\w+\s+|typeset\s+-\w+\s+|set\s+)?(?P<name>[A-Za-z_][\w.()%]*)=(?P<value>.*)$)"
-)
-
-
-def parse_env(text: str) -> dict[str, str]:
-    """Parse the output of `env`, `env -0`, `export -p` or `declare -x`.
-
-    A line without `=` continues the value before it.
-    """
-    out: dict[str, str] = {}
-    last = None
-    for line in text.replace("\r", "").replace("\0", "\n").splitlines():
-        match = _ENV_LINE.match(line)
-        if match and match["value"] is None:  # `export NAME`, without a value
-            last = None
-        elif match:
-            last, value = match["name"], match["value"].strip()
-            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-                quote, value = value[0], value[1:-1]
-                value = re.sub(r'\\(["$`\\])', r"\1", value) if quote == '"' else value.replace("'\\''", "'")
-            out[last] = value
-        elif last and line.strip() and not line.lstrip().startswith("#"):
-            out[last] += "\n" + line
-    return out
-
-
-_PIP_LINES = (
-    r"([A-Za-z0-9][\w.-]*)\s*===?\s*([\w.+!-]+)",
-    r"([A-Za-z0-9][\w.-]*)=(\d[\w.+!-]*)(?:=\S*)?$",  # conda's export
-    r"([A-Za-z0-9][\w.-]*)\s+\((\d[\w.+!-]*)[,)]",  # pip before 10
-    r"([A-Za-z0-9][\w.-]*)\s*@\s*\S*[-_](\d+\.\d[\w.+]*?)(?=-(?:cp|py)\d|\.whl|\.tar|\.zip)",
-    r"([A-Za-z0-9][\w.-]*)\s+v?(\d[\w.+!-]*)(\s|$)",  # list
-)
-
-
-def parse_pip(text: str) -> dict[str, str]:
-    """Parse the output of `pip list [--format=json]`, `pip freeze` or `conda list`.
-
-    Returns {normalised name: version}.
-    """
-    text = text.strip()
-    if found := re.search(r"^\[\s*(?=[{\]])", text, re.M):  # notices of pip may precede and follow it
-        try:
-            rows, _ = json.JSONDecoder().raw_decode(text, found.start())
-            return {normal(d["name"]): str(d.get("version", "")) for d in rows}
-        except (ValueError, TypeError, KeyError):
-            # a truncated list: keep its complete entries
-            pairs = re.findall(r'"name":\s*"([^"]+)",\s*"version":\s*"([^"]+)"', text)
-            return {normal(name): version for name, version in pairs}
-    out: dict[str, str] = {}
-    for line in text.splitlines():
-        line = line.strip()
-        found = next((match for form in _PIP_LINES if (match := re.match(form, line))), None)
-        if found:
-            out[normal(found.group(1))] = found.group(2)
-    return out
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

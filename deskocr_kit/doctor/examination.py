@@ -7,16 +7,21 @@ from pathlib import Path
 
 from . import capture as _capture
 from . import facts as _facts
-from . import probes, rules_cann, rules_host, rules_model, rules_npu, rules_python, rules_speed
+from . import probes, rules_cann, rules_files, rules_host, rules_model, rules_npu, rules_python, rules_speed
 from .case import Case
 from .report import LIVE, Report, Row
 
-_RULES = (rules_host, rules_python, rules_cann, rules_npu, rules_speed, rules_model)
+_RULES = (rules_files, rules_host, rules_python, rules_cann, rules_npu, rules_speed, rules_model)
 SMI_SECONDS, LIBRARY_SECONDS, TORCH_SECONDS, MATMUL_SECONDS = 15, 20, 90, 120
 
 
 def _judge(case: Case) -> list[Row]:
     return [row for module in _RULES for row in module.rules(case)]
+
+
+def judge(captured: _capture.Capture, facts: dict) -> list[Row]:
+    """The rows for captured files."""
+    return _judge(Case(captured, facts))
 
 
 def examine(model: str | Path | None = None, quick: bool = False, patience: float = 1.0) -> Report:

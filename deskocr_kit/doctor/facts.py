@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 
 from ..ascend import versions
-from . import npu_smi
-from .capture import Capture, parse_env, parse_pip
+from . import npu_smi, variables
+from .capture import Capture
+from .captured_lists import parse_env, parse_pip
 
-# Variables that affect an NPU. The others are private and are not reported.
-VARIABLES = re.compile(
-    r"^(ASCEND_|ATB_|HCCL_|TORCH_|PYTORCH_|ACL_|CPU_AFFINITY_CONF|TASK_QUEUE_ENABLE|INF_NAN_MODE|COMBINED_ENABLE"
-    r"|TOOLCHAIN_HOME|LD_LIBRARY_PATH|PYTHONPATH|OMP_NUM_THREADS|CUDA_VISIBLE_DEVICES|VIRTUAL_ENV$|CONDA_(PREFIX|DEFAULT_ENV)$"
-    r"|DESKOCR_)"
-)
 
-PRIVATE_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH|COOKIE|SESSION|_KEY$|^KEY",
-    re.I,
-)
+def _known(env: dict[str, str]) -> dict[str, str]:
+    """The variables of variables.py; of proxies only that they are set, because they contain passwords."""
+    known = {name: value for name, value in sorted(env.items()) if name in variables.SHAPES}
+    return {
+        name: "<set>" if variables.SHAPES[name] == variables.PRESENT else value
+        for name, value in known.items()
+    }
 
 
 def _board(smi: npu_smi.NpuSmi, name: str) -> str | None:
@@ -30,7 +28,7 @@ def _cann(capture: Capture, env: dict[str, str]) -> dict:
     info = versions.parse_toolkit(capture.files.get("ascend_toolkit_install.info", ""))
     cfg = versions.parse_version_cfg(capture.files.get("version.cfg", ""))
     home = env.get("ASCEND_HOME_PATH") or env.get("ASCEND_TOOLKIT_HOME")
-    in_path = re.search(r"(?:ascend-toolkit/|cann-)(\d[\w.-]*)", home or "")
+    in_path = re.search(r"(?:ascend-toolkit/|cann-)(\d[\w.-]{0,40})", home or "")
     stated = {
         "ascend_toolkit_install.info": info["version"],
         "version.cfg": cfg["version"],
@@ -53,7 +51,7 @@ def collect(capture: Capture) -> dict:
 
     Keys: npus, one dict per chip (id, chip, name, health, hbm_total_mib, hbm_used_mib, processes, ...); cann,
     driver, firmware, each {version, innerversion, ...}; packages, {normalised name: version}; env, the
-    variables that affect an NPU.
+    variables that affect an NPU; missing and unread, {file: why it is not there, or says nothing}.
     """
     env = parse_env(capture.files.get("env.txt", ""))
     smi = npu_smi.parse(capture.files.get("npu-smi.txt", ""))
@@ -79,7 +77,8 @@ def collect(capture: Capture) -> dict:
         "driver": driver,
         "firmware": firmware,
         "packages": parse_pip(capture.files.get("pip-list.txt", "")),
-        "env": {k: v for k, v in sorted(env.items()) if VARIABLES.match(k) and not PRIVATE_NAME.search(k)},
+        "env": _known(env),
         "missing": capture.notes,
+        "unread": capture.unread,
         "paths": capture.paths,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ..display.printable import printable
 from . import bundle as bundles
 from .examination import examine, examine_files
 
@@ -21,7 +22,7 @@ def run(
     try:
         report = examine_files(source) if source is not None else examine(model, quick, patience)
     except (OSError, ValueError) as error:
-        print(f"deskocr doctor: {error}", file=sys.stderr)
+        print(printable(f"deskocr doctor: {error}"), file=sys.stderr)
         return 2
     if as_json:
         print(report.json())

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 
+from ..ascend.log_text import without_escapes
 from . import npu_smi_pages
-from .npu_smi_records import ABSENT, Chip, NpuSmi, Process, to_float, to_int, to_word
+from .npu_smi_records import ABSENT, CHIPS, PROCESSES, Chip, NpuSmi, Process, to_float, to_int, to_word
 
 BUS_ID = re.compile(r"^[0-9a-fx]{4,8}:[0-9a-fx]{2}:[0-9a-fx]{2}\.[0-9a-fx]$", re.I)
-VALUE = re.compile(r"(?P<used>[\w.-]+)\s*/\s*(?P<total>[\w.-]+)|(?P<one>[^\s/]+)")
+VALUE = re.compile(r"(?P<used>[\w.-]{1,20})\s{0,20}/\s{0,20}(?P<total>[\w.-]{1,20})|(?P<one>[^\s/]+)")
+LINE = 1000  # characters of a line; a row of the widest table has 120
+_COMPLAINT = re.compile(r"\b(?:fail(?:ed|ure)?|error|denied|not found|cannot|no such|incorrect)\b", re.I)
 # Columns of a pasted table without its header (the order since driver 22).
 CARD_COLUMNS = [("power", 1), ("temp", 13), ("hugepages-usage", 31)]
 CHIP_COLUMNS = [("aicore", 1), ("memory-usage", 13), ("hbm-usage", 31)]
@@ -53,7 +56,7 @@ def _values(cell: str, columns: list[tuple[str, int]]) -> dict[str, tuple[str | 
 
 def _columns(cell: str) -> list[tuple[str, int]]:
     """[(short lower-case name, position)] of a header: "AICore(%)  HBM-Usage(MB)" -> aicore, hbm-usage."""
-    return [(m.group(1).lower(), m.start()) for m in re.finditer(r"([A-Za-z-]+)\s*\(", cell)]
+    return [(m.group(1).lower(), m.start()) for m in re.finditer(r"([A-Za-z-]{1,40})\s{0,20}\(", cell)]
 
 
 class _Table:
@@ -67,6 +70,7 @@ class _Table:
         self.process_titles: list[str] = []
         self.pending: Chip | None = None  # a card row whose chip row has not been read yet
         self.chips: list[Chip] = []
+        self.processes = 0
 
     def header(self, cells: list[str]) -> bool:
         """Store the column titles and return True if this row is a header."""
@@ -95,7 +99,8 @@ class _Table:
             return
         key = (chip.id, chip.chip, chip.bus_id)
         self.chips = [c for c in self.chips if c.id is None or (c.id, c.chip, c.bus_id) != key]
-        self.chips.append(chip)
+        if len(self.chips) < CHIPS:
+            self.chips.append(chip)
 
     def device_row(self, cells: list[str]) -> None:
         if len(cells) < 2:
@@ -108,7 +113,7 @@ class _Table:
         if not is_chip_row:
             self.flush()
             values = _values(cells[-1], self.card_columns) if len(cells) > 2 else {}
-            number = to_int(first[0]) if first[0].isdigit() else None
+            number = to_int(first[0]) if first[0].isdecimal() else None
             self.pending = Chip(
                 id=number,
                 name=to_word(cells[0]) if number is None else to_word(first[1]) if len(first) > 1 else None,
@@ -120,7 +125,7 @@ class _Table:
         chip, self.pending = self.pending or Chip(id=None), None
         values = _values(cells[-1], self.chip_columns) if len(cells) > 2 else {}
         memory, hbm = values.get("memory-usage", (None, None)), values.get("hbm-usage", (None, None))
-        chip.chip = int(first[0]) if first and first[0].isdigit() else 0
+        chip.chip = (to_int(first[0]) or 0) if first and first[0].isdecimal() else 0
         chip.bus_id = to_word(middle)
         if len(first) > 1:
             number = to_int(first[1])
@@ -137,8 +142,9 @@ class _Table:
         if len(cells) < 2:
             return  # "No running processes found in NPU 5"
         owner, pid = cells[0].split(), to_int(cells[1])
-        if pid is None or not owner or not owner[0].isdigit():
+        if pid is None or not owner or not owner[0].isdecimal() or self.processes >= PROCESSES:
             return
+        self.processes += 1
         by_title = dict(zip(self.process_titles, cells, strict=False))
         if len(cells) != len(self.process_titles):  # no header, or a bar in the process name
             by_title = {"process name": cells[2] if len(cells) > 3 else "", "process memory(mb)": cells[-1]}
@@ -146,24 +152,24 @@ class _Table:
         process = Process(
             pid, to_word(by_title.get("process name")), to_int(memory) if len(cells) > 2 else None
         )
-        number = int(owner[1]) if len(owner) > 1 and owner[1].isdigit() else 0
-        home = [c for c in self.chips if c.id == int(owner[0]) and c.chip == number]
+        card, number = to_int(owner[0]), to_int(owner[1] if len(owner) > 1 else None) or 0
+        home = [c for c in self.chips if c.id == card and c.chip == number]
         if not home:  # a process table without its device table, or a card that was lost meanwhile
-            home = [Chip(id=int(owner[0]), chip=number)]
-            self.chips += home
+            home = [Chip(id=card, chip=number)]
+            self.chips += home[: CHIPS - len(self.chips)]
         home[0].processes.append(process)
 
 
 def parse(text: str) -> NpuSmi:
-    """Parse any mixture of npu-smi outputs. Never raises: unreadable fields stay None."""
+    """Parse any mixture of npu-smi outputs, in linear time. Never raises: unreadable fields stay None."""
     out, table, prose = NpuSmi(), _Table(), []
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r", "")).expandtabs(8)
-    text = text.translate({ord(bar): "|" for bar in "│┃｜"})  # as in some terminals and chat programs
-    for line in text.splitlines():
+    text = without_escapes(text.replace("\r", "")).translate({ord(bar): "|" for bar in "│┃｜"})
+    lines = [line[:LINE].expandtabs(8) for line in text.splitlines()]
+    for line in lines:
         cells = _cells(line)
         if cells is None:
             prose.append(line)
-        elif banner := re.search(r"npu-smi\s+(\S+)(?:.*?Version:\s*(\S+))?", line):
+        elif banner := re.search(r"npu-smi\s{1,40}(\S{1,80})", line):
             out.version = banner.group(1)
         elif table.header(cells):
             continue
@@ -173,11 +179,7 @@ def parse(text: str) -> NpuSmi:
             table.device_row(cells)
     table.flush()
     out.chips = table.chips
-    npu_smi_pages.merge(out, "\n".join(prose))
-    failed = re.search(
-        r"^.*\b(fail(ed|ure)?|error|denied|not found|cannot|no such|incorrect)\b.*$", text, re.I | re.M
-    )
-    if not out.chips and failed:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        out.complaint = "\n".join(lines[:4])
+    npu_smi_pages.merge(out, prose)
+    if not out.chips and any(_COMPLAINT.search(line) for line in lines):
+        out.complaint = "\n".join([line.strip() for line in lines if line.strip()][:4])
     return out

@@ -8,34 +8,43 @@ from __future__ import annotations
 
 import re
 
-from .npu_smi_records import Chip, NpuSmi, Process, to_float, to_int, to_word
+from .npu_smi_records import CHIPS, PAGES, Chip, NpuSmi, Process, to_float, to_int, to_word
 
-PAIR = re.compile(r"^\s*([A-Za-z][\w ()%/.-]*?)\s*:(?:\s+(.*?))?\s*$")
 CARD_KEYS = {"NPU ID", "Chip Count"}  # the head of a page: it describes the card, not one of its chips
+KEY = re.compile(r"[A-Za-z][\w ()%/.-]{0,80}\Z")
+PROCESS = re.compile(
+    r"Process id\s{0,40}:\s{0,40}(\d{1,12})\s{1,40}Process name\s{0,40}:(?P<name>.{0,200}?)"
+    r"Process memory\(MB\)\s{0,40}:\s{0,40}(\d{1,12})",
+    re.I,
+)
+TITLES = ("NPU ID", "Chip ID", "Chip Logic ID", "Chip Phy-ID", "Chip Name")  # of `npu-smi info -m`
 
 
-def merge(out: NpuSmi, prose: str) -> None:
-    """Add the content of the pages in `prose` to `out`: new chips, or fields that the table lacks."""
+def merge(out: NpuSmi, prose: list[str]) -> None:
+    """Add the content of pages, given as lines, to `out`: new chips, or fields that the table lacks."""
     for row in _mapping(prose):
         chip = _chip(out, row["NPU ID"], row["Chip ID"])
         chip.logic_id = row.get("Chip Logic ID", chip.logic_id)
         chip.phy_id = row.get("Chip Phy-ID", chip.phy_id)
-        chip.name = chip.name or row.get("Chip Name")
-    total = re.search(r"^\s*Total Count\s*:\s*(\d+)", prose, re.M)
-    out.card_count = int(total.group(1)) if total else out.card_count
+        chip.name = chip.name or to_word(row.get("Chip Name"))
+    for line in prose:
+        name, mark, value = line.partition(":")
+        if mark and name.strip() == "Total Count" and value.strip()[:1].isdecimal():
+            out.card_count = min(to_int(value) or 0, CHIPS)
+            break
     for card, block in _blocks(prose):
         if block.get("Chip Name", "").upper() == "MCU":  # the card's controller, not a compute die
             continue
         number = block.get("Chip ID", "")
         known_card = card is not None or len({c.id for c in out.chips}) <= 1
         if not known_card:
-            out.details.append(block)
+            out.details += [block][: PAGES - len(out.details)]
             continue
         if card is None and not number and not out.chips and not _describes_a_chip(block):
             continue  # "npu-smi: error while loading shared libraries" is not a card
-        chip = _chip(out, card, int(number) if number.isdigit() else 0)
+        chip = _chip(out, card, to_int(number) or 0)
         _fill(chip, block)
-        if len(block) > len(CARD_KEYS):
+        if len(block) > len(CARD_KEYS) and len(out.details) < PAGES:
             out.details.append({"npu": chip.id, "chip": chip.chip, **block})
 
 
@@ -44,31 +53,45 @@ def _chip(out: NpuSmi, card: int | None, number: int) -> Chip:
         if chip.chip == number and (chip.id == card or card is None or chip.id is None):
             chip.id = card if chip.id is None else chip.id
             return chip
-    out.chips.append(Chip(id=card, chip=number))
-    return out.chips[-1]
+    chip = Chip(id=card, chip=number)
+    if len(out.chips) < CHIPS:
+        out.chips.append(chip)
+    return chip
 
 
-def _mapping(prose: str) -> list[dict]:
-    """Rows of `npu-smi info -m` with a real chip id and logic id; the MCU of a card has "-" there."""
+def _mapping(prose: list[str]) -> list[dict]:
+    """Rows of `npu-smi info -m` with a chip id and a logic id.
+
+    The MCU of a card and places without a chip have "-", "NA" or a word there; such rows are left out, and
+    the table goes on. The generations differ in their columns, and in the blanks between them.
+    """
     rows, titles = [], []
-    for line in prose.splitlines():
-        fields = re.split(r"\s{2,}|\t", line.strip())
-        if fields[:2] == ["NPU ID", "Chip ID"]:
-            titles = fields
-        elif re.match(r"\s*NPU ID\s+Chip ID\s+Chip Logic ID", line):  # copied with its blanks squeezed
-            titles = re.findall(r"NPU ID|Chip ID|Chip Logic ID|Chip Phy-ID|Chip Name", line)
-        elif titles and re.match(r"\s*\d+\s+\d+\s+(\d+|-)\b", line + " "):
-            fields = line.split(None, len(titles) - 1)
-            row = dict(zip(titles, fields, strict=False))
-            if row.get("Chip Name", "").strip().upper() == "MCU" or row.get("Chip Logic ID") == "-":
-                continue
-            rows.append({k: int(v) if v.strip().isdigit() else v.strip() for k, v in row.items()})
-        elif line.strip() and titles:
-            titles = []
+    for line in prose:
+        if re.match(r"\s{0,40}NPU ID\s{1,40}Chip ID\s", line):
+            titles = _titles(line)
+            continue
+        fields = line.split(None, len(titles) - 1) if titles else []
+        if len(fields) < 2 or not fields[0].isdecimal():
+            titles = titles if not line.strip() else []
+            continue
+        row = dict(zip(titles, fields, strict=False))
+        numbers = {title: to_int(row[title]) for title in TITLES[:-1] if title in row}
+        if row.get("Chip Name", "").strip().upper() == "MCU" or None in numbers.values():
+            continue
+        if len(fields) >= min(3, len(titles)):
+            rows.append({**row, **numbers})
     return rows
 
 
-def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
+def _titles(header: str) -> list[str]:
+    """The titles of the columns; between two of them stand at least two blanks, unless they were squeezed."""
+    titles = re.split(r"\s{2,40}", header.strip().replace("\t", "  "))
+    if tuple(titles[:2]) != TITLES[:2]:
+        titles = [title for title in TITLES if title in " ".join(header.split())]
+    return titles
+
+
+def _blocks(prose: list[str]) -> list[tuple[int | None, dict[str, str]]]:
     """Split the pages into (card id, fields of one chip)."""
     blocks: list[tuple[int | None, dict[str, str]]] = []
     card: int | None = None
@@ -81,25 +104,20 @@ def _blocks(prose: str) -> list[tuple[int | None, dict[str, str]]]:
             blocks.append((card, current))
         current, opened_by_chip = {}, False
 
-    for line in prose.splitlines():
-        process = re.search(
-            r"Process id\s*:\s*(\d+)\s+Process name\s*:\s*(.*?)\s*Process memory\(MB\)\s*:\s*(\d+)",
-            line,
-            re.I,
-        )
-        if process:
-            current["process " + process.group(1)] = f"{process.group(3)} {process.group(2)}"
+    for line in prose:
+        if process := PROCESS.search(line):
+            current["process " + process[1]] = f"{process[3]} {process['name'].strip()}"
             continue
-        pair = PAIR.match(line)
-        if not pair:
+        key, mark, value = line.partition(":")
+        key, value = " ".join(key.split()), value.strip()
+        if not mark or not KEY.match(key) or (value and not line.partition(":")[2][:1].isspace()):
             # A blank line ends a block, but not the head of a page, where a blank line follows the card.
             if not line.strip() and set(current) - CARD_KEYS:
                 close()
             continue
-        key, value = re.sub(r"\s+", " ", pair.group(1)), pair.group(2) or ""
         if key == "NPU ID":
             close()
-            card = int(value) if value.isdigit() else None
+            card = to_int(value) if value.isdecimal() else None
             current = {key: value}
         elif key == "Chip ID":
             if set(current) - CARD_KEYS and not opened_by_chip:

@@ -6,6 +6,9 @@ import re
 from dataclasses import asdict, dataclass, field
 
 ABSENT = {"", "-", "NA", "N/A", "--"}
+# Limits for text that others made. The largest machine has 16 cards of 4 chips.
+CHIPS, PROCESSES, PAGES = 256, 1024, 512
+WORD, DIGITS = 120, 15  # characters of a name, and of a number (more would exceed a float's precision)
 
 
 @dataclass
@@ -72,9 +75,9 @@ def to_int(text: str | None) -> int | None:
 def to_float(text: str | None) -> float | None:
     if text is None or text.strip().upper() in ABSENT:
         return None
-    match = re.match(r"-?\d+(\.\d+)?", text.strip())
+    match = re.match(r"-?\d+(\.\d+)?", text.strip()[:DIGITS])
     return float(match.group()) if match else None
 
 
 def to_word(text: str | None) -> str | None:
-    return None if text is None or text.strip().upper() in ABSENT else text.strip()
+    return None if text is None or text.strip().upper() in ABSENT else text.strip()[:WORD]

@@ -6,12 +6,12 @@ The status is always a word; colour only repeats it. `rich` is optional.
 from __future__ import annotations
 
 import html
-import json
 import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from ..display.palette import AMBER, GREEN, GREY, RED
+from ..display.printable import printable, printable_json
 from ..display.table import LEFT, Cell, html_table
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class Report:
         }
 
     def json(self) -> str:
-        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, default=str)
+        return printable_json(self.as_dict())
 
     def text(self, width: int = 100) -> str:
-        """Plain text, no colours, no packages."""
+        """Plain text, no colours, no packages. Nothing in it controls a terminal."""
         out, group = [f"deskocr doctor: {self.source}"], None
         wide = max([len(row.name) for row in self.rows], default=0)
         pad = " " * (wide + 8)
@@ -97,7 +97,7 @@ class Report:
             if row.remedy:
                 first, *rest = _wrap(row.remedy, width - len(pad) - 3)
                 out += [f"{pad}-> {first}"] + [f"{pad}   {line}" for line in rest]
-        return "\n".join([*out, "", f"Verdict: {self.verdict}"])
+        return printable("\n".join([*out, "", f"Verdict: {self.verdict}"]))
 
     __repr__ = text
     __str__ = text
@@ -127,7 +127,9 @@ class Report:
         if not console.is_terminal:  # a pipe gets lines that grep can use
             print(self.text(width=120))
             return
-        table = Table(title=f"deskocr doctor: {self.source}", title_justify="left", show_lines=False)
+        table = Table(
+            title=printable(f"deskocr doctor: {self.source}"), title_justify="left", show_lines=False
+        )
         for title in ("", "what", "seen"):
             table.add_column(title, overflow="fold")
         group = None
@@ -135,10 +137,12 @@ class Report:
             if group is not None and row.group != group:
                 table.add_section()
             group = row.group
-            seen = Text(row.seen)
+            seen = Text(printable(row.seen))
             if row.remedy:
-                seen.append(f"\n→ {row.remedy}", style="cyan" if row.status in ("WARN", "FAIL") else "dim")
-            table.add_row(Text(row.status, style=_RICH[row.status]), Text(row.name), seen)
+                seen.append(
+                    printable(f"\n→ {row.remedy}"), style="cyan" if row.status in ("WARN", "FAIL") else "dim"
+                )
+            table.add_row(Text(row.status, style=_RICH[row.status]), Text(printable(row.name)), seen)
         console.print(table)
         console.print(Text(f"Verdict: {self.verdict}", style="bold"))
 

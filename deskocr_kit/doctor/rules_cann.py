@@ -24,15 +24,9 @@ def _cann(case: Case) -> Iterator[Row]:
         unreadable = [
             f"{n}: {case.capture.notes[n]}" for n in files if "readable" in case.capture.notes.get(n, "")
         ]
-        given = [name for name in files if name in case.capture]
-        if given:
-            yield Row(
-                "CANN",
-                "CANN",
-                "WARN",
-                f"no version in {' and '.join(given)}",
-                "Send a bundle: deskocr doctor --bundle FILE",
-            )
+        unread = [name for name in files if name in case.capture.unread]
+        if unread:
+            yield Row("CANN", "CANN", "SKIP", f"no version: {' and '.join(unread)} said nothing, see Files")
         elif unreadable:
             yield Row(
                 "CANN",

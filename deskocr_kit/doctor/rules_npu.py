@@ -12,6 +12,7 @@ from .report import Row
 # The official checkpoint: 6,672,212,480 bytes of bf16 (its index file's total_size). Activations come on top.
 WEIGHTS_MIB = 6363
 COMFORT_MIB = 10 * 1024
+SHOWN = 16  # processes of one chip in a row
 MANAGERS = ("davinci_manager", "devmm_svm", "hisi_hdc")
 NO_SMI = "Container: -v /usr/local/bin/npu-smi:/usr/local/bin/npu-smi -v /usr/local/dcmi:/usr/local/dcmi"
 MOUNTS = ("/usr/local/dcmi", "/usr/local/Ascend/driver/lib64", "/usr/local/Ascend/driver/version.info")
@@ -19,7 +20,8 @@ MOUNTS = ("/usr/local/dcmi", "/usr/local/Ascend/driver/lib64", "/usr/local/Ascen
 
 def rules(case: Case) -> Iterator[Row]:
     missing = case.capture.notes.get("npu-smi.txt", "not captured")
-    if not case.hardware and not case.live and missing != "not captured" and case.package("torch-npu"):
+    given = missing != "not captured" and "npu-smi.txt" not in case.capture.unread
+    if not case.hardware and not case.live and given and case.package("torch-npu"):
         # torch-npu was installed for a card, so a missing card is a finding
         yield Row("NPU", "npu-smi", "WARN", missing, f"{NO_SMI} Or this machine has no NPU driver.")
         return
@@ -151,14 +153,6 @@ def _npu_smi(case: Case) -> Iterator[Row]:
             yield Row("NPU", "npu-smi", "WARN", message, NO_SMI)
         else:
             yield Row("NPU", "npu-smi", "FAIL", message, remedy)
-    elif "npu-smi.txt" in case.capture:
-        yield Row(
-            "NPU",
-            "npu-smi",
-            "WARN",
-            "its output lists no card",
-            "Capture the whole output of `npu-smi info`.",
-        )
     else:
         yield Row(
             "NPU", "npu-smi", "SKIP", f"npu-smi.txt: {case.capture.notes.get('npu-smi.txt', 'not captured')}"
@@ -237,10 +231,12 @@ def _memory(chips: list[dict]) -> Iterator[Row]:
     for chip in chips:
         if chip["processes"]:
             parts = []
-            for process in chip["processes"]:
+            for process in chip["processes"][:SHOWN]:
                 name = process["name"] or "name hidden: outside this container"
                 size = "" if process["memory_mib"] is None else f" {process['memory_mib']} MiB"
                 parts.append(f"pid {process['pid']} ({name}){size}")
+            more = len(chip["processes"]) - SHOWN
+            parts += [f"and {more} more"] if more > 0 else []
             yield Row("NPU", f"{label(chip)} in use", "OK", ", ".join(parts))
     if not known:
         yield Row("NPU", "free memory", "SKIP", "not reported by npu-smi")
@@ -256,7 +252,7 @@ def _memory(chips: list[dict]) -> Iterator[Row]:
         return
     holders = [p["pid"] for chip in known for p in chip["processes"]]
     remedy = (
-        f"Stop the process that uses it (pid {', '.join(map(str, holders))})"
+        f"Stop the process that uses it (pid {', '.join(map(str, holders[:SHOWN]))})"
         if holders
         else "Look outside this container for the process that uses it"
     )

@@ -67,9 +67,10 @@ def _variables(case: Case) -> Iterator[Row]:
         why = "operators without an NPU kernel raise instead of running on the CPU"
         bad.append(("OK", "TORCH_NPU_FALLBACK_CPU_DISABLE", why, ""))
     for status, name, why, remedy in bad:
-        yield Row("Settings", name, status, f"={env[name]}: {why}", remedy)
+        yield Row("Settings", name, status, f"={env[name][:80]}: {why}", remedy)
     shown = {name for _, name, _, _ in bad} | {"LD_LIBRARY_PATH", "PYTHONPATH"}
     rest = [f"{name}={value}" for name, value in env.items() if name not in shown and len(value) < 80]
+    rest = [each for each in rest if not each.endswith("=<set>")]
     yield Row("Settings", "environment", "OK", " ".join(rest) or "no relevant variable is set")
 
 
@@ -80,7 +81,7 @@ def _visible(value: str | None, chips: int) -> Iterator[tuple[str, str, str, str
     fields = [field.strip() for field in value.split(",") if field.strip()]
     if not fields:
         yield "WARN", name, "empty, which hides all cards", f"unset {name}"
-    elif not all(field.isdigit() for field in fields):
+    elif not all(field.isdecimal() and len(field) < 6 for field in fields):
         yield "FAIL", name, "not a list of numbers", f"export {name}=0"
     elif chips and max(map(int, fields)) >= chips:
         why = f"only {chips} card(s) are visible, numbered from 0"
@@ -103,7 +104,7 @@ def _task_queue(case: Case) -> Iterator[Row]:
             "Settings",
             "TASK_QUEUE_ENABLE",
             "OK",
-            f"={value}{note}" if value else "not set; the default is 1, queued launches",
+            f"={value[:80]}{note}" if value else "not set; the default is 1, queued launches",
         )
 
 

@@ -3,7 +3,8 @@
 The device is an NPU with torch_npu: a device with kernels of its own. The definition does not depend
 on where the code runs. A composite operator for which both published wheels have a kernel counts once, also
 if PyTorch decomposes it (on a CPU, on "meta"). A composite without a kernel counts as its parts, also if
-PyTorch does not decompose it.
+PyTorch does not decompose it. Where the wheels differ, the parts count; a census for one wheel goes by that
+wheel. An operator that falls back to the host is no launch: it is a wait, with copies in both directions.
 
 launch  one operator that gives the device something to do. CANN may start several kernels for one. Views,
         allocations and changes of shape or storage are not launches; nor are copies to and from the host.
@@ -14,8 +15,8 @@ wait    the host stops until the device has finished: a copy to the host (unless
 
 On a CPU the numbers of one program may still differ from those on another device, for two reasons. The
 device's memory is the host's: nothing is copied, `.tolist()` does not wait, and work that an accelerator
-would leave to its host is the device's. And the model runs other operators there (model/fast chooses by
-device).
+would leave to its host is the device's. And other operators run there: model/fast chooses by device,
+transformers counts the tokens of its experts in another dtype, and PyTorch decomposes GRU cells.
 
 The functions take an operator's name, its schema and its tensors. They read device, dtype and size of a
 tensor, never its values. Their lists are data: ascend/operator_facts.py, and the wheels' dispatch tables.

@@ -2,7 +2,8 @@
 
 A plain dispatch mode sees other operators. PyTorch decomposes composite operators above the backend (`matmul`
 into views and a product, attention into five): this mode keeps those whole for which both published torch_npu
-wheels have a kernel. It decomposes operators for which no wheel has a kernel (`new_full`, `masked_scatter`).
+wheels have a kernel. It decomposes operators for which a wheel has none (`new_full`, `masked_scatter`), and
+reports also the whole of those that another wheel does not decompose.
 The result is the same on a CPU, on "meta", under FakeTensor and on an NPU.
 """
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..ascend.dispatch import composites, wheel_versions
+from ..ascend.dispatch import composites, disputed, wheel_versions
 from ..ascend.operator_facts import ONE_KERNEL
 from .definition import effect_of, operator_name
 
@@ -37,6 +38,13 @@ class OperatorMode(TorchDispatchMode):
     def seen(self, name: str, function, args: tuple, kwargs: dict, output) -> None:
         raise NotImplementedError
 
+    def whole(self, name: str, function, args: tuple, kwargs: dict, output) -> None:
+        """Called after the parts of an operator that some published wheels do not decompose."""
+
+    def inside(self, name: str) -> contextlib.AbstractContextManager:
+        """A context around the parts of such an operator."""
+        return contextlib.nullcontext()
+
     def answer(self, name: str, function, args: tuple, kwargs: dict):
         """The output of one operator.
 
@@ -44,7 +52,12 @@ class OperatorMode(TorchDispatchMode):
         before heads in memory. Whether a later reshape copies must not depend on this.
         """
         if name != _SDPA:
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except RuntimeError as error:
+                if "Expected a value of type 'Tensor'" not in str(error):
+                    raise
+                return function(*_with_tensors(function, args), **kwargs)
         if type(args[0]) in (Tensor, torch.nn.Parameter) and args[0].is_meta:
             return args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])  # PyTorch's own path is slow
         return function(*args, **kwargs).contiguous()
@@ -66,10 +79,15 @@ class OperatorMode(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         parts = _parts(function, _place(args, kwargs))
+        name = operator_name(function)
+        if parts is not None and name in disputed():
+            with self.inside(name), self:
+                output = parts(*args, **kwargs)
+            self.whole(name, function, args, kwargs, output)
+            return output
         if parts is not None:
             with self:  # the parts arrive here instead
                 return parts(*args, **kwargs)
-        name = operator_name(function)
         output = self.answer(name, function, args, kwargs)
         self.seen(name, function, args, kwargs, output)
         return output
@@ -98,6 +116,20 @@ def _parts(function, place: str) -> Callable | None:
     if apart and _has_kernel(name, "CompositeExplicitAutograd"):
         return functools.partial(function._op_dk, _EXPLICIT)
     return None
+
+
+def _with_tensors(function, args: tuple) -> list:
+    """The arguments with 0-dim tensors for numbers, where the schema wants tensors.
+
+    The parts of `2 << x` arrive like this: a number that PyTorch wrapped reaches Python as the number.
+    """
+    kinds = [str(argument.type) for argument in function._schema.arguments]
+    return [
+        torch.scalar_tensor(each, dtype=torch.int64 if isinstance(each, int) else None)
+        if kind == "Tensor" and isinstance(each, (int, float))
+        else each
+        for kind, each in zip(kinds, args, strict=False)
+    ]
 
 
 def _place(args, kwargs: dict) -> str:

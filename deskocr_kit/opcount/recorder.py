@@ -3,6 +3,7 @@
     with Recorder(model) as recorder:
         model(pixels)
     recorder.counts            # {Call: number of calls}
+    recorder.wholes            # the same, of the few operators that only some torch_npu wheels decompose
 
 Works on real tensors of any device, on "meta" and under FakeTensor. definition.py defines the work that a
 call gives to the device; operator_mode.py delivers the operators that a device with its own kernels runs.
@@ -30,7 +31,7 @@ KIT = os.path.dirname(os.path.dirname(__file__)) + os.sep
 # The instruments, which are not recorded.
 HERE = tuple(
     KIT + folder.replace("/", os.sep) + os.sep
-    for folder in ("opcount", "operator_census", "compare", "operators/prove", "simulator")
+    for folder in ("opcount", "operator_census", "compare", "operators/prove", "operators/adapt", "simulator")
 )
 SDPA = "aten::scaled_dot_product_attention"
 
@@ -56,6 +57,7 @@ class Call:
     moved: int  # bytes of inputs and outputs
     h2d_bytes: int = 0
     d2h_bytes: int = 0
+    part_of: tuple[str, ...] = ()  # the operators in `wholes` that it is a part of, outermost first
 
 
 class Recorder(OperatorMode):
@@ -67,6 +69,8 @@ class Recorder(OperatorMode):
     def __init__(self, root=None, assume: Assume | None = None):
         super().__init__()
         self.counts: collections.Counter[Call] = collections.Counter()
+        self.wholes: collections.Counter[Call] = collections.Counter()  # see ascend.dispatch.disputed
+        self._part_of: tuple[str, ...] = ()
         self.examples: dict[Call, tuple] = {}  # arguments without data, for rules that inspect them
         self.phase: str | None = ""  # None: nothing is counted
         self.assume = assume
@@ -112,6 +116,20 @@ class Recorder(OperatorMode):
 
     def seen(self, name: str, function, args: tuple, kwargs: dict, output) -> None:
         """Count one call."""
+        self._count(self.counts, name, function, args, kwargs, output)
+
+    def whole(self, name: str, function, args: tuple, kwargs: dict, output) -> None:
+        self._count(self.wholes, name, function, args, kwargs, output)
+
+    @contextlib.contextmanager
+    def inside(self, name: str):
+        before, self._part_of = self._part_of, (*self._part_of, name)
+        try:
+            yield
+        finally:
+            self._part_of = before
+
+    def _count(self, counts, name: str, function, args: tuple, kwargs: dict, output) -> None:
         if self.phase is None:
             return
         given, made = list(tensors((args, kwargs))), list(tensors(output))
@@ -131,8 +149,9 @@ class Recorder(OperatorMode):
             moved=sum(t.numel() * t.element_size() for t in (*given, *made)) if kind != "view" else 0,
             h2d_bytes=h2d,
             d2h_bytes=d2h,
+            part_of=self._part_of,
         )
-        self.counts[call] += 1
+        counts[call] += 1
         self.examples.setdefault(call, tuple(_hollow(a) for a in args))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn as nn
 
+from ..device.dtypes import dtype_name
+from ..device.module_place import place_of
 from ..opcount.assume import Assume
 from ..opcount.recorder import Recorder
 from .result import Census
@@ -36,4 +38,6 @@ def census(
     with torch.no_grad(), recorder:
         run()
     name = subject if subject is not None else type(module).__name__
-    return Census.make(recorder.counts, recorder.examples, torch_npu, name, assume.used if assume else ())
+    where, dtype = place_of(module)
+    place = f"{where} in {dtype_name(dtype)}"
+    return Census.make(recorder, torch_npu, name, assume.used if assume else (), place)

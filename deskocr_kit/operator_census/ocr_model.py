@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
+from model.pages import by_sample
 from model.tiling import count_image_tokens, get_mode
 
 from ..opcount.assume import Assume
@@ -25,7 +26,7 @@ def page_inputs(config: DeepseekOCRConfig, mode: str, grid: tuple[int, int]) -> 
 
     grid: (tiles across, down); ignored in modes without crops.
     """
-    chosen = get_mode(mode)
+    chosen = get_mode(mode, config.checkpoint)
     view_side, tile_side = (
         (chosen.base_size, chosen.image_size) if chosen.crop_mode else (chosen.image_size, 0)
     )
@@ -107,6 +108,9 @@ def census_ocr(
         del model.encode_pages
         model.use_plan(before)
     kind = f"dry run in {str(model.dtype).removeprefix('torch.')}" if dry else f"run on {model.device}"
-    side, (w, h) = inputs["images"][0][1].shape[-1], inputs["images_spatial_crop"][0].tolist()
-    subject = f"one page ({side} px view, {w}x{h} tiles, {inputs['input_ids'].shape[1]} tokens), {kind}"
-    return Census.make(recorder.counts, recorder.examples, torch_npu, subject, assume.used if assume else ())
+    pages = by_sample(inputs["images"], inputs["images_spatial_crop"])[0]
+    (_, view), (w, h) = pages[0]
+    what = "one page" if len(pages) == 1 else f"{len(pages)} pages"
+    size = f"{view.shape[-1]} px view, {w}x{h} tiles, {inputs['input_ids'].shape[1]} tokens"
+    subject = f"{what} ({size}), {kind}"
+    return Census.make(recorder, torch_npu, subject, assume.used if assume else ())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import collections
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 
+import torch
+
 from model.files import write_json
 
-from ..ascend.dispatch import CANN, VERDICTS, Verdict, judge, nearest_wheel
+from ..ascend.dispatch import CANN, VERDICTS, Verdict, composites, judge, nearest_wheel
 from ..display.palette import AMBER, GREEN, RED
 from ..display.table import LEFT, Cell, html_table, text_table
 from ..opcount.recorder import Call
@@ -27,13 +31,60 @@ class Entry:
     count: int
     verdict: Verdict
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether the host computes it: no launch, but a wait, and copies in both directions."""
+        return self.verdict.word == "CPU fallback" and self.call.kind == "launch"
+
+    @property
+    def launch(self) -> bool:
+        return self.call.kind == "launch" and not self.falls_back
+
+    @property
+    def waits(self) -> bool:
+        return (self.call.waits and self.call.kind != "host") or self.falls_back
+
+    @property
+    def copied(self) -> tuple[int, int]:
+        """(bytes from host to device, bytes from device to host) of one call."""
+        if self.falls_back:
+            return sum(map(nbytes, self.call.outputs)), sum(map(nbytes, self.call.inputs))
+        return self.call.h2d_bytes, self.call.d2h_bytes
+
+
+def nbytes(text: str) -> int:
+    """The bytes of a tensor that the recorder describes, such as "float16[1, 3]"."""
+    dtype, _, shape = text.rstrip("]").partition("[")
+    sizes = [int(size) for size in shape.split(",") if size.strip()]
+    return math.prod(sizes) * getattr(torch, dtype).itemsize
+
+
+@dataclass
+class Recorded:
+    """What a Recorder counted, before a version of torch_npu decides what an operator consists of."""
+
+    counts: dict[Call, int]
+    wholes: dict[Call, int]
+    examples: dict[Call, tuple]
+
+    def calls(self, version: str) -> Iterator[tuple[Call, int]]:
+        """(call, number): composites as that wheel runs them, by their parts or whole."""
+        apart = composites(version)
+        for call, n in self.counts.items():
+            if all(name in apart for name in call.part_of):
+                yield call, n
+        for call, n in self.wholes.items():
+            if call.operator not in apart and all(name in apart for name in call.part_of):
+                yield call, n
+
 
 @dataclass
 class Census:
     """Every operator call of the recorded forward.
 
     torch_npu: the version whose table gave the verdicts; asked: the version that was requested.
-    assumed: the results that a dry run assumed instead of reading values; empty for a real run.
+    assumed: the results that a dry run assumed instead of reading values; empty for a real run. place: where
+    the module was, such as "npu:0 in float16"; "" if unknown.
     """
 
     entries: list[Entry]
@@ -41,23 +92,27 @@ class Census:
     asked: str
     subject: str = ""
     assumed: tuple[str, ...] = ()
-    examples: dict = field(default_factory=dict, repr=False)
+    place: str = ""
+    recorded: Recorded = field(default_factory=lambda: Recorded({}, {}, {}), repr=False)
 
     @classmethod
-    def make(cls, counts, examples, torch_npu: str | None = None, subject: str = "", assumed=()) -> Census:
+    def make(
+        cls, recorded, torch_npu: str | None = None, subject: str = "", assumed=(), place: str = ""
+    ) -> Census:
         """Judge the calls that a Recorder counted. torch_npu: see ascend.dispatch.nearest_wheel."""
+        recorded = Recorded(dict(recorded.counts), dict(recorded.wholes), dict(recorded.examples))
         version = nearest_wheel(torch_npu)
         entries = [
-            Entry(call, n, judge(call.operator, call.kind, examples[call], call.options, version))
-            for call, n in counts.items()
+            Entry(call, n, judge(call.operator, call.kind, recorded.examples[call], call.options, version))
+            for call, n in recorded.calls(version)
         ]
         entries.sort(key=lambda e: (list(VERDICTS).index(e.verdict.word), -e.count))
-        return cls(entries, version, torch_npu or version, subject, tuple(sorted(assumed)), dict(examples))
+        asked = torch_npu or version
+        return cls(entries, version, asked, subject, tuple(sorted(assumed)), place, recorded)
 
     def judged_by(self, torch_npu: str) -> Census:
-        """The same calls, judged for another version of torch_npu."""
-        counts = {e.call: e.count for e in self.entries}
-        return Census.make(counts, self.examples, torch_npu, self.subject, self.assumed)
+        """The same run, judged for another version of torch_npu."""
+        return Census.make(self.recorded, torch_npu, self.subject, self.assumed, self.place)
 
     # ------------------------------------------------------------------ counting
     def phases(self) -> list[str]:
@@ -79,16 +134,16 @@ class Census:
 
     def launches(self, phase: str | None = None) -> int:
         """Number of operators that give the device work; CANN may start several kernels for one."""
-        return sum(e.count for e in self.select(phase) if e.call.kind == "launch")
+        return sum(e.count for e in self.select(phase) if e.launch)
 
     def syncs(self, phase: str | None = None) -> int:
         """Number of times that the host waits for the device."""
-        return sum(e.count for e in self.select(phase) if e.call.waits and e.call.kind != "host")
+        return sum(e.count for e in self.select(phase) if e.waits)
 
     def traffic(self, phase: str | None = None) -> tuple[int, int]:
         """Bytes from host to device, and from device to host."""
-        calls = [(e.count, e.call) for e in self.select(phase)]
-        return sum(n * call.h2d_bytes for n, call in calls), sum(n * call.d2h_bytes for n, call in calls)
+        calls = [(e.count, e.copied) for e in self.select(phase)]
+        return sum(n * up for n, (up, _) in calls), sum(n * down for n, (_, down) in calls)
 
     def work(self, phase: str | None = None) -> str:
         """Launches and syncs as text, for example "243 launches, 1 sync"."""
@@ -218,7 +273,7 @@ class Census:
                 for p in self.phases()
             },
             "operators": self.rows(),
-            "calls": [{**asdict(e.call), "count": e.count, **_words(e.verdict)} for e in self.entries],
+            "calls": [{**_call(e.call), "count": e.count, **_words(e.verdict)} for e in self.entries],
         }
 
     def save(self, folder: str | Path) -> list[Path]:
@@ -234,6 +289,12 @@ class Census:
     def draw(self):
         """A matplotlib Figure with the calls of each operator per phase, coloured and hatched by verdict."""
         return draw(self)
+
+
+def _call(call: Call) -> dict:
+    found = asdict(call)
+    del found["part_of"]  # only for judged_by
+    return found
 
 
 def _words(verdict: Verdict) -> dict:

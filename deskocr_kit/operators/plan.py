@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from model import DeepseekOCRConfig, fast, loading, plans, slots
 from model.files import write_json
+from model.official import CHECKPOINTS
+from model.untrusted import UntrustedFile, read_json_object
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
@@ -62,10 +63,15 @@ def fingerprint(device, config) -> dict[str, str]:
 
 def network(config) -> str:
     """The sizes that the operators of a network depend on, as one line."""
-    sam, clip, lm = config.sam, config.clip, config.decoder
+    sam, encoder, lm = config.sam, config.encoder, config.decoder
+    if config.clip is None:
+        second = f"queries {encoder.width}x{encoder.heads}/{encoder.kv_heads}x{encoder.hidden}"
+    else:
+        second = f"clip {encoder.width}x{encoder.heads}"
+    window = "" if lm.window is None else f", window {lm.window}"
     return (
-        f"sam {sam.width}x{sam.heads}/{sam.window}, clip {clip.width}x{clip.heads}, "
-        f"lm {lm.width}x{lm.heads}, experts {lm.experts_per_token} of {lm.experts} x {lm.expert_hidden}"
+        f"sam {sam.width}x{sam.heads}/{sam.window}, {second}, lm {lm.width}x{lm.heads}, "
+        f"experts {lm.experts_per_token} of {lm.experts} x {lm.expert_hidden}{window}"
     )
 
 
@@ -121,7 +127,7 @@ class Plan:
         """Load a plan. Raises PlanError, which names the file."""
         path = Path(path)
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json_object(path)
             if stored["format"] != FORMAT:
                 raise PlanError(
                     f"{path}: plan format {stored['format']}, this kit reads {FORMAT}; update the kit, or "
@@ -137,6 +143,8 @@ class Plan:
             raise PlanError(f"{path}: {error.strerror or error}") from error
         except PlanError:
             raise
+        except UntrustedFile as error:
+            raise PlanError(f"{error}; write a new plan with `deskocr prove`") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
 
@@ -243,7 +251,8 @@ def _remedy(model) -> str:
 
 def _named(model) -> str:
     """The name of these weights for `deskocr prove`, which makes a plan for one network (default: nano's)."""
-    known = {"nano": loading.read_config(named()["nano"]), "deepseek-ocr": DeepseekOCRConfig()}
+    official = {name: DeepseekOCRConfig.official(name) for name in CHECKPOINTS}
+    known = {"nano": loading.read_config(named()["nano"]), **official}
     mine = network(model.config)
     return next((name for name, config in known.items() if network(config) == mine), "FOLDER")
 

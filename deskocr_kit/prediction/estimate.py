@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 
 from model.modes import get_mode
+from model.official import DEEPSEEK_OCR
 
 from ..device.dtypes import find_dtype
 from ..display.table import html_table, text_table
@@ -254,7 +255,8 @@ def predict(
     if tokens < 1:
         raise ValueError(f"tokens={tokens}: expected at least 1")
     works = work_of(config, mode, grid, find_dtype(dtype), tokens)
-    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if get_mode(mode).crop_mode else "")
+    crops = get_mode(mode, config.checkpoint if config else DEEPSEEK_OCR).crop_mode
+    page = f"{subject}, {mode}" + (f" {grid[0]}x{grid[1]}" if crops else "")
     return Prediction(chip, dtype, page, mode, tokens, works)
 
 

@@ -44,4 +44,4 @@ def census_original(
         if going.max() == 0:
             pass
     subject = f"one token of batch 1 as the original decodes it, dry run in {str(dtype).partition('.')[2]}"
-    return Census.make(recorder.counts, recorder.examples, torch_npu, subject, assume.used)
+    return Census.make(recorder, torch_npu, subject, assume.used)

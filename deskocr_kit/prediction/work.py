@@ -113,10 +113,12 @@ def work_of(
     config = config or DeepseekOCRConfig()
     model = skeleton(config).to(dtype)
     prompt = page_inputs(config, mode, grid)["input_ids"].shape[1]
+    # On average half of the answer is in the cache, or the window.
+    seen = min(tokens // 2, config.decoder.window or tokens)
     size = {
         "vision": weight_bytes(model, VISION),
         "prefill": weight_bytes(model, LANGUAGE) + cache_bytes(config, prompt, dtype),
-        "decode": active_bytes(model) + cache_bytes(config, prompt + tokens // 2, dtype),
+        "decode": active_bytes(model) + cache_bytes(config, prompt + seen, dtype),
     }
     made, flops = [], None
     for name in plans:

@@ -8,7 +8,6 @@ made from a file of the same content with the same settings.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,13 +16,14 @@ from pathlib import Path
 
 from model.files import write_json
 from model.prompts import resolve_prompt
-from model.results import write_results
+from model.results import RESULT_BYTES, write_results
+from model.untrusted import UntrustedFile, open_regular, read_json_object
 
 from ..device.dtypes import dtype_name
 from .doubt import FILE as CONFIDENCE_FILE
 from .doubt import one_line
 from .options import PageOptions
-from .page_record import output_folder, page_record
+from .page_record import cut_lines, failure, output_folder, page_record
 from .pages import Page, iter_pages
 
 SUMMARY = "summary.json"
@@ -110,7 +110,7 @@ def read_batch(
             progress.set_postfix_str(f"{rate:.1f} tokens/s, {len(summary.failed)} failed", refresh=False)
 
     def fail(page: Page, error: Exception) -> None:
-        what = str(error) if page.file in str(error) else f"{page.file} page {page.number}: {error}"
+        what = failure(page, error)
         summary.failed.append({"file": page.file, "page": page.number, "error": what})
         if progress is not None:
             progress.write(f"error: {what}")
@@ -123,7 +123,9 @@ def read_batch(
             "sha256": digest,
             "settings": summary.settings,
         }
-        write_results(folder, page.image, reading.text, extra=extra, scores=reading.scores)
+        stored = write_results(folder, page.image, reading.text, extra=extra, scores=reading.scores)
+        for line in cut_lines(page, stored["cut"]) if progress is not None else ():
+            progress.write(line)
         summary.tokens += len(reading.ids)
         summary.read.append(folder.name)
         if reading.truncated:
@@ -149,13 +151,13 @@ def read_batch(
         for (page, digest), reading in zip(group, readings, strict=True):
             try:
                 store(page, digest, reading)
-            except OSError as error:
+            except Exception as error:  # of this page only: memory, disk, what the model wrote
                 fail(page, error)
             tell()
 
     try:
         group: list[tuple[Page, str]] = []
-        for page, digest in folders.wanted(files, summary, tell):
+        for page, digest in folders.wanted(files, summary, tell, options.password):
             if page.error is not None:
                 fail(page, page.error)
                 tell()
@@ -169,7 +171,11 @@ def read_batch(
     except KeyboardInterrupt:
         summary.interrupted = True
     summary.seconds = time.perf_counter() - start
-    write_json(out / SUMMARY, summary.record())
+    try:
+        write_json(out / SUMMARY, summary.record())
+    except OSError as error:  # the disk is full; the caller shows the failures all the same
+        why = f"{out / SUMMARY}: cannot be written ({error.strerror or error})"
+        summary.failed.append({"file": str(out / SUMMARY), "page": 1, "error": why})
     return summary
 
 
@@ -183,7 +189,7 @@ class OutputFolders:
         self.places: dict[tuple[str, int], Path] = {}  # page -> folder chosen in this run
         for path in sorted(out.iterdir()):
             self.taken.add(path.name.lower())
-            if path.is_dir() and (stored := stored_in(path)) is not None:
+            if path.is_dir() and not path.is_symlink() and (stored := stored_in(path)) is not None:
                 self.held[stored["source"], stored["page"]] = path, stored
 
     @staticmethod
@@ -199,7 +205,9 @@ class OutputFolders:
             self.places[key] = output_folder(self.out, page, self.taken)
         return self.places[key]
 
-    def wanted(self, files: Iterable[Path], summary: Summary, tell) -> Iterator[tuple[Page, str]]:
+    def wanted(
+        self, files: Iterable[Path], summary: Summary, tell, password: str | None = None
+    ) -> Iterator[tuple[Page, str]]:
         """Each page that must be read, with the digest of its file; finished pages go to the summary."""
         seen = set()
         for file in map(str, files):
@@ -219,17 +227,18 @@ class OutputFolders:
             summary.skipped += [folder.name for _, folder in sorted(done.items())]
             if done:
                 tell(len(done))
-            for page in iter_pages(file, collect_errors=True, skip=done):
+            for page in iter_pages(file, collect_errors=True, skip=done, password=password):
                 yield page, digest
 
 
 def stored_in(folder: Path) -> dict | None:
     """The content of a folder's result.json; None if it was not written by a batch."""
     try:
-        stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        stored = read_json_object(folder / "result.json", RESULT_BYTES)
         kinds = {"source": str, "page": int, "settings": dict, "files": list}
-        return stored if all(isinstance(stored[name], kind) for name, kind in kinds.items()) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = all(isinstance(stored[name], kind) for name, kind in kinds.items())
+        return stored if whole and all(isinstance(name, str) for name in stored["files"]) else None
+    except (OSError, UntrustedFile, KeyError):
         return None
 
 
@@ -263,12 +272,15 @@ def weights_digest(folder: Path) -> str:
         if path.suffix == ".safetensors":
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode())
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 for i in range(SAMPLES):
                     file.seek(max(0, size - SAMPLE) * i // (SAMPLES - 1))
                     digest.update(file.read(SAMPLE))
         elif path.suffix == ".json" and path.name not in MEASURED:
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(path.name.encode())
+            with open_regular(path) as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
     return digest.hexdigest()[:16]
 
 
@@ -276,7 +288,7 @@ def sha256(file: str) -> str:
     """The digest of the content; "" for a file that cannot be opened (reading its pages reports why)."""
     digest = hashlib.sha256()
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             while piece := stream.read(PIECE):
                 digest.update(piece)
     except (OSError, ValueError):

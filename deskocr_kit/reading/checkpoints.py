@@ -6,6 +6,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from model.official import CHECKPOINTS
+
 VARIABLE = "DESKOCR_MODEL"
 
 
@@ -17,8 +19,23 @@ def model_folder() -> Path:
 
 
 def named() -> dict[str, Path]:
-    """The checkpoints that have a name: the embedded one, and the folder for the official one."""
-    return {"nano": model_folder() / "nano", "deepseek-ocr": model_folder() / "deepseek-ocr"}
+    """The checkpoints that have a name: the embedded one, and a folder for each official one."""
+    return {name: model_folder() / name for name in ("nano", *CHECKPOINTS)}
+
+
+def official_size(name: str, word: str = "official") -> str | None:
+    """The model of the family whose official size is meant, without weights; None for any other name.
+
+    "official" is DeepSeek-OCR, "official:unlimited-ocr" another. word: what stands for "official".
+
+    Raises ValueError for an unknown model.
+    """
+    first, _, model = name.partition(":")
+    if first != word:
+        return None
+    if model and model not in CHECKPOINTS:
+        raise ValueError(f"no model named {model!r}; choose one of {', '.join(CHECKPOINTS)}")
+    return model or next(iter(CHECKPOINTS))
 
 
 def find_checkpoint(name: str | Path | None = None) -> Path:

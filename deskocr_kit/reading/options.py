@@ -41,15 +41,16 @@ def option(
     minimum: float | None = None,
     unset: str = "",
     key: str | None = "",
+    secret: bool = False,
 ) -> Any:
     """A field of Options: its default, its help text, and its allowed values.
 
     choices: names, compared case-insensitively; empty allows every value. unset: the meaning of None.
     key: the name of the value in `fingerprint`; empty, the default, is the name of the field.
-    BY_THE_READER leaves the field out.
+    BY_THE_READER leaves the field out. secret: the value is not shown, and not stored in any file.
     """
     about = {"help": help, "choices": tuple(choices), "minimum": minimum, "unset": unset, "key": key}
-    return field(default=default, metadata=about)
+    return field(default=default, metadata=about | {"secret": secret}, repr=not secret)
 
 
 def default_for(kind: type[Options], name: str, default: Any) -> Any:
@@ -95,6 +96,12 @@ class Options:
             each.metadata.get("key") or each.name: getattr(self, each.name)
             for each in fields(self)
             if each.metadata.get("key") is not None and getattr(self, each.name) != each.default
+        }
+
+    def public(self) -> dict[str, Any]:
+        """The options as a dict, without those that are secret."""
+        return {
+            each.name: getattr(self, each.name) for each in fields(self) if not each.metadata.get("secret")
         }
 
     def to_json(self) -> str:
@@ -148,6 +155,7 @@ class PageOptions(Options):
     max_tokens: int | None = option(
         None, "Maximum number of new tokens per page.", minimum=1, key=BY_THE_READER
     )
+    password: str | None = option(None, "Password of encrypted PDFs.", key=BY_THE_READER, secret=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.confidence import rounded
-from model.results import cell_confidences, to_pixels_box
+from model.results import cell_confidences, to_pixels_box, what_is_cut
+from model.untrusted import shown
 
 from ..device.dtypes import dtype_name
+from ..device.messages import message
 from .options import PageOptions
 
 
@@ -15,7 +17,8 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
     """file, page, text, boxes (pixels and 0..999), tokens, seconds, how it was read; or file, page, error.
 
     Confidences: of the page, its lines and tokens, each box (its text, its place) and each table cell, see
-    model/confidence.py. warnings: reasons not to trust the text, see doubt.py.
+    model/confidence.py. warnings: reasons not to trust the text, see doubt.py. cut: what the bounds on boxes,
+    figures and tables left out, see docs/security.md.
     """
     record = {"file": page.file, "page": page.number}
     if reading is None:
@@ -53,19 +56,35 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
         "weights": reader.options.weights,
         **scores.record(),
         "table_confidences": cell_confidences(scores),
+        "cut": what_is_cut(reading.text),
     }
+
+
+def failure(page, error: Exception) -> str:
+    """Why a page failed, with its file and number; for an error of the device also the explanation."""
+    if isinstance(error, MemoryError):
+        what = "not enough memory"
+    else:
+        what = message(error).removeprefix("error: ") or type(error).__name__
+    return what if page.file in what else f"{page.file} page {page.number}: {what}"
+
+
+def cut_lines(page, cut: list[str]) -> list[str]:
+    """What was cut of a page, for the screen."""
+    return [f"cut: {shown(page.file)} page {page.number}: {line}" for line in cut]
 
 
 def output_folder(out: Path, page, taken: set[str]) -> Path:
     """A folder under `out` named after the file (and page, from the second on), never one in `taken`.
 
-    `taken` holds names in lower case, because some file systems do not distinguish A from a.
+    Never a link either: results are not written elsewhere. `taken` holds names in lower case, because some
+    file systems do not distinguish A from a.
     """
     stem = Path(page.file).stem
     stem = stem if stem.strip(". ") else "page"  # ".." would be outside the folder
     name = stem if page.number == 1 else f"{stem}-p{page.number}"
     base, i = name, 1
-    while name.lower() in taken:
+    while name.lower() in taken or (out / name).is_symlink():
         i += 1
         name = f"{base}-{i}"
     taken.add(name.lower())

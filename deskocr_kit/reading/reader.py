@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from model import DeepseekOCRForCausalLM
 from model.inference import defaults, read_page, read_pages
+from model.modes import get_mode
+from model.official import CHECKPOINTS
 from model.processing import build_inputs, resolve_prompt
 from model.safetensors_io import CheckpointError
+from model.several_pages import by_page
+from model.tiling import count_image_tokens
 
 from ..device import pick_device, synchronize
 from ..device.dtypes import find_dtype
@@ -115,6 +119,41 @@ class Reader:
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
 
+    def read_together(
+        self,
+        images,
+        prompt: str = "pages",
+        mode: str | None = None,
+        target: str | None = None,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], object] | None = None,
+        *,
+        options: PageOptions | None = None,
+    ) -> list[Reading]:
+        """Read several images as one document, in one prompt: one Reading per image.
+
+        The arguments are those of `read`. With the default prompt of the options, the model's prompt for
+        several pages is used. Raises ValueError if the model reads one page per prompt.
+        """
+        official = self.model.config.checkpoint
+        images = list(images)
+        if official.pages_mode is None and len(images) > 1:
+            able = ", ".join(each.title for each in CHECKPOINTS.values() if each.pages_mode)
+            raise ValueError(f"{official.title} reads one page per prompt; {able} reads several together")
+        taken = len(images) * count_image_tokens(official.pages_mode or official.mode)
+        limit = self.model.config.decoder.max_positions
+        if taken >= limit:
+            raise ValueError(
+                f"{len(images)} pages take {taken} of {limit} positions of {official.title}; read fewer"
+            )
+        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
+        if len(images) == 1:
+            return [read_page(self.model, self.tokenizer, images[0], text, mode, on_text=on_text, **how)]
+        if options is not None and options.prompt == PageOptions().prompt:
+            text = official.prompts["pages"]
+        whole = read_page(self.model, self.tokenizer, images, text, mode, on_text=on_text, **how)
+        return by_page(whole, self.tokenizer, len(images))
+
     def doubts(
         self,
         image,
@@ -130,7 +169,8 @@ class Reader:
         """
         if options is not None:
             prompt, mode = options.prompt, options.mode
-        return doubts(image, reading, self.limits, mode or self.settings["mode"], prompt, self.name)
+        mode = get_mode(mode or self.settings["mode"], self.model.config.checkpoint)
+        return doubts(image, reading, self.limits, mode, prompt, self.name)
 
     def inputs(
         self,
@@ -149,6 +189,7 @@ class Reader:
             text,
             image,
             mode,
+            checkpoint=config.checkpoint,
             image_token_id=config.image_token_id,
             bos_token_id=config.bos_token_id,
         )
@@ -169,11 +210,16 @@ class Reader:
         own = settings.pop("mode", None)
         if max_new_tokens is not None:
             settings["max_new_tokens"] = max_new_tokens
-        return mode or own, resolve_prompt(prompt, target), settings
+        return mode or own, resolve_prompt(prompt, target, self.model.config.checkpoint), settings
 
-    def read_file(self, path: str | Path, **how) -> Iterator[tuple[Page, Reading | None]]:
-        """Every page of an image or PDF with its reading, or with None if `page.error` is set."""
-        for page in iter_pages(path, collect_errors=True):
+    def read_file(
+        self, path: str | Path, password: str | None = None, **how
+    ) -> Iterator[tuple[Page, Reading | None]]:
+        """Every page of an image or PDF with its reading, or with None if `page.error` is set.
+
+        password: of an encrypted PDF. The other arguments are those of `read`.
+        """
+        for page in iter_pages(path, collect_errors=True, password=password):
             yield page, None if page.error is not None else self.read(page.image, **how)
 
 

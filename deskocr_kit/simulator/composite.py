@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..opcount.operator_mode import differentiated
-from . import counters, kernels, linear, state
+from . import counters, kernels, linear, recurrent, state
 from .alias import to_cpu, to_npu
 from .kernels import mixed_devices, operator
 from .rounding import rounded_call
@@ -86,4 +86,5 @@ def one_hot(self, num_classes=-1):
 
 def body_of(name: str):
     """The single kernel of a composite operator."""
-    return {_SDPA: attention, "aten::one_hot": one_hot}.get(name) or kernels.make(name)
+    own = {_SDPA: attention, "aten::one_hot": one_hot}.get(name)
+    return own or recurrent.body_of(name) or kernels.make(name)

@@ -20,6 +20,7 @@ from . import (
     linear,
     memory,
     patches,
+    recurrent,
     special,
     state,
     stub,
@@ -143,11 +144,12 @@ def _register_kernels() -> None:
             kernels.register(library, name, own[name])
         elif (
             name in whole
+            or name in recurrent.FUSED
             or has_kernel(name, "CPU")
             or has_kernel(name, "CompositeExplicitAutogradNonFunctional")
         ):
             try:
-                body = kernels.make(name)
+                body = recurrent.body_of(name) or kernels.make(name)
             except AttributeError:  # in the dispatcher, but not in torch.ops, so it cannot be called
                 continue
             kernels.register(library, name, body)

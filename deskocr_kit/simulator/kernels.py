@@ -6,6 +6,8 @@ dispatcher calls a kernel through `table`, so that a profile can replace it and 
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from ..ascend.operator_facts import INDEXING, QUICK, TAKES_NUMBERS, WAITS
@@ -13,6 +15,7 @@ from ..opcount.definition import MASKS, effect_of
 from . import counters, state
 from .alias import CPU, fixed_alias, to_cpu, to_npu
 from .rounding import moves_data, rounded_call
+from .widening import widened_call
 
 Tensor = torch.Tensor
 CPU_KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
@@ -51,8 +54,12 @@ def register(library, name: str, body) -> None:
     library.impl(name.removeprefix("aten::"), enter, "PrivateUse1")
 
 
-def make(name: str):
-    """The kernel of `name`: a view, a reader or a writer, according to its schema."""
+def make(name: str, call=None, host: tuple[int, ...] = (), stays: tuple[int, ...] = ()):
+    """The kernel of `name`: a view, a reader or a writer, according to its schema.
+
+    For readers only: call: a function of CPU tensors instead of the CPU's operator; host, stays: positions of
+    arguments and results that are on the host.
+    """
     op = operator(name)
     schema = op._schema
     written = tuple(
@@ -63,7 +70,7 @@ def make(name: str):
     if any(r.alias_info is not None for r in schema.returns):
         always.add(name)
         return _view(op, name)
-    return _reader(op, name)
+    return _reader(op, name, call, host, stays)
 
 
 def _view(op, name: str):
@@ -78,8 +85,8 @@ def _view(op, name: str):
     return view
 
 
-def _reader(op, name: str):
-    bring, call = _bringer(op, name), op._op
+def _reader(op, name: str, call=None, host: tuple = (), stays: tuple = ()):
+    bring, call = _bringer(op, name, host), call or op._op
     if name in QUICK:
         call = getattr(torch._C._VariableFunctions, QUICK[name])
     active, launches, rounds = counters.active, effect_of(op) == "launch", not moves_data(name)
@@ -88,10 +95,15 @@ def _reader(op, name: str):
         index, half, args, kwargs = bring(args, kwargs)
         if active and launches:
             counters.note("launch", name)
-        if half and rounds and state.round_half:
-            result = rounded_call(call, args, kwargs, ())
-        else:
-            result = call(*args, **kwargs)
+        try:
+            if half and rounds and state.round_half:
+                result = rounded_call(call, args, kwargs, ())
+            else:
+                result = call(*args, **kwargs)
+        except NotImplementedError as error:
+            result = widened_call(error, name, call, (), *args, **kwargs)
+        if stays:
+            return tuple(x if i in stays else send_back(x, index) for i, x in enumerate(result))
         return to_npu(result, index) if isinstance(result, Tensor) else send_back(result, index)
 
     return reader
@@ -108,12 +120,18 @@ def _writer(op, name: str, written: tuple):
         index, half, cpu_args, cpu_kwargs = bring(args, kwargs)
         if active and launches:
             counters.note("launch", name)
-        if outs:
-            result = _call_out(call, cpu_args, cpu_kwargs, kwargs, outs)
-        elif half and rounds and state.round_half:
-            result = rounded_call(call, cpu_args, cpu_kwargs, written)
-        else:
-            result = call(*cpu_args, **cpu_kwargs)
+        try:
+            if outs:
+                result = _call_out(call, cpu_args, cpu_kwargs, kwargs, outs)
+            elif half and rounds and state.round_half:
+                result = rounded_call(call, cpu_args, cpu_kwargs, written)
+            else:
+                result = call(*cpu_args, **cpu_kwargs)
+        except NotImplementedError as error:
+            wide = functools.partial(widened_call, error, name, call, written)
+            result = (
+                _call_out(wide, cpu_args, cpu_kwargs, kwargs, outs) if outs else wide(*cpu_args, **cpu_kwargs)
+            )
         if not returned:
             return None
 
@@ -178,15 +196,17 @@ def send_back(value, index: int):
     return value
 
 
-def _bringer(op, name: str):
-    """A function that moves the arguments of `op` to the CPU.
+def _bringer(op, name: str, on_host: tuple = ()):
+    """A function that moves the arguments of `op` to the CPU, except those `on_host`, by position.
 
     (args, kwargs) -> (device index, whether any is fp16, CPU args, CPU kwargs). It checks that all are on one
     device, and counts the waits of the host. It runs for every operator, so it only checks the arguments that
     are tensors in the schema, and its names are local.
     """
     kinds = [str(a.type) for a in op._schema.arguments]
-    tensors = tuple(i for i, kind in enumerate(kinds) if kind in ("Tensor", "Optional[Tensor]"))
+    tensors = tuple(
+        i for i, kind in enumerate(kinds) if kind in ("Tensor", "Optional[Tensor]") and i not in on_host
+    )
     lists = tuple(i for i, kind in enumerate(kinds) if "List[" in kind and "Tensor" in kind)
     numbers_ok = name[6:].partition(".")[0].rstrip("_") in TAKES_NUMBERS
     waits, indexing, active, half = name in WAITS, name in INDEXING, counters.active, torch.float16

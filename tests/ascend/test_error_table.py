@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from deskocr_kit.ascend import errors
+from deskocr_kit.ascend import errors, log_text
 from deskocr_kit.ascend.errors import explain, explain_exception, hints
 from tests.helpers.paths import ROOT
 
@@ -186,10 +186,11 @@ def test_a_bare_code_is_marked_as_uncertain():
 
 
 def test_unknown_codes_are_read_by_their_grammar_only():
-    text = "EZ9999: Inner Error! NPU function error, error code is 507899 ERR00100 PTA call acl api failed"
+    text = "EZ9999: Inner Error! NPU function error, error code is 507777 ERR00100 PTA call acl api failed"
     assert explain(text) == []
     told = " ".join(hints(text))
-    assert "operators" in told and "driver" in told and "call to acl failed" in told
+    assert "operators" in told and "runtime on the device" in told and "call to acl failed" in told
+    assert "driver" in " ".join(hints("error code is 507899"))
     assert hints("ValueError: nothing here") == []
 
 
@@ -218,7 +219,7 @@ def test_a_log_of_megabytes_is_searched_in_seconds():
 @pytest.mark.parametrize("row", ROWS)
 def test_a_fault_in_the_middle_of_a_long_log_is_found(row, monkeypatch):
     """Beyond LIMIT only the ends of a log and lines that look faulty are searched, those of every row."""
-    monkeypatch.setattr(errors, "LIMIT", 8_000)
+    monkeypatch.setattr(log_text, "LIMIT", 8_000)
     noise = "\n".join(f"2025-11-23 10:00:00 INFO step {i} loss 0.{i}" for i in range(300))
     assert ids(noise + "\n" + ROWS[row]["example"] + "\n" + noise)[:1] == [row]
 
@@ -227,7 +228,7 @@ def test_of_a_long_log_of_failures_little_is_kept():
     line = "2025-11-23 10:00:00 ERROR step {} failed to read /data/{}.png"
     log = "\n".join(line.format(i, i) for i in range(40_000)) + "\n"
     log = log + ROWS["el0004"]["example"] + "\n" + log
-    assert len(errors._condensed(log)) <= errors.LIMIT + 2100
+    assert len(log_text.condensed(log)) <= log_text.LIMIT + 2100
     assert "el0004" in ids(log)
 
 
@@ -278,7 +279,7 @@ def test_command_reads_words_file_and_pipe(tmp_path):
 def test_command_says_not_known_with_its_own_exit_status():
     child = command("ZeroDivisionError: division by zero")
     assert child.returncode == 1 and child.stdout.startswith("not known")
-    child = command("--json", "error code is 507899")
+    child = command("--json", "error code is 507777")
     answer = json.loads(child.stdout)
     assert child.returncode == 1 and answer["known"] is False and answer["hints"]
 
@@ -301,4 +302,13 @@ def test_command_as_json():
         command("--json", "NPU out of memory. Tried to allocate more than 1EB memory.").stdout
     )
     assert [match["id"] for match in answer["matches"]] == ["oom_1eb", "oom"]
-    assert set(answer["matches"][0]) == {"id", "cause", "remedy", "source", "status", "found", "certain"}
+    assert set(answer["matches"][0]) == {
+        "id",
+        "cause",
+        "remedy",
+        "source",
+        "status",
+        "found",
+        "certain",
+        "fatal",
+    }

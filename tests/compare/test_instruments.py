@@ -93,7 +93,9 @@ def test_shown(golden_model, other, given):
     other.model.layers[1].input_layernorm.weight.data *= 1.5
     ladder = climb(golden_model, other, given)
     assert "WRONG" in repr(ladder) and "first divergence" in repr(ladder)
-    names = [line.partition("≈")[0].split()[1] for line in repr(ladder).splitlines()[2:-3]]
+    rows = repr(ladder).partition("\nweights: ")[0].splitlines()[2:]
+    names = [line.partition("≈")[0].split()[1] for line in rows]
+    assert len(names) == len(ladder.rungs)
     assert names[0] == "model.embed_tokens", "left of ≈ stand verdict and name only"
     wrong = ladder.chart().axes[0].get_legend_handles_labels()[1]
     assert "WRONG" in wrong and "budget" in wrong

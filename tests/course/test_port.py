@@ -108,9 +108,26 @@ def test_other_peoples_convolutions(build, convolutions):
         assert torch.equal(run(other), before)
 
 
-def test_nothing_to_exchange(given):
-    with pytest.raises(ValueError, match="no convolution or masked_scatter call that can be replaced"):
-        prove_module(nn.Linear(2, 2), lambda m: m(torch.ones(1, 2)), "cpu", ["fp32"])
+def test_nothing_to_exchange_is_an_empty_proof_and_a_whole_report(tmp_path):
+    """As any language model: no convolution, no masked_scatter."""
+    model, x = nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.ones(1, 2)
+    run = lambda m: m(x)  # noqa: E731
+    proof = prove_module(model, run, "cpu", ["fp32", "fp16"], repeats=1)
+    assert proof.rows == [] and proof.faults() == [] and proof.plan.choices == {"float32": {}, "float16": {}}
+    assert "nothing to exchange" in repr(proof) and "nothing to exchange" in proof._repr_html_()
+    with adapt(model, proof.plan) as adapted:
+        ladder = climb(model, copy.deepcopy(model), run)
+    port = Port(census(model, (x,)), missing(run, model), proof, adapted, ladder)
+    files = port.save(tmp_path)
+    assert {"report.md", "plan.json", "census.json", "ladder.png", "operators.md", "operators.png"} <= set(
+        files
+    )
+    assert Plan.load(tmp_path / "plan.json").choices == proof.plan.choices
+    assert dict(port.lines())["exchanged"] == "nothing"
+    assert "nothing to exchange" in (tmp_path / "report.md").read_text()
+
+
+def test_an_unknown_dtype_is_refused():
     with pytest.raises(ValueError, match="unknown dtype"):
         prove_module(nn.Linear(2, 2), lambda m: m(torch.ones(1, 2)), "cpu", ["fp8"])
 
@@ -150,6 +167,7 @@ def test_the_report(model, given, proof, tmp_path):
     with adapt(model, proof.plan) as adapted:
         ladder = climb(model, copy.deepcopy(model), given)
     port = Port(census(model, given), {"aten::convolution": 1}, proof, adapted, ladder)
+    assert dict(port.lines())["census"].endswith("launches, 3 syncs; cpu in float32")
     files = port.save(tmp_path)
     assert {"report.md", "plan.json", "census.json", "ladder.png", "operators.md"} <= set(files)
     assert Plan.load(tmp_path / "plan.json").fingerprint == proof.plan.fingerprint
@@ -157,3 +175,53 @@ def test_the_report(model, given, proof, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# Port of Llava") and "no divergence" in text
     assert "aten::convolution ×1" in repr(port) and "<table>" in port._repr_html_()
+
+
+def test_the_first_line_counts_the_port_or_says_that_it_does_not(model, given, proof):
+    ported = copy.deepcopy(model).to(torch.bfloat16)
+    with adapt(ported, {"conv2d": "im2row"}) as adapted:
+        own = census(ported, {n: t.bfloat16() if t.is_floating_point() else t for n, t in given.items()})
+        ladder = climb(
+            model, ported, lambda m: m(**{**given, "pixel_values": given["pixel_values"].to(m.dtype)})
+        )
+    first = dict(Port(own, {}, proof, adapted, ladder).lines())["census"]
+    assert first == f"≈ {own.work()}; cpu in bfloat16"
+    assert own.launches() > census(model, given).launches(), "the substitute is in it"
+    other = dict(Port(census(model, given), {}, proof, adapted, ladder).lines())["census"]
+    assert other.endswith("cpu in float32, not of the port: make the census of the ported module")
+
+
+class NoParameters(nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
+def test_a_module_without_parameters_has_a_census_a_proof_and_a_report(tmp_path):
+    model, x = NoParameters(), torch.ones(1, 2)
+    run = lambda m: m(x)  # noqa: E731
+    proof = prove_module(model, run, "cpu", ["fp32"], repeats=1)
+    with adapt(model, proof.plan) as adapted:
+        ladder = climb(model, NoParameters(), run)
+    Port(census(model, x), missing(run, model), proof, adapted, ladder).save(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_listed_and_not_called_proved():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            self.body = torch.jit.trace(nn.Conv2d(4, 4, 1), torch.ones(1, 4, 2, 2))
+
+        def forward(self, x):
+            return self.body(self.stem(x))
+
+    x = torch.ones(1, 3, 2, 2)
+    for model, listed in ((Net().eval(), "body"), (torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1))), "")):
+        proof = prove_module(model, lambda m: m(x), "cpu", ["fp32"], repeats=1, hard=False)
+        assert len(proof.notes) >= 1 and "cannot be exchanged and are not proved" in " ".join(proof.notes)
+        assert "TorchScript" in " ".join(proof.notes) and "TorchScript" in repr(proof)
+        with adapt(model, {"conv2d": "im2row"}) as adapted:
+            model(x)
+        assert "TorchScript" in adapted.left[listed] and listed not in adapted.exchanged
+        assert census(model, x).launches() >= 1

@@ -6,7 +6,7 @@ import pytest
 
 from deskocr_kit.ascend import versions
 from deskocr_kit.ascend.versions import key
-from deskocr_kit.doctor import capture
+from deskocr_kit.doctor import captured_lists as capture
 from tests.helpers.paths import ASCEND
 
 CANN = ASCEND / "cann"

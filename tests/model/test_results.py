@@ -63,10 +63,16 @@ def test_deviation_every_box_of_a_ref_gets_its_own_line_so_that_crops_and_refere
     assert [list(c.size) for c in crops(PAGE, parse_boxes(text))] == list(case["crops"].values())
 
 
-def test_deviation_identical_refs_get_their_own_numbers():
-    """The original replaces both by the first number."""
-    ref = grounded("image", "[[1, 2, 300, 400]]")
-    assert to_markdown(f"{ref}a{ref}") == "![](images/0.jpg)\na![](images/1.jpg)\n"
+def test_identical_refs_show_one_figure_which_is_written_once(tmp_path):
+    """As in the original, which however writes the figure twice. A model in a loop frames it many times."""
+    ref, other = (
+        grounded("image", "[[1, 2, 300, 400]]"),
+        grounded("image", "[[5, 6, 30, 40], [1, 2, 300, 400]]"),
+    )
+    lines = "![](images/0.jpg)\na![](images/0.jpg)\n![](images/1.jpg)\n![](images/0.jpg)\n"
+    assert to_markdown(f"{ref}a{ref}{other}") == lines
+    write_results(tmp_path, PAGE, f"{ref}a{ref}{other}")
+    assert sorted(f.name for f in (tmp_path / "images").iterdir()) == ["0.jpg", "1.jpg"]
 
 
 def test_deviation_coloneqq_is_always_replaced():

@@ -352,3 +352,51 @@ def test_bars_of_one_operator_have_different_names():
     pairs = (("a", "kernel"), ("b", "kernel"), ("a", "slow kernel"))
     rows = [{"operator": operator, "verdict": verdict} for operator, verdict in pairs]
     assert names(rows) == ["a\n(kernel)", "b", "a\n(slow kernel)"]
+
+
+# ---------------------------------------------------------------------- one run, judged for several wheels
+class OfTheirTime(nn.Module):
+    """Operators that the two wheels treat differently."""
+
+    def forward(self, x, numbers):
+        joined = torch._chunk_cat([x, x], 0, 1)  # 2.6.0 decomposes it, 2.13.0 has a kernel
+        return joined, 2 << numbers, torch.repeat_interleave(numbers)  # the last: 2.6.0 asks the host
+
+    given = (torch.ones(4, 2), torch.tensor([1, 2, 0]))
+
+
+@pytest.mark.parametrize("made_for", [None, "2.6.0.post5", "2.13.0"])
+@pytest.mark.parametrize("version", ["2.6.0.post5", "2.13.0"])
+def test_judged_by_a_version_is_the_census_for_it(version, made_for):
+    model = OfTheirTime()
+    again = census(model, model.given, torch_npu=made_for).judged_by(version)
+    assert again.to_json() == census(model, model.given, torch_npu=version).to_json()
+    operators = again.operators()
+    assert ("aten::_chunk_cat" in operators) == (version == "2.13.0")
+    assert ("aten::bitwise_left_shift.Scalar_Tensor" in operators) == (version == "2.13.0")
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no _grouped_mm")
+def test_an_operator_that_a_wheel_does_not_know_stays_whole():
+    """The experts of transformers 5 call it; torch_npu 2.6.0 is older than the operator."""
+
+    class Experts(nn.Module):
+        def forward(self, x, w, ends):
+            return torch._grouped_mm(x, w, ends)
+
+    ends = torch.tensor([4, 8], dtype=torch.int32)
+    found = census(Experts(), (torch.randn(8, 16).bfloat16(), torch.randn(2, 16, 16).bfloat16(), ends))
+    assert found.verdicts() == {"kernel": 2, "transfer": 2} and found.syncs() == 2  # it reads the ends
+    older = found.judged_by("2.6.0.post5")
+    assert older.operators() == {"aten::_grouped_mm": 1} and older.verdicts() == {"unknown": 1}
+    assert older.judged_by("2.13.0").to_json() == found.to_json()
+
+
+def test_what_falls_back_to_the_host_is_no_launch():
+    """A wait, and copies in both directions, as on the simulated NPU (tests/simulator/test_opcount.py)."""
+    numbers = torch.tensor([1, 2, 0])
+    found = census(nn.Module(), run=lambda: torch.repeat_interleave(numbers), torch_npu="2.6.0.post5")
+    assert found.verdicts() == {"CPU fallback": 1}
+    assert (found.launches(), found.syncs(), found.traffic()) == (0, 1, (24, 24))
+    newer = found.judged_by("2.13.0")
+    assert (newer.launches(), newer.syncs(), newer.traffic()) == (1, 1, (0, 0))

@@ -28,7 +28,8 @@ def test_guests_compute_what_they_did(name):
         with adapt(model, plan) as adapted:
             ours = numbers(model(**given))
             assert list(model.state_dict()) == keys
-        assert len(adapted.exchanged) == guest.convolutions and not adapted.left, adapted
+        assert len(adapted.prepared) == guest.convolutions and not adapted.left, adapted
+        assert set(adapted.exchanged) == set(adapted.prepared) - set(adapted.not_called) != set()
         for a, b in zip(ours, want, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     for a, b in zip(numbers(model(**given)), want, strict=True):
@@ -204,7 +205,9 @@ def test_the_guests_own_convolutions_are_proved():
 
     for name in ("whisper", "qwen2-vl", "convnext"):
         model, given = GUESTS[name].build(), GUESTS[name].given()
-        real = [p for p in probes_of(model, lambda m, given=given: m(**given)) if p.real]
+        found, notes = probes_of(model, lambda m, given=given: m(**given))
+        real = [p for p in found if p.real]
+        assert not notes
         assert len(real) == GUESTS[name].convolutions
         for probe in real:
             args = probe.make(torch.Generator())

@@ -11,6 +11,7 @@ from deskocr_kit import simulator
 from deskocr_kit.benchmark.counts import KEYS, TOKENS, count
 from deskocr_kit.device.counting import counted
 from deskocr_kit.opcount.recorder import Recorder
+from deskocr_kit.operator_census.any_module import census
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from model import DeepseekOCRForCausalLM
 from tests.helpers.golden import CHECKPOINT
@@ -134,3 +135,26 @@ def test_the_benchmark_counts_a_token_as_the_simulator_does(model, inputs):
         expected = (getattr(seen[1 + TOKENS], key) - getattr(seen[1], key)) / TOKENS
         assert made["phases"]["token"][key] == expected
     assert sum(made["operators_per_token"].values()) == made["phases"]["token"]["launches"]
+
+
+FALLING = {
+    "repeat_interleave": lambda x: torch.repeat_interleave(x.long()),
+    "a size that only the device knows": lambda x: x[x > 1].sum(),
+    "its own output": lambda x: torch.repeat_interleave(x.long(), 0).cumsum(0),
+}
+
+
+@pytest.mark.parametrize("name", FALLING)
+@pytest.mark.parametrize(
+    ("version", "profile"), [("2.6.0.post5", "as-published-2.6.0"), ("2.13.0", "as-published")]
+)
+@pytest.mark.filterwarnings("ignore:CAUTION")
+def test_a_census_for_a_wheel_counts_what_the_device_with_that_wheel_does(name, version, profile):
+    """Also where an operator falls back to the host: repeat_interleave.Tensor on 2.6.0."""
+    x = torch.tensor([1.0, 2.0, 0.0], device=NPU)
+    with torch.no_grad():
+        found = census(torch.nn.Linear(1, 1).to(NPU), run=lambda: FALLING[name](x), torch_npu=version)
+        with simulator.using(profile), simulator.record() as seen:
+            FALLING[name](x)
+    assert (found.launches(), found.syncs()) == (seen.launches, seen.syncs)
+    assert found.traffic() == (seen.h2d_bytes, seen.d2h_bytes)

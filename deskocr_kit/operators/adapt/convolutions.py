@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,10 +25,14 @@ TRANSPOSED = {
 }
 
 
-def patch_convolutions(module: nn.Module, function: Callable, name: str):
-    """Patch a module's convolutions: ({path: new function}, {path: why not patched}, patches to undo)."""
+def takes_any(function: Callable) -> bool:
+    """Whether a function for the slot conv2d takes dilation and groups."""
     takes = inspect.signature(function).parameters
-    general = {"dilation", "groups"} <= takes.keys() or any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    return {"dilation", "groups"} <= takes.keys() or any(p.kind is p.VAR_KEYWORD for p in takes.values())
+
+
+def patch_convolutions(module: nn.Module, function: Callable, name: str, general: bool):
+    """Patch a module's convolutions: ({path: new function}, {path: why not patched}, patches to undo)."""
     patched, left, patches = {}, {}, []
     for path, layer in module.named_modules():
         kind = next((kind for kind in (*PLAIN, *TRANSPOSED) if isinstance(layer, kind)), None)
@@ -56,6 +61,35 @@ def _why_not(layer: nn.Module, kind: type, general: bool) -> str:
     return ""
 
 
+def compiled(module: nn.Module) -> dict[str, str]:
+    """{path: reason} of the TorchScript parts that contain a convolution: Python cannot replace anything in
+    them.
+    """
+    found: dict[str, str] = {}
+    for path, part in module.named_modules():
+        inside = any(path == above or path.startswith(f"{above}.") or not above for above in found)
+        if isinstance(part, torch.jit.ScriptModule) and not inside and _has_convolution(part):
+            found[path] = "TorchScript, whose operators cannot be exchanged: load the model's Python code"
+    return found
+
+
+def _has_convolution(part: torch.jit.ScriptModule) -> bool:
+    try:
+        return "conv" in str(part.inlined_graph)
+    except (AttributeError, RuntimeError):  # a scripted container without a forward
+        return False
+
+
+def in_the_form_of_torch(out: Tensor, x: Tensor) -> Tensor:
+    """`out` contiguous, as torch's convolution of x: the model's code may call .view on it.
+
+    For x in channels_last torch's result is so too, and `out` is left as it is.
+    """
+    forms = {4: torch.channels_last, 5: torch.channels_last_3d}
+    last = x.dim() in forms and x.is_contiguous(memory_format=forms[x.dim()])
+    return out if last and not x.is_contiguous() else out.contiguous()
+
+
 class Plain:
     """Replaces a layer's `_conv_forward`. It is a class, so that the layer can be pickled."""
 
@@ -71,8 +105,7 @@ class Plain:
             padding = (0,) * len(layer.kernel_size)
         run = next(run for kind, run in PLAIN.items() if isinstance(layer, kind))
         out = run(self.function, x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
-        # A convolution of a contiguous picture is contiguous, and the model's code may call .view on it.
-        return out.contiguous() if given.is_contiguous() else out
+        return in_the_form_of_torch(out, given)
 
 
 class Transposed:
@@ -91,4 +124,4 @@ class Transposed:
             self.function, input, layer.weight, layer.bias, layer.stride, layer.padding, more, layer.groups,
             layer.dilation,
         )  # fmt: skip
-        return out.contiguous() if input.is_contiguous() else out
+        return in_the_form_of_torch(out, input)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from model.tiling import MODES, count_image_tokens
+from model.modes import get_mode, modes_of
+from model.tiling import count_image_tokens
 
 Make = Callable[[torch.Generator], tuple]
 
@@ -45,11 +46,14 @@ class Sizes:
     @classmethod
     def of(cls, config) -> Sizes:
         """For official sizes: a page as one 1024 view and 2 x 3 tiles; for small ones: the tiny mode."""
+        official = config.checkpoint
         if config.decoder.width >= 1024:
-            view, prompt, grid = "gundam", 913, (2, 3)
+            mode, grid, text = get_mode("gundam", official), (2, 3), 10
         else:
-            view, prompt, grid = "tiny", 83, (1, 1)
-        return cls(config, MODES[view].base_size, prompt, count_image_tokens(view, grid))
+            smallest = min(modes_of(official).values(), key=lambda mode: mode.base_size)
+            mode, grid, text = smallest, (1, 1), 10
+        vision = count_image_tokens(mode, grid)
+        return cls(config, mode.base_size, vision + text, vision)
 
 
 def rand(g: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from model.query_encoder import reading_mask
+
 from .probe import Probe, Sizes, rand
 
 
 def attention(s: Sizes) -> list[Probe]:
-    clip, lm = s.config.clip, s.config.decoder
-    seen = (s.view // 64) ** 2 + 1
+    lm = s.config.decoder
 
     def scene(b, heads, nq, nk, width, causal=False, mask=None, slack=0):
         def make(g):
@@ -34,13 +35,36 @@ def attention(s: Sizes) -> list[Probe]:
         return Probe("attention", name, make, real, wide=torch.float32 if real else torch.float64)
 
     return [
-        probe("CLIP", scene(1, clip.heads, seen, seen, clip.head_dim), True),
+        *encoder_attention(s, probe, scene),
         probe("prefill", scene(1, lm.heads, s.prompt, s.prompt, lm.head_dim, causal=True), True),
         probe("decode", scene(1, lm.heads, 1, s.prompt + 100, lm.head_dim, slack=50), True),
         probe("batch of padded prompts", scene(2, 3, 21, 21, 16, mask=padded)),
         probe("decode past 512 keys with a mask", scene(2, 3, 1, 700, 16, mask=visible)),
         probe("causal, more keys than queries", scene(1, 2, 4, 9, 16, causal=True)),
     ]
+
+
+def encoder_attention(s: Sizes, probe, scene) -> list[Probe]:
+    """The attention of the encoder behind SAM."""
+    c, places = s.config.encoder, (s.view // 64) ** 2
+    if s.config.clip is not None:
+        return [probe("CLIP", scene(1, c.heads, places + 1, places + 1, c.head_dim), True)]
+    n = places + queries_of(s)
+
+    def shared(g):
+        """Heads share keys and values. Queries see the map, and queries up to themselves."""
+        q = rand(g, 1, n, c.heads, c.head_dim).transpose(1, 2)
+        kv = rand(g, 2, 1, c.kv_heads, n, c.head_dim).repeat_interleave(c.heads // c.kv_heads, 2)
+        return q, *kv, reading_mask(places, n - places, q.device), False
+
+    return [probe("queries, shared keys", shared, True)]
+
+
+def queries_of(s: Sizes) -> int:
+    """Learned queries of the view that is probed."""
+    return next(
+        (n for n in s.config.encoder.queries if (s.view // 64) ** 2 <= n), s.config.encoder.queries[-1]
+    )
 
 
 def moe(s: Sizes) -> list[Probe]:
@@ -86,8 +110,8 @@ def _fp32_weights(function, x, gate_up, down, ids, weights):
 
 
 def elementwise(s: Sizes) -> list[Probe]:
-    sam, clip, lm = s.config.sam, s.config.clip, s.config.decoder
-    grid, seen = s.view // sam.patch, (s.view // 64) ** 2 + 1
+    sam, lm = s.config.sam, s.config.decoder
+    grid = s.view // sam.patch
 
     def angles(g, b, n, k):
         half = torch.rand(b, 1, n, k // 2, generator=g) * 6.3
@@ -106,6 +130,7 @@ def elementwise(s: Sizes) -> list[Probe]:
         return lambda g: (rand(g, *shape, scale=scale),)
 
     return [
+        *encoder_elementwise(s, angles),
         Probe("rms_norm", "prefill", norm(s.prompt), True),
         Probe("rms_norm", "decode", norm(1), True),
         Probe("rms_norm", "large values", norm(3, scale=100.0)),
@@ -117,7 +142,28 @@ def elementwise(s: Sizes) -> list[Probe]:
         Probe("swiglu", "slices", lambda g: (rand(g, 4, 64)[:, ::2],)),
         Probe("gelu", "SAM", one(1, grid, grid, sam.hidden), True),
         Probe("gelu", "where tanh differs most", lambda g: (torch.linspace(-3, 3, 4001),)),
-        Probe("quick_gelu", "CLIP", one(1, seen, clip.hidden), True),
         Probe("quick_gelu", "far out", one(500, scale=20.0)),
         Probe("quick_gelu", "near the end of fp16", lambda g: (torch.tensor([6e4, 5e4, -6e4, 1.0]),)),
+    ]
+
+
+def encoder_elementwise(s: Sizes, angles) -> list[Probe]:
+    """The small functions of the encoder behind SAM."""
+    c, places = s.config.encoder, (s.view // 64) ** 2
+    if s.config.clip is not None:
+        return [Probe("quick_gelu", "CLIP", lambda g: (rand(g, 1, places + 1, c.hidden, scale=2.0),), True)]
+    n, rotated = places + queries_of(s), c.heads + c.kv_heads
+
+    def rotary(g):
+        return rand(g, 1, n, rotated, c.head_dim).transpose(1, 2), *angles(g, 1, n, c.head_dim)
+
+    return [
+        Probe(
+            "rms_norm",
+            "queries",
+            lambda g: (rand(g, 1, n, c.width), 1 + rand(g, c.width, scale=0.1), c.eps),
+            True,
+        ),
+        Probe("rotary", "queries", rotary, True),
+        Probe("swiglu", "queries", lambda g: (rand(g, 1, n, 2 * c.hidden, scale=2.0),), True),
     ]

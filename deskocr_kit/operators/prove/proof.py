@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from model import DeepseekOCRConfig
 from model.loading import read_config
 
 from ...device import describe_device, pick_device
 from ...device.dtypes import DTYPES
-from ...reading.checkpoints import find_checkpoint
+from ...reading.checkpoints import find_checkpoint, official_size
 from ..kernels.launch import KERNEL, interpreted
 from ..plan import Plan, fingerprint
 from ..substitutes.registry import SLOTS
@@ -23,9 +24,12 @@ OFFICIAL_SIZES = "official-sizes"
 
 
 def config_of(checkpoint: str):
-    """The configuration whose sizes are probed: "official-sizes" needs no weights, else a checkpoint."""
-    if checkpoint == OFFICIAL_SIZES:
-        return DeepseekOCRConfig()
+    """The configuration whose sizes are probed: "official-sizes" needs no weights, else a checkpoint.
+
+    "official-sizes:unlimited-ocr" are those of another model of the family.
+    """
+    if official := official_size(checkpoint, OFFICIAL_SIZES):
+        return DeepseekOCRConfig.official(official)
     return read_config(find_checkpoint(checkpoint))
 
 
@@ -48,7 +52,8 @@ def prove(
     Args:
         device: as for device.pick_device. On the simulated NPU its profile determines which operators run.
         dtypes: some of "fp32", "bf16", "fp16"; the plan has choices for each of them.
-        checkpoint: the checkpoint whose sizes are probed; "official-sizes" are those of the 3.3 B network.
+        checkpoint: the checkpoint whose sizes are probed; "official-sizes" are those of DeepSeek-OCR,
+            "official-sizes:NAME" those of another model of the family.
         repeats: timed samples per candidate; the median counts.
         config: a configuration instead of the checkpoint's.
         tell: called with the name of the next probe, for a progress bar.
@@ -77,6 +82,7 @@ def prove_module(
     repeats: int = 7,
     name: str = "",
     tell: Callable[[str], object] = lambda text: None,
+    hard: bool = True,
 ):
     """The same for any model: the convolutions and masked_scatter calls that `run(module)` makes, with their
     own activations, and the hard cases of those slots. The report's plan is for `adapt`.
@@ -85,15 +91,20 @@ def prove_module(
         module: any nn.Module on the CPU, where it runs as its author intended.
         run: calls the module once.
         device: a name, see device.pick_device, or a torch.device that was picked already.
+        hard: try the hard cases too. They do not depend on the model, so once per device is enough.
 
-    Raises ValueError if the model makes no such call.
+    A model without such a call, such as a language model, gives a report without rows and a plan without
+    choices. `report.notes` lists the calls that cannot be exchanged, such as those of TorchScript.
     """
     dtypes = checked(dtypes)
     at = pick_device(device, quiet=True) if isinstance(device, str) else device
-    every = probes_of(module, run)
+    every, notes = probes_of(module, run, hard)
     label = name or type(module).__name__
     command = f"deskocr_kit.operators.prove.prove_module({label}, …, {str(at)!r}, {list(dtypes)})"
-    return _report(every, at, dtypes, repeats, tell, describe(module), label, command)
+    report = _report(every, at, dtypes, repeats, tell, describe(module), label, command)
+    if not every:
+        notes = ["the model makes no call of conv2d or masked_scatter_: nothing to exchange", *notes]
+    return replace(report, notes=notes)
 
 
 def checked(dtypes: Iterable[str]) -> list[str]:

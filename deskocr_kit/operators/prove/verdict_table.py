@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ class Report:
     command: str
     rows: list[Row]
     plan: Plan
+    notes: list[str] = field(default_factory=list)  # what the rows do not say
 
     # ------------------------------------------------------------------ what holds
     def verdicts(self) -> dict[tuple[str, str, str], tuple[str, str]]:
@@ -98,7 +99,8 @@ class Report:
     def __repr__(self) -> str:
         names = self.columns()
         cells = [[_shown(line[name]) for name in names] for line in self.table()]
-        return "\n".join([self.heading(), text_table(names, cells), self.summary(), *self.faults()])
+        table = [text_table(names, cells)] if cells else []
+        return "\n".join([self.heading(), *table, self.summary(), *self.faults(), *self.notes])
 
     def _repr_html_(self) -> str:
         names, lines = self.columns(), self.table()
@@ -111,7 +113,8 @@ class Report:
 
         rows = [[cell(line, name) for name in names] for line in lines]
         table = html_table(names, rows, titles=[line["why"] for line in lines])
-        return f"<p>{escape(self.heading())}</p>{table}<p><b>{escape(self.summary())}</b></p>"
+        ends = "".join(f"<p>{escape(text)}</p>" for text in self.notes)
+        return f"<p>{escape(self.heading())}</p>{table}<p><b>{escape(self.summary())}</b></p>{ends}"
 
     def to_markdown(self) -> str:
         names = self.columns()
@@ -128,7 +131,7 @@ class Report:
                "ms: median; ratio: to the reference on the same device, measured in turn with it.")
             + " Extra MiB: the most held beyond the arguments. Budgets and their reasons: "
             "`deskocr_kit/operators/prove/budgets.json`.", "",
-            *markdown_table(names, rows), "",
+            *(markdown_table(names, rows) if rows else []), "", *(f"{text}.\n" for text in self.notes),
             *(["## Wrong", "", *(f"* {fault}" for fault in self.faults()), ""] if self.faults() else []),
             *(["## Cannot run here", "", *unable, ""] if unable else []),
             "## Plan", "", "```", repr(self.plan), "```", "",
@@ -141,6 +144,7 @@ class Report:
         stored = {
             "device": self.device, "checkpoint": self.checkpoint, "command": self.command,
             "summary": self.summary(), "rows": [asdict(row) for row in self.rows],
+            **({"notes": self.notes} if self.notes else {}),
         }  # fmt: skip
         write_json(folder / "operators.json", stored)
         (folder / "operators.md").write_text(self.to_markdown(), encoding="utf-8")
@@ -155,7 +159,7 @@ class Report:
         """
         from matplotlib.figure import Figure
 
-        dtype = self.rows[-1].dtype
+        dtype = self.rows[-1].dtype if self.rows else next(iter(self.plan.choices), "")
         used = self.plan.names(dtype)
         bars = []  # (label, value, is it in the plan)
         for row in self.rows:
@@ -174,7 +178,7 @@ class Report:
             place = {"textcoords": "offset points", "fontsize": 6, "va": "center"}
             axes.annotate(shown, (max(value, floor, start), y), (3, 0), **place)
         axes.set_yticks(range(len(bars)), [label for label, _, _ in bars], fontsize=6)
-        axes.set_ylim(len(bars) - 0.5, -0.5)
+        axes.set_ylim(max(len(bars), 1) - 0.5, -0.5)
         if not self.simulated:
             axes.set_xscale("log")
             axes.axvline(1, color="black", lw=0.8)

@@ -1,0 +1,80 @@
+"""The error that a dtype alone makes in a whole run: that of a copy of the reference in it, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn as nn
+
+from ..device.dtypes import dtype_name
+from ..device.tolerances import tolerance
+from .judge import HALVES, RUN_FACTOR, Judge, lowered
+from .metrics import Closeness, worst
+from .trace import Call, traced, where
+from .tree import tensors
+
+
+class WholeRun:
+    """Limits for the inputs of blocks and for the output. The copy runs when the first limit is asked for."""
+
+    def __init__(
+        self, judge: Judge, run: Callable[[nn.Module], object], names: list[str], dtype: torch.dtype, expected
+    ):
+        self.judge, self.run, self.names, self.dtype, self.expected = judge, run, names, dtype, expected
+        self.notes: list[str] = []
+        self._done = False
+        self._calls: dict[tuple, Call] = {}
+        self._output: object = None
+
+    def limit(self, call: Call | None) -> float:
+        """Largest relative error of the inputs of a call in the candidate's run, or of the output (None)."""
+        widest = tolerance(self.dtype).network
+        peer = self.peer(call)
+        if peer is None or peer.problem or not peer.finite:
+            return widest
+        return min(max(RUN_FACTOR * peer.relative, RUN_FACTOR * torch.finfo(self.dtype).eps / 2), widest)
+
+    def peer(self, call: Call | None) -> Closeness | None:
+        """Closeness of the copy's inputs of a call, or of its output."""
+        self._start()
+        if call is None:
+            return worst(self._output, self.expected) if self._output is not None else None
+        came = self._calls.get(call.key)
+        return worst((came.args, came.kwargs), (call.args, call.kwargs)) if came is not None else None
+
+    def excuses(self, outcome: Closeness) -> bool:
+        """Whether the output is as it should be. Texts and integers must be equal.
+
+        If the dtype alone changes them too, near ties decide and the blocks have to speak.
+        """
+        if (
+            any(t.is_floating_point() or t.is_complex() for t in tensors(self.expected))
+            and not outcome.problem
+        ):
+            return outcome.ok(self.limit(None))
+        if outcome.ok(0.0):
+            return True
+        peer = self.peer(None)
+        if peer is None or peer.ok(0.0) or not peer.finite:
+            return False
+        self.notes.append(
+            f"the output differs, and so does that of {dtype_name(self.dtype)} on the CPU ({peer})"
+        )
+        return True
+
+    def _start(self) -> None:
+        base = where(self.judge.reference, self.judge.reference)[1]
+        wanted = self.judge.three_way and self.judge.given is None and self.dtype in HALVES
+        if self._done or not wanted or self.dtype == base:
+            return
+        self._done = True
+        for buffers in (False, True):
+            try:
+                copy = lowered(self.judge.reference, self.judge.candidate, self.dtype, buffers)
+                with traced(copy, self.names, "outside") as calls:
+                    self._output = self.run(copy)
+            except Exception:  # this dtype, or so much memory, is not available on the CPU
+                continue
+            self._calls = {call.key: call for call in calls}
+            return

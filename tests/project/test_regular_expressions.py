@@ -1,0 +1,55 @@
+"""No regular expression takes more than linear time on any text made of repeats of its own parts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from deskocr_kit.ascend import codes, errors, versions
+from tests.helpers.imports import modules
+from tests.helpers.regular_expressions import Expression, collected, slow_text
+
+EXPRESSIONS = collected(modules())
+
+
+def of_the_tables() -> list[Expression]:
+    """Expressions that stand in data files."""
+    tests = [test for _, tests in errors._tests() for test in tests]
+    patterns = [form for test in tests for form in (test.strict, test.loose)]
+    patterns += [re.compile(family["titles"]) for family in codes.tables()["families"]]
+    patterns += [re.compile(chip["pattern"], re.I) for chip in versions.tables()["chips"]]
+    return [Expression("data", each.pattern, each.flags, False) for each in patterns]
+
+
+def slow(expressions: list[Expression], most: int = 60) -> list[str]:
+    out = []
+    for each in expressions:
+        if found := slow_text(each, most):
+            part, size, seconds = found
+            out.append(f"{each.where}: {each.pattern!r}: {seconds:.2f} s for {size} characters of {part!r}")
+    return out
+
+
+def test_the_expressions_of_the_code_are_linear():
+    assert len(EXPRESSIONS) > 60
+    assert slow(EXPRESSIONS) == []
+
+
+def test_the_expressions_of_the_tables_are_linear():
+    assert slow(of_the_tables(), most=25) == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\s*$",
+        r"^\s*([A-Za-z][\w ()%/.-]*?)\s*:(?:\s+(.*?))?\s*$",
+        r"torch[-_]npu\S* \S* ?depends on torch",
+        r"\x1b\][^\x07]*\x07",
+        r"(a+)+b",
+        r"(?:\w+\s?)*;",
+    ],
+)
+def test_the_harness_finds_those_that_are_not(pattern):
+    assert slow_text(Expression("here", pattern, 0, False))
