@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,19 @@ def test_nothing_is_claimed_that_was_not_done(found):
     assert table(found).count(NOT_RUN) == 2 * len(found)
 
 
+def test_the_page_on_kernels_states_the_records(found):
+    text = (ROOT / "docs" / "kernels.md").read_text("utf-8")
+    _, lowered = records()
+    forms = lowered["forms"]
+    assert f"{len(forms)} forms of {len(found)} kernels" in text
+    assert f"asks for is {max(form['buffer_bytes'] for form in forms) // 1024} KiB" in text
+    assert f"largest grid has {max(form['grid'] for form in forms):,} programs" in text
+    worst = {dtype: max(each.errors.get(dtype, 0.0) for each in found) for dtype in BUDGETS}
+    said = re.search(r"interpreter is (\S+) in fp32, (\S+) in fp16 and (\S+) in bf16", text)
+    for dtype, figure in zip(BUDGETS, said.groups(), strict=True):
+        assert 0.8 * float(figure) <= worst[dtype] <= 1.2 * float(figure)
+
+
 def test_a_record_of_other_kernels_is_refused(monkeypatch):
     monkeypatch.setattr("deskocr_kit.kernel_evidence.table.kernel_digest", lambda: "0" * 12)
     with pytest.raises(ValueError, match="make it again: python -m deskocr_kit.kernel_evidence.interpreted"):
@@ -85,6 +99,9 @@ def test_a_decoded_token_takes_at_most_80_launches():
     page = page_inputs(DeepseekOCRConfig(), "tiny", (1, 1))
     census = census_ocr(plan=plan(), inputs={**page, **GUARD})
     assert census.launches("decode") <= 80
+    stated = re.findall(r"[|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
+    defaults = census_ocr(inputs={**page, **GUARD})
+    assert list(map(int, stated)) == [defaults.launches("decode"), census.launches("decode")]
     without = census_ocr(plan=plan(without=("decode_layer", "choose")), inputs={**page, **GUARD})
     assert without.launches("decode") > census.launches("decode")
 
@@ -116,9 +133,7 @@ def test_bytes_per_token_are_those_of_the_active_weights():
 
 
 @pytest.mark.slow  # installs triton-ascend, 54 MB, into an environment of its own; a minute
-@pytest.mark.skipif(
-    sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel"
-)
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel")
 def test_the_front_end_of_the_vendors_compiler_takes_every_form(tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
