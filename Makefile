@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
 CONSTRAINTS ?= constraints.txt
+MODEL ?= deepseek-ocr
 READY := $(VENV)/.ready
 # One process per core, four at most (each holds torch and a model); a file's tests stay in one process.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -46,10 +47,11 @@ test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, off
 	$(PYTEST) -m slow --ignore=tests/official_size/test_official_size.py
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
-	$(BIN)/python -m tests.official_size.measure
+	for model in deepseek-ocr deepseek-ocr-2 unlimited-ocr; do \
+	  $(BIN)/python -m tests.official_size.measure --model $$model || exit 1; done
 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
-	$(BIN)/python -m tests.official_size.race
+	$(BIN)/python -m tests.official_size.race --model $(MODEL)
 
 browser: $(READY)  ## look at every notebook in JupyterLab with a headless Chromium; build/screenshots/
 	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[browser]"
