@@ -3,7 +3,7 @@
     python -m tests.baselines.agreement
 
 Tiny random weights; transformers computes in fp32. The figure is the norm of the difference relative to the
-norm: where two experts nearly tie, rounding may choose the other one, and then a single logit differs by more.
+norm: where two experts nearly tie, rounding may choose the other one, and a single logit differs by more.
 The table in README.md states upper bounds of these figures.
 """
 
