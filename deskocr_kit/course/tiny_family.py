@@ -25,7 +25,7 @@ ENCODERS = {
 
 
 def tiny_config(name: str, **more) -> DeepseekOCRConfig:
-    """A config of 0.2 M parameters. name: in model.official.CHECKPOINTS; more: further keys of config.json."""
+    """A tiny config. name: in model.official.CHECKPOINTS; more: further keys of config.json."""
     official = CHECKPOINTS[name]
     width = {"sam_vit_b": SAM, official.encoder_key: ENCODERS[official.encoder_key]}
     return DeepseekOCRConfig(
