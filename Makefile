@@ -11,6 +11,7 @@ PIP_FLAGS ?=
 LINUX := $(filter Linux,$(shell uname -s))
 EXTRAS ?= $(if $(LINUX),dev$(COMMA)kernels,dev)
 CONSTRAINTS ?= constraints.txt
+MODEL ?= deepseek-ocr
 READY := $(VENV)/.ready
 # One process per core, four at most (each holds torch and a model); a file's tests stay in one process.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -55,10 +56,11 @@ test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, off
 	DESKOCR_DEVICE=npu-sim $(PYTEST) -m slow tests/simulator
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
-	$(BIN)/python -m tests.official_size.measure
+	for model in deepseek-ocr deepseek-ocr-2 unlimited-ocr; do \
+	  $(BIN)/python -m tests.official_size.measure --model $$model || exit 1; done
 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
-	$(BIN)/python -m tests.official_size.race
+	$(BIN)/python -m tests.official_size.race --model $(MODEL)
 
 fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; about an hour
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests

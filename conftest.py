@@ -25,6 +25,7 @@ LONGEST = (
     "tests/commands/test_command_line.py",
     "tests/benchmark/test_bench.py",
     "tests/baselines/test_transformers_model.py",
+    "tests/baselines/test_family.py",
     "tests/commands/test_batch.py",
     "tests/batch/test_kills.py",
     "tests/batch/test_workers.py",

@@ -277,8 +277,12 @@ def infer(
     check_round_trip(tokenizer)
     official = model.config.checkpoint
     own = official.modes[official.mode]
-    given = (base_size, image_size, crop_mode)
-    mode = find_mode(*(b if a is None else a for a, b in zip(given, own, strict=True)), official)
+    mode = find_mode(
+        own[0] if base_size is None else base_size,
+        own[1] if image_size is None else image_size,
+        own[2] if crop_mode is None else crop_mode,
+        official,
+    )
     page: Any
     if isinstance(image_file, (list, tuple)):
         page = [load_image(file) for file in image_file]
