@@ -54,7 +54,7 @@ def _unquoted(value: str) -> str:
     return value
 
 
-_PIP_NAME, _PIP_VERSION = r"([A-Za-z0-9][\w.-]{0,100})", r"(\d[\w.+!-]{0,60})"
+_PIP_NAME, _PIP_VERSION = r"(?<![\w.-])([A-Za-z0-9][\w.-]{0,100})", r"(\d[\w.+!-]{0,60})"
 _PIP_LINES = tuple(
     re.compile(form)
     for form in (
