@@ -118,7 +118,8 @@ def _page(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page"
         # Made in another process: what this one needed for it would count.
-        make = "import sys; from tests.helpers import bounds; sys.stdout.buffer.write(bounds.PAGES[sys.argv[1]]())"
+        make = "import sys; from tests.helpers.bounds import PAGES; "
+        make += "sys.stdout.buffer.write(PAGES[sys.argv[1]]())"
         with path.open("wb") as file:
             subprocess.run([sys.executable, "-c", make, name], stdout=file, cwd=ROOT, check=True)
         made = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
