@@ -60,7 +60,7 @@ def generation_settings(folder: str | Path) -> dict:
 
 
 def architectures(folder: str | Path) -> list[str] | None:
-    """`architectures` of config.json, or None. loading.read_config examines the file; here it decides defaults."""
+    """`architectures` of config.json, or None. It decides defaults; loading.read_config examines the file."""
     found = read(Path(folder) / "config.json").get("architectures")
     found = [found] if isinstance(found, str) else found
     return found if names(found) else None
