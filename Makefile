@@ -2,16 +2,23 @@
 # On x86-64 Linux the package index serves torch with CUDA (gigabytes). For the small CPU build:
 #   make ocr PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
+COMMA := ,
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
+# Triton exists for Linux only; without it the kernels are counted, and their tests are skipped.
+LINUX := $(filter Linux,$(shell uname -s))
+EXTRAS ?= $(if $(LINUX),dev$(COMMA)kernels,dev)
 CONSTRAINTS ?= constraints.txt
+MODEL ?= deepseek-ocr
 READY := $(VENV)/.ready
 # One process per core, four at most (each holds torch and a model); a file's tests stay in one process.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 QUICK := tests/project tests/model/test_network.py tests/commands/test_command_line.py notebooks/00_quickstart.ipynb
 PYTEST := $(BIN)/python -m pytest -q
+INTERPRETED = TRITON_INTERPRET=1 $(PYTEST) $(PARALLEL) -k "triton or kernels" tests/kernels \
+	tests/operators/test_unusual_calls.py tests/operators/test_conv2d_unusual_calls.py
 
 .PHONY: help ocr quick test tests tests-only test-slow test-full race fuzz browser solutions lab notebooks operators report lint lock audit clean
 
@@ -21,7 +28,7 @@ help:  ## this list
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "making $(VENV): pip fetches torch and the rest, which takes some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $@
 
 ocr: $(READY)  ## read the sample pages with the embedded checkpoint; results in out/
@@ -33,13 +40,15 @@ quick: $(READY) lint  ## under a minute: lint, dependency rules, a golden case, 
 test: lint tests  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
 
 # The tests of the simulated NPU need a process with that device, as the notebooks' second pass does, so they run in
-# the second call. tests/simulator_process starts them for whoever types only `pytest`.
+# the second call; the kernels need a process that interprets them, the third call. tests/simulator_process and
+# tests/kernels_process start them for whoever types only `pytest`.
 tests: $(READY)
-	$(PYTEST) $(PARALLEL) --durations=10 --ignore=tests/simulator_process
+	$(PYTEST) $(PARALLEL) --durations=10 --ignore=tests/simulator_process --ignore=tests/kernels_process
 	DESKOCR_DEVICE=npu-sim $(PYTEST) $(PARALLEL) --durations=10 notebooks tests/simulator
+	$(if $(LINUX),$(INTERPRETED))
 
 tests-only: $(READY)  ## the tests without the notebooks, whose stored outputs hold for constraints.txt
-	$(PYTEST) $(PARALLEL) --ignore=tests/simulator_process tests
+	$(PYTEST) $(PARALLEL) --ignore=tests/simulator_process --ignore=tests/kernels_process tests
 	DESKOCR_DEVICE=npu-sim $(PYTEST) $(PARALLEL) tests/simulator
 
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
@@ -47,10 +56,11 @@ test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, off
 	DESKOCR_DEVICE=npu-sim $(PYTEST) -m slow tests/simulator
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
-	$(BIN)/python -m tests.official_size.measure
+	for model in deepseek-ocr deepseek-ocr-2 unlimited-ocr; do \
+	  $(BIN)/python -m tests.official_size.measure --model $$model || exit 1; done
 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
-	$(BIN)/python -m tests.official_size.race
+	$(BIN)/python -m tests.official_size.race --model $(MODEL)
 
 fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; about an hour
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests

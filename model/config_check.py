@@ -106,6 +106,13 @@ def contradictions(content: Mapping) -> Iterator[str]:
     width, heads, head = value("hidden_size"), value("num_attention_heads"), value("head_dim")
     if head is not None and is_integer(width) and is_integer(heads) and head != width / max(heads, 1):
         yield f"head_dim {brief(head)} is not supported: it is hidden_size / num_attention_heads here"
+    if is_integer(width) and is_integer(heads) and heads > 0 and width % heads == 0 and width // heads % 2:
+        yield f"num_attention_heads {heads} is not supported: the width of a head, {width // heads}, is odd"
+    vocabulary = value("vocab_size")
+    for name in ("bos_token_id", "eos_token_id", "image_token_id"):
+        token = single_id(value(name))
+        if token is not None and is_integer(vocabulary) and token >= vocabulary:
+            yield f"{name} {token} is not supported: vocab_size is {vocabulary}"
     kinds, dense, layers = (
         value("mlp_layer_types"),
         value("first_k_dense_replace"),

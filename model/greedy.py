@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .choose import Rules, choose
 from .network import Network
-from .ngram import DeviceGuard, by_token
+from .ngram import DeviceGuard, NgramGuard, by_token
 from .official import DEEPSEEK_OCR
 
 FROM_CONFIG: Any = object()
@@ -80,16 +81,47 @@ class GreedyState:
         self.too_early = None
         if options.min_new_tokens:
             self.too_early = by_token(vocab, False, {*never, *self.ends}, True, device)
+        self.whole = model.slots.choose if model.slots.choose is not choose else None
+        if self.whole is not None:
+            self.start_whole(model, options, never)
+            return
         self.guard = DeviceGuard(
             self.tokens, self.at, options.no_repeat_ngram_size, options.ngram_window,
             tuple(options.ngram_whitelist), vocab,
         )  # fmt: skip
+
+    def start_whole(self, model: Network, options: GreedyOptions, never: frozenset[int]) -> None:
+        """Prepare for an implementation in the slot `choose`, which keeps no state of its own."""
+        size, self.window = options.no_repeat_ngram_size, options.ngram_window
+        NgramGuard(size, self.window)  # raises ValueError for invalid arguments
+        free = frozenset(options.ngram_whitelist)
+        vocab, device = model.config.decoder.vocab, self.tokens.device
+        self.logprob = torch.zeros(self.tokens.shape, dtype=torch.float32, device=device)
+        self.rules = Rules(
+            size=0 if size == 1 and self.window is not None else size,
+            free=by_token(vocab, False, free, True, device) if free and size else None,
+            forbidden=self.never,
+            ends=None if self.end_ids is None else self.end_ids[0],
+            pad=self.pad,
+        )
+
+    def pick_whole(self, logits: Tensor) -> Tensor:
+        """`pick` by the slot `choose`."""
+        assert self.whole is not None and self.best is not None
+        first = 0 if self.window is None else max(0, self.at - self.window)
+        early = self.at < self.may_end
+        rules = replace(self.rules, forbidden=self.too_early) if early else self.rules
+        self.whole(logits, self.tokens, self.at, first, self.best, self.logprob, self.finished, rules)
+        self.at += 1
+        return self.tokens[:, self.at - 1 : self.at]
 
     def pick(self, logits: Tensor) -> Tensor:
         """Greedy choice from logits (b, vocab) -> (b, 1); samples that have ended get the padding."""
         logits = logits.to(self.dtype)
         if self.best is None:
             self.best = logits.new_zeros(self.tokens.shape)
+        if self.whole is not None:
+            return self.pick_whole(logits)
         self.raw.append(logits)
         logits = self.guard.apply(logits)
         forbidden = self.too_early if self.at < self.may_end else self.never
@@ -113,7 +145,7 @@ class GreedyState:
         self.synced = self.at
         assert self.best is not None, "pick comes before sync"
         tokens, best, b = self.tokens[:, since], self.best[:, since], len(self.tokens)
-        logprobs = self.logprobs(tokens)
+        logprobs = self.logprobs(tokens) if self.whole is None else self.logprob[:, since]
         rows = torch.cat((tokens, best.view(INTEGERS[self.dtype]), logprobs.view(torch.int32))).T.tolist()
         infinite = EXPONENTS[self.dtype]
         for row in rows:

@@ -17,6 +17,7 @@ from .processing import Mode, build_inputs, find_mode, get_mode, load_image, val
 from .results import clean_text, write_results
 from .several_pages import by_page
 from .side_files import architectures, generation_settings
+from .tokenizer import check_round_trip
 
 
 def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -266,16 +267,22 @@ def infer(
 
     Raises:
         ImageError: the page cannot be read.
-        ValueError: no prompt; save_results without output_path; several pages for a model that reads one.
+        ValueError: no prompt; save_results without output_path; several pages for a model that reads one; a
+            tokenizer that loses text.
     """
     if not prompt.strip():
         raise ValueError("infer: the prompt is empty, for example '<image>\\nFree OCR.'")
     if save_results and not str(output_path):
         raise ValueError("infer: save_results needs output_path, a folder for the results")
+    check_round_trip(tokenizer)
     official = model.config.checkpoint
     own = official.modes[official.mode]
-    given = (base_size, image_size, crop_mode)
-    mode = find_mode(*(b if a is None else a for a, b in zip(given, own, strict=True)), official)
+    mode = find_mode(
+        own[0] if base_size is None else base_size,
+        own[1] if image_size is None else image_size,
+        own[2] if crop_mode is None else crop_mode,
+        official,
+    )
     page: Any
     if isinstance(image_file, (list, tuple)):
         page = [load_image(file) for file in image_file]

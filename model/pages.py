@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Union
+from typing import Any, Union
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ Grid = tuple[int, int]  # tiles across, down
 
 def pages_of(sample: Sample) -> list[Page]:
     """The pages of one sample."""
-    pages = list(sample)
-    return [tuple(pages)] if pages and isinstance(pages[0], Tensor) else pages  # type: ignore[return-value]
+    pages: list[Any] = list(sample)
+    return [(pages[0], pages[1])] if pages and isinstance(pages[0], Tensor) else pages
 
 
 def by_sample(

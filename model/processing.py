@@ -79,7 +79,7 @@ def tokenize_prompt(
     """
     prompt = with_line_breaks(prompt.strip())
     several = not isinstance(image_tokens, int)
-    counts = list(image_tokens) if several else [image_tokens]  # type: ignore[call-overload]
+    counts = [image_tokens] if isinstance(image_tokens, int) else list(image_tokens)
     if several and prompt.count(IMAGE_TAG) == 1:
         prompt = prompt.replace(IMAGE_TAG, IMAGE_TAG * len(counts))
     tags = prompt.count(IMAGE_TAG)

@@ -34,7 +34,7 @@ def names(value) -> bool:
 #: {key: (test, what is expected)}. Other keys are not read.
 GENERATION_KEYS: dict[str, Test] = {
     "mode": (lambda v: isinstance(v, str) and v.strip().lower() in MODES, f"one of {', '.join(MODES)}"),
-    "max_new_tokens": whole(1, 1 << 20),
+    "max_new_tokens": whole(1, 1 << 17),
     "no_repeat_ngram_size": whole(0, 1 << 20),
     "ngram_window": whole(1, 1 << 20),
 }
@@ -60,7 +60,7 @@ def generation_settings(folder: str | Path) -> dict:
 
 
 def architectures(folder: str | Path) -> list[str] | None:
-    """`architectures` of config.json, or None. loading.read_config examines the file; here it decides defaults."""
+    """`architectures` of config.json, or None. It decides defaults; loading.read_config examines the file."""
     found = read(Path(folder) / "config.json").get("architectures")
     found = [found] if isinstance(found, str) else found
     return found if names(found) else None

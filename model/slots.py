@@ -20,6 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .choose import choose
+from .decode_layer import decode_layer
+
 
 def conv2d(
     x: Tensor,
@@ -201,3 +204,5 @@ class Slots:
     quick_gelu: Callable = quick_gelu
     resize_grid: Callable = resize_grid
     relative_table: Callable = relative_table
+    decode_layer: Callable = decode_layer
+    choose: Callable = choose

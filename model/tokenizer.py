@@ -53,9 +53,18 @@ def load_tokenizer(folder: str | Path, config: DeepseekOCRConfig | None = None):
     folder = Path(folder)
     found = try_tokenizer(folder, config)
     raw = Tokenizer.from_str(read_text(folder / FILE))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, clean_up_tokenization_spaces=False, **{**found.special}
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=raw, clean_up_tokenization_spaces=False, **found.special)
+
+
+def check_round_trip(tokenizer) -> None:
+    """Raise ValueError if a tokenizer that was loaded elsewhere does not give text back."""
+    text = "中 文"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if (back := tokenizer.decode(ids, skip_special_tokens=False)) != text:
+        raise ValueError(
+            f"the tokenizer does not give text back: {text!r} became {shown(back, 40)!r}. Some releases of "
+            "transformers replace parts of it; use model.load_tokenizer(folder)"
+        )
 
 
 def try_tokenizer(folder: str | Path, config: DeepseekOCRConfig | None = None) -> TokenizerFacts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -35,7 +36,7 @@ class Tower:
 
     name: str
     build: Callable[..., nn.Module]
-    features: Callable[[nn.Module, Tensor], Tensor]
+    features: Callable[[Any, Tensor], Tensor]
     layout: Callable[..., Tensor]
     newline: bool
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from model.limited import START
+
 from .spec import FILE, BenchSpec
 
 # Variables by which a process recognises that it belongs to a notebook; the child does not get them.
@@ -38,7 +40,7 @@ def bench(spec: BenchSpec, out: str | Path, quiet: bool = False) -> dict:
     env["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path(__file__).parents[2]), env.get("PYTHONPATH", "")])
     )
-    command = [sys.executable, "-m", "deskocr_kit.benchmark", str(out.resolve())]
+    command = [sys.executable, "-c", START, "deskocr_kit.benchmark", str(out.resolve())]
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE if quiet else None, text=True, env=env
     )

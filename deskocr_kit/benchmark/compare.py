@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from model.untrusted import UntrustedFile, read_json
+from model.untrusted import UntrustedFile, read_json_object, shown
 
 from .spec import FORMAT
 from .summary import tpot
 
 DATA = Path(__file__).with_name("original_figures.json")
+BYTES = 64 << 20  # of a bench.json; a page with its text and 8,192 times has 0.2 MB
 SMALLEST = 0.03  # a change of less than 3 % counts as noise, whatever the interval is
 BETTER, WORSE, NOISE = "better", "worse", "noise"
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end to end"}
 
 
 def load_benchmark(path: str | Path) -> dict:
-    """Read a bench.json. Raises ValueError with the file name for any other content."""
+    """Read a bench.json. Raises ValueError with the file name for any other content.
+
+    The content is data from elsewhere: what a comparison uses is checked here, so that it cannot fail later.
+    """
+    name = shown(path)
     try:
-        found = read_json(path, 256 << 20)
-    except UntrustedFile as error:
-        raise ValueError(str(error)) from error
+        found = read_json_object(path, limit=BYTES)
+        if found.get("format") != FORMAT or "pages" not in found:
+            raise UntrustedFile(f"{name}: not written by `deskocr bench` (format {FORMAT})")
+        if "stamp" in found:
+            check_numbers(found)
+            compare_benchmarks(found, found)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT or "pages" not in found:
-        raise ValueError(f"{path}: not written by `deskocr bench` (format {FORMAT})")
+        raise ValueError(f"{name}: {error.strerror or error}") from error
+    except UntrustedFile:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        why = f"{type(error).__name__}: {shown(str(error), 80)}"
+        raise ValueError(f"{name}: damaged, or not written by `deskocr bench` ({why})") from error
     return found
+
+
+def check_numbers(result: dict) -> None:
+    """Raise ValueError or TypeError if a time or a count is no number."""
+    times = [value for name in TIMES for value in runs(result, name)]
+    phases = result["counts"]["phases"] if "counts" in result else {}
+    counted = [value for phase in phases.values() for value in phase.values()]
+    for value in (*times, *counted):
+        if isinstance(value, bool) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"{value!r} is neither a time nor a count")
 
 
 def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 2000) -> dict:
@@ -72,9 +92,13 @@ def identity(result: dict) -> dict:
 
 
 def conditions(result: dict) -> dict:
-    """The properties that may differ; such a difference is then the subject of the comparison."""
-    stamp = result["stamp"]
+    """The properties that may differ; such a difference is then the subject of the comparison.
+
+    With another prompt or limit of tokens the answers have other lengths, so times per page differ, too.
+    """
+    stamp, method = result["stamp"], result["method"]
     return {
+        **{name: method.get(name) for name in ("prompt", "target", "max_tokens")},
         "commit": stamp["kit"]["commit"],
         "dtype": stamp["checkpoint"]["dtype"],
         "weights": stamp["checkpoint"].get("weights", "plain"),  # absent before --weights existed
@@ -105,7 +129,12 @@ def compare_benchmarks(old: dict, new: dict) -> dict:
     Returns {"why_not", "differs", "times": {name: verdict}, "counts": {phase: {…: [old, new, word]}}}. Times
     of different devices, checkpoints, pages or modes have no ratio. Counts do not depend on the machine: they
     are compared if checkpoint, mode and simulated device are the same.
+
+    Raises:
+        ValueError: one of the runs stopped before the checkpoint was loaded.
     """
+    if not ("stamp" in old and "stamp" in new):
+        raise ValueError("a benchmark that stopped before the checkpoint was loaded cannot be compared")
     apart = different(identity(old), identity(new))
     why = [f"{name} differs" for name in apart]
     why += ["a simulated device has no times"] if new["simulated"] else []

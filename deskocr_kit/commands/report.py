@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from model.untrusted import shown
+
 
 def report(
     file: Annotated[Path, typer.Argument(metavar="FILE.json", help="Written by `deskocr bench`.")],
@@ -23,5 +25,10 @@ def report(
     result = load_benchmark(file)
     names = compare or []
     earlier = [(name, load_benchmark(name)) for name in names if name != "original"]
-    for path in report.save(result, out or file.parent, earlier, "original" in names):
+    try:
+        written = report.save(result, out or file.parent, earlier, "original" in names)
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:  # a file made by hand, or damaged
+        why = f"{type(error).__name__}: {shown(str(error), 80)}"
+        raise ValueError(f"{shown(file)}: not complete as `deskocr bench` writes it ({why})") from error
+    for path in written:
         print(f"wrote {path}", file=sys.stderr)

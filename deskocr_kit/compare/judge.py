@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..device.dtypes import dtype_name
 from ..device.tolerances import tolerance
+from .choices import other_choices, without_tokens
 from .masks import exceeds
 from .metrics import Closeness, worst
 from .trace import Call, keep, move_to, slots_of, submodule, where
@@ -43,7 +44,12 @@ class Judgement:
 
     @property
     def formula_ok(self) -> bool:
-        return self.formula is None or self.formula.ok(tolerance(torch.float32).block)
+        return formula_ok(self.formula)
+
+
+def formula_ok(formula: Closeness | None) -> bool:
+    """Whether code is right in fp32, as far as it was measured."""
+    return formula is None or formula.ok(tolerance(torch.float32).block)
 
 
 class Judge:
@@ -64,8 +70,13 @@ class Judge:
         isolated = attempt(mine, call, arguments, device, budget)
         if not isolated.finite and arrived is not None and finite(arrived.output):
             isolated = self.on_own_inputs(arrived, original, budget)
-        formula = None
-        if self.three_way and dtype in HALVES and isolated.ok(budget) and not call.slot:
+        formula, sixteen = None, self.three_way and dtype in HALVES and not call.slot
+        if sixteen and not isolated.ok(budget) and isolated.finite and not isolated.problem:
+            isolated, note = self.without_ties(call, arguments, mine, original, device, budget) or (
+                isolated,
+                note,
+            )
+        if sixteen and isolated.ok(budget):
             formula = self.formula(call, mine, original)
         return Judgement(isolated, peer, budget, formula, note)
 
@@ -84,7 +95,7 @@ class Judge:
         arguments = cast((call.args, call.kwargs), (arrived.args, arrived.kwargs) if arrived else None, dtype)
         if not self.beyond(call, arrived, dtype):
             return call, arguments
-        args, kwargs = move_to(arguments, CPU, where(self.reference, self.reference)[1])
+        args, kwargs = move_to(arguments, *where(self.reference, self.reference))
         try:
             return replace(call, output=keep(original(*keep(args), **keep(kwargs)))), arguments
         except Exception:
@@ -101,11 +112,35 @@ class Judge:
 
     def on_own_inputs(self, arrived: Call, original, budget: float) -> Closeness:
         """The candidate's own call, which was finite, against the reference's code on the same inputs."""
-        args, kwargs = move_to((arrived.args, arrived.kwargs), CPU, where(self.reference, self.reference)[1])
+        args, kwargs = move_to((arrived.args, arrived.kwargs), *where(self.reference, self.reference))
         try:
             return worst(arrived.output, original(*args, **kwargs), rtol=budget)
         except Exception as error:
             return Closeness(problem=raises(error))
+
+    def without_ties(
+        self, call: Call, arguments, mine, original, device, budget: float
+    ) -> tuple[Closeness, str] | None:
+        """The error without the tokens whose experts a near tie decides, and a remark; None without such."""
+        results = []
+
+        def run(function: Callable, given, where_: torch.device) -> None:
+            args, kwargs = move_to(given, where_, None)
+            results.append(function(*keep(args), **keep(kwargs)))
+
+        home, dtype = where(self.reference, self.reference)[0], where(mine, self.candidate)[1]
+        try:
+            ties, n = other_choices(
+                lambda: run(original, (call.args, call.kwargs), home),
+                lambda: run(mine, arguments, device),
+                dtype,
+            )
+        except Exception:
+            return None
+        rest = without_tokens(results[1], call.output, ties, n, budget) if ties else None
+        if rest is None or not rest.ok(budget):
+            return None
+        return rest, f"near ties: {len(ties)} of {n} tokens have other experts in {dtype_name(dtype)}"
 
     # ------------------------------------------------------------------ the dtype alone
     def peer(self, call: Call, arguments, module, original, dtype) -> tuple[Closeness | None, float, str]:

@@ -6,7 +6,7 @@
 
 Isolated: each block of the candidate gets the inputs of the reference, so that only its own error counts.
 Cumulative: the error in the candidate's run. If the candidate computes in a lower dtype, a copy of the
-reference's block in that dtype on the CPU measures the error of the dtype alone (three-way).
+reference's block in that dtype on the CPU, the peer, measures the error of the dtype alone (three-way).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import torch.nn as nn
 
 from ..device.dtypes import dtype_name
 from ..device.tolerances import tolerance
-from .judge import HALVES, Judge, finite, raises
+from .judge import HALVES, Judge, finite, formula_ok, raises
 from .ladder_figure import draw
 from .locate import Divergence, between_blocks, formula_holds, in_slot, inside_block
 from .metrics import Closeness, worst
+from .remarks import never_compared, other_attention
 from .show import ladder_html, ladder_text
-from .trace import Call, blocks_of, called_blocks, move_to, submodule, traced, where
+from .trace import Call, blocks_of, called_blocks, move_to, traced, where
 from .tree import tensors
 from .weights import WeightFault, compare_weights
 from .whole_run import WholeRun
@@ -49,7 +50,7 @@ class LayerComparison:
 
     @property
     def formula_ok(self) -> bool:
-        return self.formula is None or self.formula.ok(tolerance(torch.float32).block)
+        return formula_ok(self.formula)
 
 
 @dataclass
@@ -147,7 +148,7 @@ def climb(
     outcome = Closeness(problem=raised) if raised else worst(output, expected)
     device, dtype = where(candidate, candidate)
     whole = WholeRun(judge, run, names, dtype, expected)
-    first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole)
+    first = _first(judge, run, names, theirs, arrived, rungs, weights, outcome, output, whole)
     about = f"{type(candidate).__name__} in {dtype_name(dtype)} on {device}"
     notes = [f"{rung.name}: {rung.note}" for rung in rungs if rung.note] + whole.notes
     if other := other_attention(reference, candidate):
@@ -163,30 +164,6 @@ def climb(
     return Ladder(weights, rungs, outcome, first, raised, about, notes, unseen)
 
 
-def never_compared(reference: nn.Module, names: list[str], calls: list[Call]) -> list[str]:
-    """The blocks without a rung, and why. A block whose weights are tied to a block with a rung has none."""
-    called = {call.module for call in calls}
-    compared = {id(p) for name in called for p in submodule(reference, name).parameters()}
-    found = []
-    for name in names:
-        mine = {id(p) for p in submodule(reference, name).parameters()}
-        if name not in called and not (mine and mine <= compared):
-            found.append(f"{name or 'the model'}: its forward is not called, or returns None")
-    return found
-
-
-def other_attention(reference: nn.Module, candidate: nn.Module) -> str:
-    """A remark if two models of transformers use two attention functions, because these differ in masks."""
-    theirs, ours = (
-        getattr(getattr(m, "config", None), "_attn_implementation", None) for m in (reference, candidate)
-    )
-    if theirs == ours:
-        return ""
-    return (
-        f"the attention is {ours!r}, the reference's {theirs!r}, and their masks differ: load both with one"
-    )
-
-
 def _compare(judge: Judge, call: Call, arrived: Call | None) -> LayerComparison:
     found = judge.judge(call, arrived)
     cumulative = worst(arrived.output, call.output) if arrived is not None else None
@@ -195,7 +172,7 @@ def _compare(judge: Judge, call: Call, arrived: Call | None) -> LayerComparison:
     )
 
 
-def _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole) -> Divergence | None:
+def _first(judge, run, names, theirs, arrived, rungs, weights, outcome, output, whole) -> Divergence | None:
     """The first block or function that is wrong in itself; else the code between; else weights, output."""
     for call, rung in zip(theirs, rungs, strict=True):
         if not rung.ok:
@@ -211,14 +188,14 @@ def _first(judge, run, names, theirs, arrived, rungs, weights, outcome, whole) -
     for call in theirs:
         came = arrived.get(call.key)
         given = Closeness(problem="is never called") if came is None else _inputs(came, call)
-        limit = whole.limit(call)
-        if not given.ok(limit):
-            found = between_blocks(judge, run, names, call, given, limit, came)
+        inputs = ((c.args, c.kwargs) if c is not None else None for c in (came, call))
+        if not whole.allows(call, given, *inputs):
+            found = between_blocks(judge, run, names, call, given, whole.limit(call), came)
             return _with_weights(found, weights, names)
     if weights:
         fault = weights[0]
         return Divergence(fault.name.rpartition(".")[0], "weights", "", str(fault), "weights")
-    if not whole.excuses(outcome):
+    if not whole.excuses(outcome, output):
         found = between_blocks(judge, run, names, None, outcome, whole.limit(None))
         return _with_weights(found, weights, names)
     return None

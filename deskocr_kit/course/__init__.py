@@ -11,10 +11,11 @@ from .example_llava import build_llava, llava_inputs
 from .page_pictures import Beside, Boxes, Picture
 from .puzzles import attempt, hint, solution
 from .simulated import missing_on_simulator, prove_on_simulator
+from .tiny_family import tiny_config, tiny_page
 
 __all__ = [
     "Beside", "Boxes", "Drawing", "Picture", "Table", "attempt", "build_llava", "check", "check_below",
     "check_close", "check_equal", "columns", "draw_prompt", "draw_views", "hint", "llava_inputs",
     "missing_on_simulator", "patches", "prompt_rows", "prove_on_simulator", "scatter", "sheet", "solution",
-    "storage", "verdicts", "windows",
+    "storage", "tiny_config", "tiny_page", "verdicts", "windows",
 ]  # fmt: skip

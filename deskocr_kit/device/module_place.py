@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain
 
 import torch
@@ -16,11 +17,15 @@ def place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     floating one that most of its numbers have (norms and buffers may stay in fp32), else float32.
     """
     first = next(chain(module.parameters(), module.buffers()), None)
-    sizes: Counter[torch.dtype] = Counter()
-    for tensor in module.parameters():
-        sizes[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
-    if not sizes.total():
-        for tensor in module.buffers():
-            sizes[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
-    dtype = sizes.most_common(1)[0][0] if sizes.total() else torch.float32
+    sizes = _sizes(module.parameters()) or _sizes(module.buffers())
+    dtype = sizes.most_common(1)[0][0] if sizes else torch.float32
     return torch.device("cpu") if first is None else first.device, dtype
+
+
+def _sizes(tensors: Iterable[torch.Tensor]) -> Counter[torch.dtype]:
+    """{floating dtype: number of values}."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in tensors:
+        if tensor.is_floating_point() and tensor.numel():
+            sizes[tensor.dtype] += tensor.numel()
+    return sizes

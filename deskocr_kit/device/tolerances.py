@@ -36,7 +36,8 @@ class Tolerance:
         of a few thousand products differ by 1e-6; a wrong formula (tanh for erf) by 1e-4 and more. fp16 and
         bf16: a few roundings of 2**-11 and 2**-8; if the result of the same dtype on the CPU is available,
         twice its error is the bound instead.
-    network: for a whole network, in which errors add up and near ties of the router flip.
+    network: for a whole network, in which errors add up and near ties of the router flip. Also the most that
+        the same dtype on the CPU can excuse in a block.
     """
 
     operator: float

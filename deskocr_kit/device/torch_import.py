@@ -40,7 +40,10 @@ def torch_npu_problem() -> str | None:
     code = "import ctypes, sys; [ctypes.CDLL(name) for name in sys.argv[1:]]"
     try:
         probe = subprocess.run(
-            [sys.executable, "-S", "-c", code, *_CANN_LIBRARIES], capture_output=True, text=True, timeout=30
+            [sys.executable, "-I", "-S", "-c", code, *_CANN_LIBRARIES],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         found = probe.stderr.strip().rpartition("\n")[2] if probe.returncode else ""
     except subprocess.TimeoutExpired:

@@ -27,7 +27,7 @@ FILES = (
     "pip-list.txt",
 )
 ASCEND = "/usr/local/Ascend"
-LIMIT = 4_000_000  # bytes read of one file; real ones have a few thousand
+LIMIT = 1_000_000  # bytes read of one file; real ones have a few thousand
 BUNDLE = 64_000_000  # bytes of a zip; a real one has some thousand
 ENTRIES = 1000  # of a zip
 

@@ -54,7 +54,7 @@ def _unquoted(value: str) -> str:
     return value
 
 
-_PIP_NAME, _PIP_VERSION = r"([A-Za-z0-9][\w.-]{0,100})", r"(\d[\w.+!-]{0,60})"
+_PIP_NAME, _PIP_VERSION = r"(?<![\w.-])([A-Za-z0-9][\w.-]{0,100})", r"(\d[\w.+!-]{0,60})"
 _PIP_LINES = tuple(
     re.compile(form)
     for form in (
@@ -85,10 +85,10 @@ def parse_pip(text: str) -> dict[str, str]:
 
     Returns {normalised name: version}.
     """
-    return _packages(text)[0]
+    return packages_and_rest(text)[0]
 
 
-def _packages(text: str) -> tuple[dict[str, str], int]:
+def packages_and_rest(text: str) -> tuple[dict[str, str], int]:
     """({normalised name: version}, number of lines that are neither a package nor a heading)."""
     text = text.strip()
     if found := re.search(r"^\[\s{0,100}(?=[{\]])", text, re.M):  # notices of pip may precede and follow it
@@ -125,11 +125,6 @@ def _from_json(text: str) -> dict[str, str]:
         return {normal(name): version for name, version in pairs[:PACKAGES]}
 
 
-def strange_lines(text: str) -> int:
-    """Number of lines of a package list that are neither a package nor a heading."""
-    return _packages(text)[1]
-
-
 def misunderstood(name: str, text: str) -> str | None:
     """Why a captured file says nothing, or None if it was understood."""
     if not text.strip():
@@ -148,5 +143,5 @@ def misunderstood(name: str, text: str) -> str | None:
 
 
 def _pip_says_something(text: str) -> bool:
-    packages, strange = _packages(text)
+    packages, strange = packages_and_rest(text)
     return bool(packages) and strange <= len(packages) and "No module named pip" not in text[:2000]

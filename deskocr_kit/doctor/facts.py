@@ -7,7 +7,7 @@ import re
 from ..ascend import versions
 from . import npu_smi, variables
 from .capture import Capture
-from .captured_lists import parse_env, parse_pip
+from .captured_lists import packages_and_rest, parse_env
 
 
 def _known(env: dict[str, str]) -> dict[str, str]:
@@ -54,6 +54,7 @@ def collect(capture: Capture) -> dict:
     variables that affect an NPU; missing and unread, {file: why it is not there, or says nothing}.
     """
     env = parse_env(capture.files.get("env.txt", ""))
+    packages, strange = packages_and_rest(capture.files.get("pip-list.txt", ""))
     smi = npu_smi.parse(capture.files.get("npu-smi.txt", ""))
     driver = versions.parse_driver(capture.files.get("driver_version.info", ""))
     driver["source"] = "driver_version.info" if driver["version"] else None
@@ -76,7 +77,8 @@ def collect(capture: Capture) -> dict:
         "cann": _cann(capture, env),
         "driver": driver,
         "firmware": firmware,
-        "packages": parse_pip(capture.files.get("pip-list.txt", "")),
+        "packages": packages,
+        "package_lines_not_understood": strange,
         "env": _known(env),
         "missing": capture.notes,
         "unread": capture.unread,

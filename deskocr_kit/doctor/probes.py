@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.limited import START
+
 ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -105,7 +107,7 @@ def trial(name: str, seconds: float, *args: str, env: dict[str, str] | None = No
     """Run a module of trials/ in a separate Python process, which can import this kit from any folder."""
     places = [place for place in (os.environ.get("PYTHONPATH"), ROOT) if place]
     env = {"PYTHONPATH": os.pathsep.join(places), **(env or {})}
-    return run([sys.executable, "-m", f"{__package__}.trials.{name}", *args], seconds, env)
+    return run([sys.executable, "-c", START, f"{__package__}.trials.{name}", *args], seconds, env)
 
 
 def npu_smi(seconds: float) -> Probe:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from ..ascend import versions
 from ..ascend.versions import key, minor
-from .captured_lists import strange_lines
 from .case import Case
 from .report import Row
 
@@ -108,7 +107,7 @@ def _packages(case: Case) -> Iterator[Row]:
 
 def _perhaps_missing(case: Case, name: str) -> Row | None:
     """A warning instead of "not installed" where lines of the list were not understood."""
-    strange = strange_lines(case.capture.files["pip-list.txt"])
+    strange = case.facts["package_lines_not_understood"]
     if not strange:
         return None
     seen = f"not among the packages of pip-list.txt, of which {strange} line(s) were not understood"

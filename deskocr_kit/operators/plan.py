@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 from model import DeepseekOCRConfig, fast, loading, plans, slots
 from model.files import write_json
 from model.official import CHECKPOINTS
-from model.untrusted import UntrustedFile, read_json_object
+from model.untrusted import read_json_object, shown
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
+from ..display.printable import printable
 from ..reading.checkpoints import named
 from .substitutes.cases import ANY, ByCase
 from .substitutes.registry import candidate
@@ -126,23 +127,27 @@ class Plan:
             stored = read_json_object(path)
             if stored["format"] != FORMAT:
                 raise PlanError(
-                    f"{path}: plan format {stored['format']}, this kit reads {FORMAT}; update the kit, or "
-                    "write a new plan with `deskocr prove`"
+                    f"{shown(path)}: plan format {shown(str(stored['format']), 40)}, this kit reads "
+                    f"{FORMAT}; update the kit, or write a new plan with `deskocr prove`"
                 )
-            plan = cls(dict(stored["fingerprint"]), dict(stored["choices"]), dict(stored["about"]), path)
+            parts = [stored[name] for name in ("fingerprint", "choices", "about")]
+            if not all(isinstance(part, dict) for part in parts):
+                raise ValueError("fingerprint, choices and about must be objects")
+            plan = cls(*parts, path)
             chosen = [cases for dtype in plan.choices for cases in plan.names(dtype).values()]
             names = [name for cases in chosen for name in cases.values()]
             if not all(isinstance(each, str) for each in (*names, *plan.fingerprint.values())):
                 raise ValueError("a name is not a string")
             return plan
         except OSError as error:
-            raise PlanError(f"{path}: {error.strerror or error}") from error
+            raise PlanError(f"{shown(path)}: {error.strerror or error}") from error
         except PlanError:
             raise
-        except UntrustedFile as error:
-            raise PlanError(f"{error}; write a new plan with `deskocr prove`") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = shown(str(error).removeprefix(f"{shown(path)}: "))
+            raise PlanError(
+                f"{shown(path)}: not a plan ({why}); write a new one with `deskocr prove`"
+            ) from error
 
     def save(self, path: str | Path) -> Path:
         """Write the plan. Atomic: a reader finds the old plan or the new one."""
@@ -254,7 +259,7 @@ def _named(model) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)  # it quotes plan files, which may come from others
 
 
 plans.makers["auto"] = auto

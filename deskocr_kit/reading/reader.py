@@ -172,8 +172,8 @@ class Reader:
         """
         if options is not None:
             prompt, mode = options.prompt, options.mode
-        mode = get_mode(mode or self.settings["mode"], self.model.config.checkpoint)
-        return doubts(image, reading, self.limits, mode, prompt, self.name)
+        cut = get_mode(mode or self.settings["mode"], self.model.config.checkpoint)
+        return doubts(image, reading, self.limits, cut, prompt, self.name)
 
     def inputs(
         self,

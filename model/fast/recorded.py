@@ -55,6 +55,12 @@ class Recorded(Step):
         self.cache.advance(1)
         return logits
 
+    def place(self) -> Tensor:
+        return self.index
+
+    def visible_places(self) -> int:
+        return self.cache.length  # a recording has fixed sizes; the mask hides what is not in use
+
     def put_at_index(self, i: int, kv: Tensor) -> tuple[Tensor, Tensor]:
         return self.cache.data[i].index_copy_(3, self.index, kv).unbind(0)  # type: ignore[return-value]
 

@@ -11,6 +11,8 @@ It computes what the modules compute, from their weights and through the slots o
     experts     chosen and shared experts in two products, by the `prepare` of the operator (see
                 slots.Operator)
 
+An implementation in the slot `decode_layer` takes over all of this for a whole layer.
+
 Rounding: an operator accumulates in fp32 and rounds once, where the modules round in between. In fp16 and
 bf16 the last bit can therefore differ from the modules; the step is closer to fp32.
 """
@@ -24,6 +26,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..decode_layer import LayerWeights, decode_layer
 from ..decoder import Attention, DecoderLayer, DenseMLP, Experts, KVCache, MoE, RMSNorm
 from .rotary import rotary_in_place
 
@@ -62,6 +65,9 @@ class Step:
                 )
             )
         self.norm = norm(body.norm.weight, self.c.eps)
+        self.whole = None
+        if self.slots.decode_layer is not decode_layer:
+            self.whole = [LayerWeights.of(layer, self.c.eps) for layer in body.layers]
         self.put, self.update = cache.put, cache.update
         self.rotation = None
         if self.slots.rotary is rotary_in_place and self.launches_cost():
@@ -79,6 +85,8 @@ class Step:
     def run(self, token: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
         at = self.cache.filled if positions is None else positions[:, 0]
         cos, sin = (table[at].view(-1, self.c.head_dim) for table in (self.cache.cos, self.cache.sin))
+        if self.whole is not None:
+            return self.run_whole(token, cos, sin, mask)
         rope = self.rotation(cos, sin) if self.rotation else (cos[:, None, None], sin[:, None, None])
         x = self.model.model.embed_tokens(token)[:, 0]
         for i, (layer, input_norm, mlp_norm, gate, experts) in enumerate(self.layers):
@@ -86,6 +94,23 @@ class Step:
             y = mlp_norm(x)
             x = self.moe(layer.mlp, x, y, gate, experts) if gate is not None else self.dense(layer.mlp, x, y)
         return self.model.lm_head(self.norm(x))
+
+    def run_whole(self, token: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        """`run` with each layer computed by the slot `decode_layer`."""
+        place, visible = self.place(), self.visible_places()
+        seen = None if mask is None else mask[:, 0, 0]
+        x = self.model.model.embed_tokens(token)[:, 0]
+        for i, layer in enumerate(self.whole or ()):
+            x = self.slots.decode_layer(x, layer, self.cache.data[i], place, cos, sin, visible, seen)
+        return self.model.lm_head(self.slots.rms_norm(x, self.model.model.norm.weight, self.c.eps))
+
+    def place(self) -> Tensor:
+        """(1) int64: where in the cache this token goes. Made on the device: no copy."""
+        return torch.full((1,), self.cache.slot(), dtype=torch.long, device=self.model.device)
+
+    def visible_places(self) -> int:
+        """Places of the cache in use, this token's included."""
+        return self.cache.visible()
 
     def launches_cost(self) -> bool:
         """Whether launches are expensive. On the CPU they are cheap, and small products are expensive."""

@@ -10,13 +10,17 @@ window), so a padded sample is compared with its own run alone. tests/model/test
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from deskocr_kit.baselines.transformers_model import load_peer, peer_inputs
 from model import DeepseekOCRForCausalLM
 from model.modes import Mode
+from tests.baselines.agreement import DTYPES, measure
 from tests.helpers.family import NAMES, alone, batch, tiny
+from tests.helpers.paths import ROOT
 
 pytest.importorskip(
     "transformers.models.deepseek_ocr2", reason="this transformers has no deepseek_ocr2 (5.23 has it)"
@@ -117,6 +121,24 @@ def test_the_windowed_guard(pair, monkeypatch):
     monkeypatch.setattr(peer.generation_config, "no_repeat_ngram_window_size", 9, raising=False)
     _, theirs = tokens(model, peer, given, 2)
     assert ours[:, n:].tolist() == theirs
+
+
+@pytest.fixture(scope="module")
+def agreement() -> dict:
+    return {name: measure(name, [(2, 1)]) for name in NAMES}
+
+
+@pytest.mark.parametrize("file", ["README.md", "README.zh-CN.md"])
+def test_the_readme_states_bounds_of_the_agreement(agreement, file):
+    """One row per model; tests.baselines.agreement measures. One grid here, all of them in the command."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for name in NAMES:
+        row = re.search(rf"^\| .+ \| `model/{name}` \|(.+)$", text, re.MULTILINE)
+        bounds = [float(cell.strip(" %")) / 100 for cell in row[1].split("|")[:3]]
+        found = agreement[name]
+        for (_, dtype), figure in found.items():
+            bound = bounds[list(DTYPES).index(dtype)]
+            assert figure <= bound, (name, dtype, figure)
 
 
 @pytest.mark.parametrize("name", [SECOND, UNLIMITED])

@@ -20,7 +20,6 @@ from deskocr_kit.cli import app
 from deskocr_kit.reading.page_record import output_folder
 from deskocr_kit.reading.pages import Page, count_pages, iter_pages
 from deskocr_kit.reading.reader import Reader
-from deskocr_kit.reading.repetition import loops
 from tests.helpers.paths import ROOT
 
 SAMPLES = sorted((ROOT / "model" / "nano" / "pages").glob("*.png"))

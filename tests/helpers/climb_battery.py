@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn as nn
 
-from tests.helpers.climb_faults import FAULTS, scaled_modules
+from tests.helpers.climb_faults import FAULTS, SOUND, Expected, modules_that_count, three_percent
 from tests.helpers.climb_guests import GUESTS, ClimbGuest
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -82,12 +82,15 @@ def runner(given: dict):
 
 @torch.no_grad()
 def trial(guest: ClimbGuest, fault: str, setting: Setting, device: str = "cpu") -> Outcome | None:
-    """Plant one fault ("" for none) and climb. None if the guest has no place for it."""
+    """Plant one fault, or make a sound candidate, and climb. None if the guest has no place for the fault."""
     dtype = DTYPES[setting.dtype]
     reference = guest.build(setting.attention)
     candidate = sound_port(reference, dtype, device)
-    expected = FAULTS[fault](candidate, reference, dtype) if fault else None
-    if fault and (expected is None or (fault == "wrong mask" and not setting.padded)):
+    if fault in SOUND:
+        SOUND[fault](candidate)
+        return judged(guest, fault, setting, None, reference, candidate)
+    expected = FAULTS[fault](candidate, reference, dtype)
+    if expected is None or (fault == "wrong mask" and not setting.padded):
         return None
     return judged(guest, fault, setting, expected, reference, candidate)
 
@@ -97,8 +100,10 @@ def every_module(guest: ClimbGuest, setting: Setting, device: str = "cpu") -> It
     """3 % in each module with weights, one after the other."""
     reference = guest.build(setting.attention)
     candidate = sound_port(reference, DTYPES[setting.dtype], device)
-    for expected in scaled_modules(candidate, runner(guest.given(setting.padded))):
-        yield judged(guest, EVERY_MODULE, setting, expected, reference, candidate)
+    for name in modules_that_count(reference, runner(guest.given(setting.padded))):
+        handle = three_percent(candidate, name)
+        yield judged(guest, EVERY_MODULE, setting, Expected(name), reference, candidate)
+        handle.remove()
 
 
 def judged(guest: ClimbGuest, fault: str, setting: Setting, expected, reference, candidate) -> Outcome:
@@ -122,7 +127,7 @@ def judged(guest: ClimbGuest, fault: str, setting: Setting, expected, reference,
 def battery(guests=None, device: str = "cpu") -> Iterator[Outcome]:
     """The outcomes of all trials, in order."""
     for guest in [GUESTS[name] for name in guests or GUESTS]:
-        for fault, setting in itertools.product(["", *FAULTS], settings(guest)):
+        for fault, setting in itertools.product([*SOUND, *FAULTS], settings(guest)):
             if (outcome := trial(guest, fault, setting, device)) is not None:
                 yield outcome
         for setting in {setting.dtype: setting for setting in settings(guest)}.values():

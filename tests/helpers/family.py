@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from deskocr_kit.course.tiny_family import IMAGE, SAM, SIZES, tiny_config  # noqa: F401 (used by docs)
 from model import DeepseekOCRConfig
 from model.official import CHECKPOINTS
 from model.tiling import Mode, count_image_tokens
 
 NAMES = list(CHECKPOINTS)
-IMAGE = 299
-SIZES = {
-    "hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 24, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 8, "n_shared_experts": 2,
-    "num_experts_per_tok": 3, "vocab_size": 300,
-}  # fmt: skip
-SAM = {
-    "width": 32, "layers": 3, "heads": 4, "global_attn_indexes": [1], "downsample_channels": [24, 48],
-    "neck_channels": 16, "window_size": 5,
-}  # fmt: skip
-ENCODERS = {
-    "clip-l-14-224": {"width": 48, "layers": 3, "heads": 4, "intermediate_size": 96},
-    "qwen2-0-5b": {"dim": 48, "layers": 3, "heads": 6, "kv_heads": 2, "intermediate_size": 80},
-}
 Grid = tuple[int, int]
 
 
 def tiny(name: str, window: int | None = None, **more) -> DeepseekOCRConfig:
     """A tiny config of the family. window: of Unlimited-OCR."""
-    official = CHECKPOINTS[name]
-    key = official.encoder_key
-    if window is not None:
-        more["sliding_window"] = window
-    return DeepseekOCRConfig(
-        architectures=[official.architecture],
-        vision_config={"width": {"sam_vit_b": SAM, key: ENCODERS[key]}},
-        image_token_id=IMAGE,
-        **{**SIZES, **more},
-    )
+    return tiny_config(name, **({} if window is None else {"sliding_window": window}), **more)
 
 
 def small_mode(config: DeepseekOCRConfig) -> Mode:

@@ -1,6 +1,6 @@
 """24 models that users port: text, speech, CRNNs here; OCR and vision-language models in guest_vision.py.
 
-All are tiny and random. The classes are those of transformers 5.23; an older version lacks some of them.
+All are tiny and random. The classes are those of transformers 5.23; version 4 lacks many of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Model:
     make: Callable[[], nn.Module]
     inputs: Callable[[], object]
     generates: bool = True
-    needs: str = ""  # the class of transformers that it needs
+    needs: str = ""  # a class that only newer versions of transformers 5 have
 
     def build(self) -> nn.Module:
         torch.manual_seed(0)
@@ -41,8 +41,8 @@ class Model:
 
     @property
     def here(self) -> bool:
-        """Whether this transformers has it."""
-        return not self.needs or hasattr(t, self.needs)
+        """Whether this transformers has it, under these names of its config."""
+        return int(t.__version__.partition(".")[0]) >= 5 and (not self.needs or hasattr(t, self.needs))
 
 
 def prompt(*ids: int) -> dict[str, torch.Tensor]:

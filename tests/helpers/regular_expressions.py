@@ -20,7 +20,7 @@ except ImportError:  # Python 3.10
 
 #: Seconds that a search may take: a fixed part, and a part for each character of the text.
 FLOOR, PER_CHARACTER = 1e-3, 4e-6
-SIZES = (16, 24, 192, 1536, 16384)  # small ones first: an exponential search never ends on a large one
+SIZES = (16, 24, 36, 54, 81, 122, 192, 1536, 16384)  # small steps first: an exponential search never ends
 PARTS, LONGEST = 60, 5  # texts tried for one expression, and elements of one repeated part
 
 

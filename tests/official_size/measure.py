@@ -1,6 +1,6 @@
 """The official size: make, save, load, encode a page, decode.
 
-    python -m tests.official_size.measure
+    python -m tests.official_size.measure [--model unlimited-ocr]
 
 The weights are random (seeded): the text has no meaning, but every byte moves as with the official ones. Each
 half runs in a separate process, so that the memory of one is not counted in the other.
@@ -27,7 +27,8 @@ from pathlib import Path
 from tests.helpers.golden_pages import GoldenTokenizer
 from tests.helpers.paths import ROOT
 
-NEW_TOKENS, GRID, VISION_TOKENS = 16, (2, 3), 903
+NEW_TOKENS, GRID = 16, (2, 3)
+MODEL = "deepseek-ocr"
 DISK_BYTES, MEMORY_BYTES = 7_500_000_000, 9_000_000_000
 # Allowed memory of load in addition to the weights and one layer's experts: parsed headers, 2710 entries, the
 # skeletons, and pages that the C allocator has not returned.
@@ -77,14 +78,14 @@ def digests(config, model) -> dict[str, str]:
     }
 
 
-def make(folder: Path) -> Figures:
+def make(folder: Path, name: str = MODEL) -> Figures:
     """Random weights of the official size in bf16, saved to `folder` in shards."""
     import torch
 
     from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 
-    figures, config = Figures(), DeepseekOCRConfig()
-    with figures.timed("random", "3.3 billion numbers drawn, one thread"):
+    figures, config = Figures(), DeepseekOCRConfig.official(name)
+    with figures.timed("random", "billions of numbers drawn, one thread"):
         model = DeepseekOCRForCausalLM.random(config, dtype=torch.bfloat16, seed=0)
     with figures.timed("save", "to the page cache, in shards"):
         model.save_pretrained(folder)
@@ -153,7 +154,8 @@ def see_and_decode(model, figures: Figures) -> None:
 
     page = Image.fromarray(synth_image(1280, 1920, 1))
     with figures.timed("page to tensors", "1280 x 1920 pixels"):
-        given = build_inputs(GoldenTokenizer(), "<image>\nFree OCR.", page, "gundam")
+        official = model.config.checkpoint
+        given = build_inputs(GoldenTokenizer(), "<image>\nFree OCR.", page, checkpoint=official)
     figures["grid"] = tuple(given["images_spatial_crop"][0].tolist())
     figures["vision tokens"] = int(given["images_seq_mask"].sum())
     figures["prompt tokens"] = given["input_ids"].shape[1]
@@ -164,7 +166,7 @@ def see_and_decode(model, figures: Figures) -> None:
         ticks.append((time.perf_counter(), time.process_time()))
 
     def timed_embed(*args):
-        with figures.timed("vision", "one 1024 view, six 640 tiles"):
+        with figures.timed("vision", f"one 1024 view, six {model.config.checkpoint.tile} tiles"):
             embeds = embed(*args)
         figures.note("vision peak (VmHWM)", status("VmHWM"), "B")
         tick()
@@ -208,18 +210,19 @@ def enough_room(folder: Path) -> None:
         raise SystemExit(f"{memory:,} bytes of memory free, {MEMORY_BYTES:,} needed. Close something large.")
 
 
-def child(step: str, folder: Path, answer: Path) -> Figures:
-    command = [sys.executable, "-m", "tests.official_size.measure", "--step", step, str(folder), str(answer)]
+def child(step: str, folder: Path, answer: Path, name: str = MODEL) -> Figures:
+    command = [sys.executable, "-m", "tests.official_size.measure", "--model", name]
+    command += ["--step", step, str(folder), str(answer)]
     subprocess.run(command, cwd=ROOT, check=True)
     return Figures(json.loads(answer.read_text()))
 
 
-def run() -> Figures:
+def run(name: str = MODEL) -> Figures:
     """Run both halves in a temporary folder; return the figures of the second and of the comparison."""
     with tempfile.TemporaryDirectory(prefix="deskocr-full-") as temporary:
         room = Path(temporary)
         enough_room(room)
-        made = child("make", room / "weights", room / "made.json")
+        made = child("make", room / "weights", room / "made.json", name)
         seen = child("read", room / "weights", room / "seen.json")
     ours, theirs = made.pop("digests"), seen.pop("digests")
     seen["tensors"] = len(theirs)
@@ -229,11 +232,14 @@ def run() -> Figures:
     return Figures({**made, **seen})
 
 
-def verify(figures: Figures) -> None:
+def verify(figures: Figures, name: str = MODEL) -> None:
     """Everything that must hold at full size. Raises AssertionError."""
-    from model.official import DEEPSEEK_OCR
+    from model.modes import get_mode
+    from model.official import CHECKPOINTS
+    from model.tiling import count_image_tokens
 
-    assert (figures["tensors"], figures["weights"]) == (DEEPSEEK_OCR.tensors, DEEPSEEK_OCR.bytes)
+    official = CHECKPOINTS[name]
+    assert (figures["tensors"], figures["weights"]) == (official.tensors, official.bytes)
     assert figures["dtype"] == "torch.bfloat16"
     assert not figures["different"], f"not bit-equal after save and load: {figures['different'][:5]}"
     bound = figures["weights"] + figures["layer experts"] + SLACK
@@ -243,7 +249,8 @@ def verify(figures: Figures) -> None:
     assert figures["load / read to new memory"] <= 1.3
     peak = figures["whole peak (VmHWM)"]
     assert peak <= 1.15 * figures["weights"], f"reading a page took {peak:,} B with Python and torch"
-    assert tuple(figures["grid"]) == GRID and figures["vision tokens"] == VISION_TOKENS
+    expected = count_image_tokens(get_mode(official.mode, official), GRID)
+    assert tuple(figures["grid"]) == GRID and figures["vision tokens"] == expected
     assert len(figures["new tokens"]) == NEW_TOKENS
 
 
@@ -263,15 +270,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--step", nargs=3, metavar=("STEP", "FOLDER", "ANSWER"), help=argparse.SUPPRESS)
-    step = parser.parse_args().step
-    if step:
-        name, folder, answer = step
-        figures = {"make": make, "read": read}[name](Path(folder))
+    parser.add_argument("--model", default=MODEL, help="a name in model.official.CHECKPOINTS")
+    asked = parser.parse_args()
+    if asked.step:
+        step, folder, answer = asked.step
+        figures = make(Path(folder), asked.model) if step == "make" else read(Path(folder))
         Path(answer).write_text(json.dumps(figures))
         return
     introduce()
-    figures = run()
-    verify(figures)
+    figures = run(asked.model)
+    verify(figures, asked.model)
     print(
         f"holds: {figures['tensors']} tensors bit-equal after save and load; load takes no more than weights "
         f"+ one layer's experts; {figures['vision tokens']} vision tokens; {NEW_TOKENS} tokens decoded."

@@ -67,6 +67,10 @@ def test_a_hundred_others(name):
             weight = torch.randn(kh, kw, c_in // groups, c_out).permute(3, 2, 0, 1)
         before = x.clone(), weight.clone()
         expected = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        if name == "triton" and (dilation, groups) != (1, 1):
+            with pytest.raises(NotImplementedError, match="dilation"):
+                function(x, weight, bias, stride, padding, dilation=dilation, groups=groups)
+            continue
         ours = function(x, weight, bias, stride, padding, dilation=dilation, groups=groups)
         assert far(ours, expected) < 1e-5, (seed, how)
         assert torch.equal(x, before[0]) and torch.equal(weight, before[1])

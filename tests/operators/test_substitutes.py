@@ -36,11 +36,15 @@ def error(ours, expected) -> float:
     return relative_error(ours, expected)
 
 
+#: Slots that span others. Their only substitute is a kernel, which is listed where kernels can run.
+BY_KERNELS_ALONE = {"decode_layer", "choose"}
+
+
 def test_every_slot_of_the_model_has_candidates():
     assert set(vars(Slots())) <= set(SLOTS)
     for slot in SLOTS:
         found = candidates(slot)
-        assert next(iter(found)) == "reference" and len(found) >= 2, slot
+        assert next(iter(found)) == "reference" and (len(found) >= 2 or slot in BY_KERNELS_ALONE), slot
         assert all(callable(each) and each.__doc__ for each in found.values()), slot
     for slot in ("conv2d", "rms_norm", "moe"):
         assert candidates(slot)["reference"] is getattr(slots, slot)
@@ -242,7 +246,7 @@ def test_the_network_calls_every_slot(golden_model):
     try:
         golden_model.use_plan({slot: listening(slot, f) for slot, f in vars(slots.Slots()).items()})
         with torch.no_grad():
-            golden_model(**inputs("g640"))
+            golden_model.generate(**inputs("g640"), max_new_tokens=2)
     finally:
         golden_model.use_plan(vars(slots.Slots()))
     assert called == set(vars(slots.Slots()))

@@ -219,8 +219,9 @@ CALLS = {
     "gelu": GELU, "quick_gelu": GELU, "swiglu": SWIGLU, **TABLE,
 }  # fmt: skip
 PAIRS = [(slot, name) for slot in CALLS for name in portable(slot)]
-#: Slots with unusual calls in test_conv2d_unusual_calls.py and test_place_images_unusual_calls.py.
-ELSEWHERE = {"conv2d", "place_images", "masked_scatter_"}
+#: Slots with unusual calls in test_conv2d_unusual_calls.py, test_place_images_unusual_calls.py. The last two
+#: span a decode step, and only the network calls them: tests/kernels/test_decoding.py.
+ELSEWHERE = {"conv2d", "place_images", "masked_scatter_", "decode_layer", "choose"}
 
 
 def test_every_slot_has_unusual_calls():
@@ -241,6 +242,7 @@ DECLINED = {
     "attention": {"a mask that is added", "fewer values than keys"},
     "fused_rms_norm": {"one weight", "a weight of two dimensions", "whole numbers", "a number"},
     "rotary": {"an odd width", "one angle for all"},
+    "triton": set(),
 }
 
 

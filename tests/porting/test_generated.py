@@ -75,8 +75,15 @@ def test_a_difference_without_a_near_tie_is_shown(model):
     assert "1 differ WITHOUT a near tie" in repr(found) and f"'<{best}>'" in repr(found)
 
 
+def guest(name: str):
+    each = models()[name]
+    if not each.here:
+        pytest.skip("the config of this model is that of transformers 5")
+    return each
+
+
 def test_several_samples_and_their_ends():
-    model = models()["Qwen2, eager, left padding"].build()
+    model = guest("Qwen2, eager, left padding").build()
     first = compare_generated(model, model, padded(), 5).reference
     model.generation_config.eos_token_id = first[0, 1].item()
     model.generation_config.pad_token_id = 0
@@ -86,7 +93,7 @@ def test_several_samples_and_their_ends():
 
 @pytest.mark.parametrize("name", ["Whisper", "TrOCR", "Pix2Struct"])
 def test_encoder_and_decoder(name):
-    each = models()[name]
+    each = guest(name)
     model = each.build()
     found = compare_generated(model, port_module(model, "cpu", "bf16").module, each.given(), 4)
     assert found.ok and sum(map(len, found.rows)) >= 1

@@ -96,7 +96,8 @@ def test_as_transformers_loads_it(dtype, tmp_path):
     )
     for model in (text, t5):
         model.save_pretrained(tmp_path / type(model).__name__)
-        loaded = type(model).from_pretrained(tmp_path / type(model).__name__, dtype=dtype)
+        asked = {"dtype" if t.__version__ >= "5" else "torch_dtype": dtype}
+        loaded = type(model).from_pretrained(tmp_path / type(model).__name__, **asked)
         ported = port_module(model, "cpu", dtype).module
         for kind in ("named_parameters", "named_buffers"):
             expected = {name: tensor.dtype for name, tensor in getattr(loaded, kind)()}

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "baselines": FIVE,
     "compare": FIVE,
     "operator_census": FIVE,
+    "kernel_evidence": FIVE | {"operator_census"},
     "porting": FIVE | {"compare"},
     "quantise": FIVE,
     "evaluation": FIVE | {"synthetic_pages"},

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deskocr_kit.benchmark import counts, limits
-from deskocr_kit.commands.weights import examine
+from deskocr_kit.commands.weights import facts_of
 from deskocr_kit.compare.cache import compare_caches
 from deskocr_kit.compare.headroom import headroom
 from deskocr_kit.compare.ladder import climb
@@ -23,6 +23,7 @@ from deskocr_kit.quantise.apply import quantise
 from deskocr_kit.reading.checkpoints import find_checkpoint, named, official_size
 from deskocr_kit.reading.reader import Reader
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
+from model.examination import examine
 from model.official import CHECKPOINTS
 from tests.helpers.family import NAMES, batch, tiny
 from tests.helpers.paths import NANO
@@ -159,8 +160,9 @@ def test_limits_know_the_weights_of_the_tower(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_check_names_the_model(name, tmp_path):
     model_of(name).save_pretrained(tmp_path)
-    rows, facts = examine(tmp_path)
-    assert facts["model"] == name and not facts["official"]
+    made = examine(tmp_path)
+    assert facts_of(made)["model"] == name and not made.official
+    rows = made.findings
     assert {row.name: row.status for row in rows}["tensors"] == "OK"
     encoder = "query encoder 3 x 48" if name == SECOND else "CLIP 3 x 48"
     assert encoder in next(row.seen for row in rows if row.name == "config")

@@ -22,7 +22,7 @@ def test_there_are_24():
 def passes(name: str, profile: str = "as-believed", dtype: str = "fp16"):
     each = MODELS[name]
     if not each.here:
-        pytest.skip(f"this version of transformers has no {each.needs}")
+        pytest.skip(f"this version of transformers has no {each.needs or 'config of this form'}")
     with simulator.using(profile):
         steps = port_steps(each.build(), each.given(), NPU, dtype, generate=6, hard=False)
     assert steps.ok, steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .probe import Probe, Sizes
+from .probes_decode import choose, decode_layer
 from .probes_language import attention, elementwise, moe
 from .probes_vision import conv2d, masked_scatter, place_images, rel_pos_attention, tables
 
@@ -14,4 +15,5 @@ def probes(sizes: Sizes) -> list[Probe]:
     return [
         *conv2d(sizes), *place_images(sizes), *masked_scatter(sizes), *rel_pos_attention(sizes),
         *attention(sizes), *moe(sizes), *elementwise(sizes), *tables(sizes),
+        *decode_layer(sizes), *choose(sizes),
     ]  # fmt: skip

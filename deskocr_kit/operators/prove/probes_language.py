@@ -1,4 +1,4 @@
-"""Probes of the decoder, of the small functions in all layers, and of the n-gram guard."""
+"""Probes of the decoder and of the small functions in all layers."""
 
 from __future__ import annotations
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 
 from model import slots
 from model.fast import DEFAULTS, moe, norm, position_tables, rel_pos_attention
 from model.fast.rotary import rotary_in_place
 
+from ..kernels import launch
 from . import attention, conv2d, masked_scatter, npu, place_images, pointwise
 
 #: {slot: {name: implementation}} of the implementations that run on every device, reference first. The
@@ -60,6 +63,8 @@ PORTABLE: dict[str, dict[str, Callable]] = {
         "reference": slots.relative_table,
         "cached_relative_table": position_tables.cached_relative_table,
     },
+    "decode_layer": {"reference": slots.decode_layer},
+    "choose": {"reference": slots.choose},
     "masked_scatter_": {
         "reference": masked_scatter.reference,
         "cpu_fallback": masked_scatter.cpu_fallback,
@@ -74,7 +79,15 @@ def candidates(slot: str) -> dict[str, Callable]:
     """{name: function} for a slot, "reference" first. Raises ValueError for an unknown slot."""
     if slot not in SLOTS:
         raise ValueError(f"no slot named {slot!r}; choose one of {', '.join(SLOTS)}")
-    return PORTABLE[slot] | npu.CANDIDATES.get(slot, {})
+    return PORTABLE[slot] | npu.CANDIDATES.get(slot, {}) | _kernels().get(slot, {})
+
+
+@functools.cache
+def _kernels() -> dict[str, dict[str, Callable]]:
+    """The kernels in Triton, where they can run: interpreted, or compiled for a device of this machine."""
+    if launch.why_not() is not None:
+        return {}
+    return importlib.import_module(f"{launch.__package__}.candidates").CANDIDATES
 
 
 def candidate(slot: str, name: str) -> Callable:

@@ -1,0 +1,31 @@
+"""`deskocr kernels`: what is known about each kernel in Triton. Needs neither Triton nor a device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def kernels(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the four levels of evidence of each kernel: interpreted, lowered, compiled, run."""
+    from ..kernel_evidence.table import evidence, records, table
+    from ..operators.kernels.launch import why_not
+
+    found = evidence()
+    interpreted, lowered = records()
+    if as_json:
+        about = {"interpreter": interpreted["interpreter"], "compiler": lowered["compiler"]}
+        print(json.dumps({**about, "kernels": [asdict(each) for each in found]}, indent=1))
+        return
+    print(table(found))
+    print(
+        f"\ninterpreted: {interpreted['interpreter']}, worst error against fp64 on the probes of the slots\n"
+        f"lowered: {lowered['compiler']}, every form of the official size for {lowered['chip']}\n"
+        "compiled, run: no record of a CUDA card or an NPU is stored\n"
+        f"here: {why_not() or 'kernels can run'}"
+    )

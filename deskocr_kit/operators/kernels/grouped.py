@@ -1,0 +1,183 @@
+"""A mixture of experts for many tokens: one product for all experts, whose rows are gathered on reading.
+
+    count    how many (token, expert) pairs each expert has
+    sort     the pairs in the order of their experts, each expert's part padded to whole blocks
+    gate_up  per block of pairs: gate, up and SwiGLU of the block's expert
+    down     per block of pairs: the weighted result of each pair
+    combine  per token: the sum over its pairs
+
+The host waits for nothing: the number of blocks is that of the worst case, and blocks without pairs end at
+once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .language import tl, triton
+from .launch import blocks, launch, power_of_two, widens
+from .sizes import PRODUCT
+
+PAIRS = 1024  # ids per step of counting and sorting
+
+
+@triton.jit
+def count_kernel(ids, counts, pairs, BLOCK: tl.constexpr):
+    expert = tl.program_id(0)
+    total = tl.zeros((BLOCK,), dtype=tl.int32)
+    for start in range(0, pairs, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        total += (tl.load(ids + at, mask=at < pairs, other=-1) == expert).to(tl.int32)
+    tl.store(counts + expert, tl.sum(total, 0))
+
+
+@triton.jit
+def sort_kernel(
+    ids, counts, order, owner, pairs, experts, BM: tl.constexpr, BE: tl.constexpr, BLOCK: tl.constexpr
+):
+    expert = tl.program_id(0)
+    every = tl.arange(0, BE)
+    sizes = tl.load(counts + every, mask=every < experts, other=0)
+    padded = (sizes + BM - 1) // BM
+    first = tl.sum(tl.where(every < expert, padded, 0), 0)
+    mine = tl.sum(tl.where(every == expert, padded, 0), 0)
+    for block in range(0, mine):
+        tl.store(owner + first + block, expert)
+    done = 0
+    for start in range(0, pairs, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        hit = (tl.load(ids + at, mask=at < pairs, other=-1) == expert).to(tl.int32)
+        rank = done + tl.cumsum(hit, 0) - hit
+        tl.store(order + first * BM + rank, at, mask=hit != 0)
+        done += tl.sum(hit, 0)
+
+
+@triton.jit
+def grouped_gate_up_kernel(
+    x,
+    weight,
+    order,
+    owner,
+    hidden,
+    width,
+    inner,
+    top,
+    WIDE: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
+    expert = tl.load(owner + tl.program_id(0)).to(tl.int64)
+    if expert >= 0:
+        row = tl.program_id(0) * BM + tl.arange(0, BM)
+        pair = tl.load(order + row)
+        token = tl.maximum(pair, 0) // top
+        n = tl.program_id(1) * BN + tl.arange(0, BN)
+        gate = tl.zeros((BM, BN), dtype=tl.float32)
+        up = tl.zeros((BM, BN), dtype=tl.float32)
+        matrix = weight + expert * 2 * inner * width
+        for start in range(0, width, BK):
+            k = start + tl.arange(0, BK)
+            here = (pair >= 0)[:, None] & (k < width)[None, :]
+            a = tl.load(x + token[:, None] * width + k[None, :], mask=here, other=0.0)
+            known = (k < width)[:, None] & (n < inner)[None, :]
+            place = n[None, :] * width + k[:, None]
+            b = tl.load(matrix + place, mask=known, other=0.0)
+            c = tl.load(matrix + inner * width + place, mask=known, other=0.0)
+            if WIDE:
+                a, b, c = a.to(tl.float32), b.to(tl.float32), c.to(tl.float32)
+            gate = tl.dot(a, b, gate, input_precision="ieee")
+            up = tl.dot(a, c, up, input_precision="ieee")
+        result = gate / (1.0 + tl.exp(-gate)) * up
+        there = (pair >= 0)[:, None] & (n < inner)[None, :]
+        to = hidden + row[:, None] * inner + n[None, :]
+        tl.store(to, result.to(hidden.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def grouped_down_kernel(
+    hidden,
+    weight,
+    order,
+    owner,
+    shares,
+    out,
+    width,
+    inner,
+    WIDE: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
+    expert = tl.load(owner + tl.program_id(0)).to(tl.int64)
+    if expert >= 0:
+        row = tl.program_id(0) * BM + tl.arange(0, BM)
+        pair = tl.load(order + row)
+        share = tl.load(shares + tl.maximum(pair, 0)).to(tl.float32)
+        n = tl.program_id(1) * BN + tl.arange(0, BN)
+        total = tl.zeros((BM, BN), dtype=tl.float32)
+        for start in range(0, inner, BK):
+            k = start + tl.arange(0, BK)
+            here = (pair >= 0)[:, None] & (k < inner)[None, :]
+            a = tl.load(hidden + row[:, None] * inner + k[None, :], mask=here, other=0.0)
+            known = (k < inner)[:, None] & (n < width)[None, :]
+            place = expert * width * inner + n[None, :] * inner + k[:, None]
+            b = tl.load(weight + place, mask=known, other=0.0)
+            if WIDE:
+                a, b = a.to(tl.float32), b.to(tl.float32)
+            total = tl.dot(a, b, total, input_precision="ieee")
+        there = (pair >= 0)[:, None] & (n < width)[None, :]
+        tl.store(out + pair[:, None] * width + n[None, :], total * share[:, None], mask=there)
+
+
+@triton.jit
+def combine_kernel(parts, out, width, TOP: tl.constexpr, BLOCK: tl.constexpr):
+    token = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    for slot in range(TOP):
+        total += tl.load(parts + (token * TOP + slot) * width + at, mask=at < width, other=0.0)
+    tl.store(out + token * width + at, total.to(out.dtype.element_ty), mask=at < width)
+
+
+def many_tokens(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """The weighted sum over the chosen experts -> (n, d). Shapes as in `experts.few_tokens`."""
+    n, top = ids.shape
+    count, width, inner = down.shape
+    pairs, (bm, bn, bk) = n * top, PRODUCT
+    most = blocks(pairs, bm) + min(count, pairs)  # each expert fills at most one block in part
+    integers = {"dtype": torch.int32, "device": x.device}
+    counts = torch.empty(count, **integers)
+    order = torch.full((most * bm + most,), -1, **integers)  # one fill for both tables
+    order, owner = order[: most * bm], order[most * bm :]
+    step = min(PAIRS, power_of_two(pairs))
+    ids, x = ids.contiguous(), x.contiguous()
+    launch(count_kernel, (count,), ids, counts, pairs, BLOCK=step)
+    launch(
+        sort_kernel, (count,), ids, counts, order, owner, pairs, count,
+        BM=bm, BE=power_of_two(count), BLOCK=step,
+    )  # fmt: skip
+    hidden = torch.empty(most * bm, inner, dtype=x.dtype, device=x.device)
+    size = {"WIDE": widens(x), "BM": bm, "BN": bn, "BK": bk}
+    launch(
+        grouped_gate_up_kernel,
+        (most, blocks(inner, bn)),
+        x,
+        gate_up,
+        order,
+        owner,
+        hidden,
+        width,
+        inner,
+        top,
+        **size,
+    )
+    parts = torch.empty(pairs, width, dtype=torch.float32, device=x.device)
+    launch(
+        grouped_down_kernel, (most, blocks(width, bn)), hidden, down, order, owner,
+        weights.contiguous(), parts, width, inner, **size,
+    )  # fmt: skip
+    out = torch.empty_like(x)
+    launch(combine_kernel, (n,), parts, out, width, TOP=top, BLOCK=power_of_two(width))
+    return out

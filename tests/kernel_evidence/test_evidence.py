@@ -1,0 +1,153 @@
+"""The stored records of the kernels: they are of the present code, complete, and within their bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import torch
+
+from deskocr_kit.kernel_evidence.forms import GUARD, official_forms, plan
+from deskocr_kit.kernel_evidence.lowering import BUFFER, buffer_bytes
+from deskocr_kit.kernel_evidence.table import NOT_RUN, evidence, records, table
+from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
+from deskocr_kit.operators.kernels.candidates import CANDIDATES
+from deskocr_kit.operators.kernels.launch import GRID_LIMIT
+from model import DeepseekOCRConfig
+from tests.helpers.paths import ROOT
+
+BUDGETS = {"float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return evidence()
+
+
+def test_no_kernel_failed_and_every_error_is_within_its_budget(found):
+    for each in found:
+        assert not each.failed and not each.refused, each
+        for dtype, error in each.errors.items():
+            assert error <= BUDGETS[dtype], (each.kernel, dtype)
+
+
+def test_every_form_fits_an_npu(found):
+    for each in found:
+        assert each.grid <= GRID_LIMIT and each.buffer_bytes <= BUFFER // 2, (
+            each.kernel
+        )  # half: double buffers
+
+
+def test_the_record_of_the_interpreter_covers_every_slot():
+    interpreted, _ = records()
+    assert set(interpreted["slots"]) == set(CANDIDATES)
+    for slot, entry in interpreted["slots"].items():
+        assert set(entry["errors"]) == set(BUDGETS) and entry["calls"] >= 6, slot
+
+
+def test_the_record_of_the_front_end_has_every_official_form():
+    """Recorded again here, from dry runs of the whole network in fp16."""
+    _, lowered = records()
+    known = {(form["kernel"], json.dumps(form["constants"], sort_keys=True)) for form in lowered["forms"]}
+    forms = official_forms((torch.float16,))
+    assert len(forms) > 25
+    for form in forms:
+        assert (form.name, json.dumps(form.constants, sort_keys=True)) in known
+
+
+def test_nothing_is_claimed_that_was_not_done(found):
+    assert all(each.compiled == each.run == NOT_RUN for each in found)
+    assert table(found).count(NOT_RUN) == 2 * len(found)
+
+
+def test_the_page_on_kernels_states_the_records(found):
+    text = (ROOT / "docs" / "kernels.md").read_text("utf-8")
+    _, lowered = records()
+    forms = lowered["forms"]
+    assert f"{len(forms)} forms of {len(found)} kernels" in text
+    assert f"asks for is {max(form['buffer_bytes'] for form in forms) // 1024} KiB" in text
+    assert f"largest grid has {max(form['grid'] for form in forms):,} programs" in text
+    worst = {dtype: max(each.errors.get(dtype, 0.0) for each in found) for dtype in BUDGETS}
+    said = re.search(r"interpreter is (\S+) in fp32, (\S+) in fp16 and (\S+) in bf16", text)
+    for dtype, figure in zip(BUDGETS, said.groups(), strict=True):
+        assert 0.8 * float(figure) <= worst[dtype] <= 1.2 * float(figure)
+
+
+def test_a_record_of_other_kernels_is_refused(monkeypatch):
+    monkeypatch.setattr("deskocr_kit.kernel_evidence.table.kernel_digest", lambda: "0" * 12)
+    with pytest.raises(ValueError, match="make it again: python -m deskocr_kit.kernel_evidence.interpreted"):
+        records()
+
+
+def test_the_buffer_bound_counts_operands():
+    text = """
+      %1 = linalg.fill ins(%c : f16) outs(%0 : tensor<64x128xf16>) -> tensor<64x128xf16>
+      %2 = arith.mulf %1, %1 : tensor<16x256xf32>
+      %3 = linalg.matmul ins(%a, %b : tensor<512x512xf32>, tensor<512x512xf32>) outs(%c : tensor<512x512xf32>)
+    """
+    assert buffer_bytes(text) == 2 * 16 * 256 * 4
+
+
+def test_a_decoded_token_takes_at_most_80_launches():
+    """Official size, batch 1, fp16, with the n-gram guard: counted without a device."""
+    page = page_inputs(DeepseekOCRConfig(), "tiny", (1, 1))
+    census = census_ocr(plan=plan(), inputs={**page, **GUARD})
+    assert census.launches("decode") <= 80
+    stated = re.findall(r"[|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
+    defaults = census_ocr(inputs={**page, **GUARD})
+    assert list(map(int, stated)) == [defaults.launches("decode"), census.launches("decode")]
+    without = census_ocr(plan=plan(without=("decode_layer", "choose")), inputs={**page, **GUARD})
+    assert without.launches("decode") > census.launches("decode")
+
+
+def test_bytes_per_token_are_those_of_the_active_weights():
+    """The chosen experts are read where they lie: every tensor of a step, of the experts the chosen share."""
+    from deskocr_kit.operators.kernels.launch import Launch, listening
+
+    config, seen = DeepseekOCRConfig(), []
+    model_bytes: dict[int, int] = {}
+
+    def listener(launch: Launch) -> None:
+        seen.append(launch)
+
+    with listening(listener):
+        census_ocr(config, plan=plan(), inputs=page_inputs(config, "tiny", (1, 1)))
+    steps = [each for each in seen if each.name in ("vector_product_kernel", "gate_up_kernel", "down_kernel")]
+    c = config.decoder
+    for launch in steps:
+        for tensor in launch.args:
+            if isinstance(tensor, torch.Tensor) and tensor.numel() > 1 << 20:
+                share = c.experts_per_token / c.experts if tensor.dim() == 3 else 1
+                model_bytes[id(tensor)] = int(tensor.numel() * tensor.element_size() * share)
+    layer = 4 * c.width**2  # q, k, v, o
+    dense = 3 * c.width * c.dense_hidden
+    mixed = 3 * c.width * c.expert_hidden * (c.experts_per_token + c.shared_experts)
+    active = 2 * (c.layers * layer + dense + (c.layers - 1) * mixed)
+    assert active * 0.95 <= sum(model_bytes.values()) <= 1.1 * active
+
+
+@pytest.mark.slow  # installs triton-ascend, 54 MB, into an environment of its own; a minute
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel")
+def test_the_front_end_of_the_vendors_compiler_takes_every_form(tmp_path):
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    packages = ["triton-ascend==3.2.0", "pybind11", "pyyaml"]
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *packages], check=True)
+    here = Path(torch.__file__).parents[1]
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (site / "zz_rest.pth").write_text(str(here))  # torch and the others come from this environment
+    out = tmp_path / "lowered.json"
+    command = [python, "-m", "deskocr_kit.kernel_evidence.lowering", out]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    _, stored = records()
+    made = json.loads(out.read_text())
+    assert made == stored
+    shutil.rmtree(tmp_path / "env")
