@@ -241,6 +241,30 @@ def test_any_text_is_read_or_refused(tmp_path_factory, text):
         assert found["device_us"] is None or math.isfinite(found["device_us"])
 
 
+DAMAGED = ("level0", "level1", "cuda", "cpu", "simulator")
+
+
+@pytest.mark.fuzz
+@given(st.sampled_from(DAMAGED), st.data())
+def test_any_damage_is_read_or_refused(tmp_path_factory, folder, data):
+    source = data.draw(st.sampled_from(sorted(p for p in (TRACES / folder).rglob("*.*") if p.is_file())))
+    text = source.read_text()
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 200)))
+    instead = data.draw(
+        st.sampled_from(["", "null", "-1", '"x"', "[]", "{}", "1e999", "NaN", "\n", ",", "\0"])
+    )
+    file = tmp_path_factory.getbasetemp() / f"damaged{source.suffix}"
+    file.write_text(text[:start] + instead + text[end:])
+    try:
+        found = read_trace(file)
+    except TraceError as error:
+        assert "\n" not in str(error)
+        return
+    json.dumps(found.to_json(), allow_nan=False)
+    assert repr(found) and found.gaps() is not None
+
+
 # ---------------------------------------------------------------------- small parts
 @pytest.mark.parametrize("cell", ["AI_CPU", "AICPU", "AI CPU", "ai_cpu"])
 def test_the_ai_cpu_has_one_name(cell):
