@@ -22,7 +22,7 @@ def ocr(
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it is generated.")] = False,
 ) -> None:
     """Read pages. Exit status: 0 all pages read, 1 some pages failed, 2 usage error."""
-    from ..reading.page_record import cut_lines, failure, output_folder, page_record
+    from ..reading.page_record import cut_lines, explanation, failure, output_folder, page_record
 
     if as_json and stream:
         raise typer.BadParameter("--json and --stream cannot be combined")
@@ -39,7 +39,7 @@ def ocr(
     reader = Reader.load(options)
     note_reader(reader)
     note_prompt(options)
-    records, taken = [], set()
+    records, taken, explained = [], set(), set()
 
     def say(text: str) -> None:
         print(printable(text, None), end="", flush=True)
@@ -76,6 +76,9 @@ def ocr(
                         raise
                     record["error"] = failure(page, error)
                     progress.write(f"error: {record['error']}")
+                    if (more := explanation(error)) and more not in explained:
+                        progress.write(more)
+                        explained.add(more)
             progress.update()
     if as_json:
         print(printable_json(records))

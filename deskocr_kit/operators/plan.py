@@ -138,7 +138,8 @@ class Plan:
         except PlanError:
             raise
         except UntrustedFile as error:
-            raise PlanError(f"{error}; write a new plan with `deskocr prove`") from error
+            why = f"{path}: Is a directory" if path.is_dir() else str(error)
+            raise PlanError(f"{why}; write a new plan with `deskocr prove`") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PlanError(f"{path}: not a plan ({error}); write a new one with `deskocr prove`") from error
 
