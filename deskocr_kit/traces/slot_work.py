@@ -31,6 +31,11 @@ Counts = collections.Counter  # {family of work: launches}
 ONCE = ("cached_grid", "cached_relative_table")
 
 
+#: They take over what the network does otherwise; with its references it does not call them
+#: (model/fast/step.py, model/greedy.py).
+WHOLE = ("decode_layer", "choose")
+
+
 @dataclass
 class SlotCalls:
     """The calls of one slot: {key: [times per page, times per token, args, kwargs]}."""
@@ -81,7 +86,10 @@ def network_work(
 
         return call
 
-    plan = {slot: watched(slot, function) for slot, function in references().items()}
+    plan = {
+        slot: function if slot in WHOLE else watched(slot, function)
+        for slot, function in references().items()
+    }
     census = census_ocr(config, mode, grid, dtype, plan, on_phase=lambda name: phase.__setitem__(0, name))
     total = Counts()
     for name in census.phases():
