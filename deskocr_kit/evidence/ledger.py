@@ -10,13 +10,18 @@ from model.official import DEEPSEEK_OCR
 
 from ..claims.measured import with_section
 from ..display.table import markdown_table
-from .check import read_bundle
+from ..prediction.chips import names
+from ..prediction.measured import FILE, store
+from ..traces.calibration import calibration
+from ..traces.forms import read_table
+from ..traces.kernels import TraceError
+from .check import Bundle, read_bundle
 from .consistency import check_bundle
 from .report import PAGE, RECORD, _plain, render, stored_ledger, summary_of
 
 CLAIMS = "claims.md"
 READMES = ("README.md", "README.zh-CN.md")
-MEASURED = "measured"
+MEASURED, CHIPS, KERNELS = "measured", FILE.name, "profile/kernel_details.csv"
 #: The rows of the README's table "What was run where" by what a bundle is of: words of their first cell.
 ROWS = {"npu": ("910B",), "cuda": ("CUDA",), "official": ("official weights", "官方权重")}
 ABOUT = "Evidence from devices, as accepted by `deskocr evidence add`: one entry per device and checkpoint."
@@ -49,6 +54,8 @@ def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
         f"wrote {reports / PAGE}",
         *(f"note: {each}" for each in (*remarks, *kept)),
     ]
+    if (chip := calibrated(bundle, reports)) is not None:
+        lines.append(f"measured launch cost or bandwidth of {chip}: {reports / CHIPS}")
     if (reports / CLAIMS).is_file():
         page = (reports / CLAIMS).read_text(encoding="utf-8")
         write_atomically(reports / CLAIMS, with_section(page, reports).encode("utf-8"))
@@ -61,6 +68,21 @@ def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
                 write_atomically(root / name, after.encode("utf-8"))
                 lines.append(f"updated the table of {root / name}")
     return lines
+
+
+def calibrated(bundle: Bundle, reports: Path) -> str | None:
+    """Store what the profile says about a known chip beside the sourced ranges; returns the chip's name."""
+    device = bundle.manifest["device"]["name"].lower()
+    chip = next((name for name in names() if name.lower() in device), None)
+    if chip is None or KERNELS not in bundle.files:
+        return None
+    try:
+        trace = read_table(bundle.files[KERNELS].decode("utf-8", "replace"), KERNELS)
+        trace.about = {"cann_version": bundle.manifest["device"].get("cann")}
+        store(calibration(trace, chip), reports / CHIPS)
+    except TraceError:  # too few gaps, and no shapes
+        return None
+    return chip
 
 
 def ledger_page(entries: list[dict]) -> str:
@@ -114,6 +136,6 @@ def with_row(readme: str, summary: dict) -> str:
         )
         if named and cells[2].strip() in ("not run", MEASURED):
             folder = re.escape(f"reports/{summary['folder']}/{PAGE}")
-            rest = re.sub(rf"[;；] \[[^\]]*\]\({folder}\)", "", cells[3].rstrip())
+            rest = re.sub(rf"[;；] \[[^\[\]]*\]\({folder}\)", "", cells[3].rstrip())
             lines[i] = "|".join([cells[0], cells[1], f" {MEASURED} ", f"{rest}; {link} ", cells[4]])
     return "\n".join(lines)

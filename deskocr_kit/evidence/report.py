@@ -147,13 +147,27 @@ def page(bundle: Bundle, summary: dict) -> str:
     return "\n".join(lines)
 
 
+#: {figure of the ledger: (words, unit, factor)}.
+LABELS = {
+    "ttft_s": ("time to the first token, p50", "ms", 1e3),
+    "tpot_s": ("time per further token, p50", "ms", 1e3),
+    "seconds_per_page": ("time per page, p50", "s", 1),
+    "launches_per_token": ("launches per decoded token", "", 1),
+    "syncs_per_token": ("host waits per decoded token", "", 1),
+    "bandwidth_share": ("share of the bandwidth limit reached", "%", 100),
+    "cer": ("character error rate of the drawn pages", "%", 100),
+    "profile_kernels": ("kernels in the profile of one page", "", 1),
+    "profile_device_us": ("their time, overlaps counted twice", "ms", 1e-3),
+    "profile_idle_us": ("idle time in that profile", "ms", 1e-3),
+    "ai_cpu_kernels": ("kernels on the AI CPU", "", 1),
+}
+
+
 def _figures(figures: dict) -> list[list[str]]:
-    units = {"_s": ("s", 1), "_us": ("us", 1), "share": ("of the bandwidth limit", 1)}
     rows = []
-    for name, value in figures.items():
-        unit = next((u for end, (u, _) in units.items() if name.endswith(end)), "")
-        if value is not None:
-            rows.append([name, f"{value:.4g} {unit}".strip()])
+    for name, (words, unit, factor) in LABELS.items():
+        if (value := figures.get(name)) is not None:
+            rows.append([words, f"{value * factor:.4g} {unit}".strip()])
     return rows
 
 

@@ -158,7 +158,9 @@ def _about(run: Path, root: Path) -> dict:
     """Facts about the run: what `deskocr profile` wrote, and the versions in profiler_info_*.json."""
     facts: dict = {}
     inside = [*run.glob("profiler_info*.json"), *run.glob("*/profiler_info*.json")]
-    for file in [*sorted(inside), run / ABOUT]:
+    above = [run, *run.parents]
+    above = above[: above.index(root) + 1] if root in above else above[:1]
+    for file in [*sorted(inside), *(folder / ABOUT for folder in reversed(above))]:
         try:
             stored = read_json(file, 1 << 20) if file.is_file() else {}
         except (UntrustedFile, OSError):

@@ -157,11 +157,12 @@ class _Timed(OperatorMode):
         self.record, self.kernels = record, []
 
     def answer(self, name, function, args, kwargs):
-        slow, start = self.record.ai_cpu, time.perf_counter_ns()
+        slow, left, start = self.record.ai_cpu, self.record.fallbacks, time.perf_counter_ns()
         output = super().answer(name, function, args, kwargs)
         took = time.perf_counter_ns() - start
         given, made = list(tensors((args, kwargs))), list(tensors(output))
-        if definition.kind(name, function._schema, given, made, "npu") == "launch":
+        on_device = self.record.fallbacks == left  # else the host's CPU computed it
+        if on_device and definition.kind(name, function._schema, given, made, "npu") == "launch":
             core = AI_CPU if self.record.ai_cpu > slow else "AI_CORE"
             us, begin = Decimal(took) / 1000, Decimal(start) / 1000
             self.kernels.append(Kernel(name, name, us, core, begin, operator=name))

@@ -18,6 +18,7 @@ import torch
 from model import DeepseekOCRConfig
 from model.fast import references
 from model.loading import skeleton
+from model.slots import SPANNING
 
 from ..opcount.assume import Assume
 from ..opcount.recorder import Recorder
@@ -81,7 +82,7 @@ def network_work(
 
         return call
 
-    plan = {slot: watched(slot, function) for slot, function in references().items()}
+    plan = {slot: watched(slot, f) for slot, f in references().items() if slot not in SPANNING}
     census = census_ocr(config, mode, grid, dtype, plan, on_phase=lambda name: phase.__setitem__(0, name))
     total = Counts()
     for name in census.phases():

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from deskocr_kit.claims.measured import section, with_section
 from deskocr_kit.cli import app
-from deskocr_kit.evidence import BundleError
-from deskocr_kit.evidence.ledger import add, with_row
+from deskocr_kit.evidence import BundleError, read_bundle
+from deskocr_kit.evidence.ledger import add, calibrated, with_row
 from deskocr_kit.evidence.pack import MANIFEST
+from deskocr_kit.prediction.measured import find_measured
 from tests.helpers.evidence import bundle, changed
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import DATA, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,22 @@ def test_what_a_card_measured_stands_in_both_readmes():
         assert sum(a != b for a, b in zip(after.split("\n"), text.split("\n"), strict=True)) == 1
         official = with_row(text, {**summary, "parameters": 3_336_106_240, "folder": "npu-deepseek-ocr"})
         assert official.count("| measured |") == 2
+
+
+def test_a_profile_of_a_known_chip_calibrates_its_prediction(good, tmp_path):
+    found = read_bundle(good)
+    assert calibrated(found, tmp_path) is None  # a CPU is no chip of the table
+    kernels = next((DATA / "traces" / "level1").rglob("*.csv")).read_bytes()
+    manifest = {
+        **found.manifest,
+        "device": {**found.manifest["device"], "name": "Ascend910B3", "cann": "8.5.0"},
+    }
+    card = replace(found, manifest=manifest, files={**found.files, "profile/kernel_details.csv": kernels})
+    assert calibrated(card, tmp_path) == "910B3"
+    chip = find_measured("910B3", tmp_path / "chips.json")
+    assert chip.launch.confidence == "measured" and "CANN 8.5.0" in chip.launch.source
+    few = replace(card, files={"profile/kernel_details.csv": b"\n".join(kernels.split(b"\n")[:3])})
+    assert calibrated(few, tmp_path) is None
 
 
 def test_somebodys_report_is_kept(good, root):

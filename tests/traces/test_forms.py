@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import os
+import shutil
 
 import pytest
 from hypothesis import given
@@ -41,6 +44,23 @@ def test_the_tables_beside_the_kernels_are_added():
     assert found["about"] == {"cann_version": "8.5.0", "torch_npu_version": "2.6.0.post5"}
     assert found["memory"]["PTA"] == {"allocated_mb": 6900.25, "reserved_mb": 7000.0}
     assert found["host_api"][0] == {"api": "aclrtSynchronizeStream", "level": "acl", "count": 3, "us": 5200.5}
+
+
+def test_what_deskocr_profile_noted_stands_above_the_profilers_folder(tmp_path):
+    shutil.copytree(RUN, tmp_path / "out" / RUN.name)
+    note = {"checkpoint": "nano", "tokens": 8, "simulated": False}
+    (tmp_path / "out" / "deskocr_profile.json").write_text(json.dumps(note))
+    about = read_trace(tmp_path).about
+    assert about["checkpoint"] == "nano" and about["cann_version"] == "8.5.0"
+
+
+def test_a_compressed_trace_is_read(tmp_path):
+    whole = (OUT / "trace_view.json").read_bytes()
+    (tmp_path / "trace.json.gz").write_bytes(gzip.compress(whole))
+    assert read_trace(tmp_path).count == 5
+    (tmp_path / "trace.json.gz").write_bytes(gzip.compress(whole)[:-40])
+    with pytest.raises(TraceError):
+        read_trace(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["op_statistic.csv", "trace_view.json"])
@@ -187,8 +207,6 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path, name):
 
 
 def test_an_empty_or_missing_folder_and_a_pipe_are_refused(tmp_path):
-    import os
-
     for place in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(TraceError):
             read_trace(place)
@@ -221,6 +239,30 @@ def test_any_text_is_read_or_refused(tmp_path_factory, text):
             continue
         json.dumps(found, allow_nan=False)
         assert found["device_us"] is None or math.isfinite(found["device_us"])
+
+
+DAMAGED = ("level0", "level1", "cuda", "cpu", "simulator")
+
+
+@pytest.mark.fuzz
+@given(st.sampled_from(DAMAGED), st.data())
+def test_any_damage_is_read_or_refused(tmp_path_factory, folder, data):
+    source = data.draw(st.sampled_from(sorted(p for p in (TRACES / folder).rglob("*.*") if p.is_file())))
+    text = source.read_text()
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 200)))
+    instead = data.draw(
+        st.sampled_from(["", "null", "-1", '"x"', "[]", "{}", "1e999", "NaN", "\n", ",", "\0"])
+    )
+    file = tmp_path_factory.getbasetemp() / f"damaged{source.suffix}"
+    file.write_text(text[:start] + instead + text[end:])
+    try:
+        found = read_trace(file)
+    except TraceError as error:
+        assert "\n" not in str(error)
+        return
+    json.dumps(found.to_json(), allow_nan=False)
+    assert repr(found) and found.gaps() is not None
 
 
 # ---------------------------------------------------------------------- small parts
