@@ -152,7 +152,7 @@ def _blocks(text: str) -> str:
 
 
 def _text(markdown: str) -> str:
-    """A piece of markdown as the text of an HTML element. result.mmd has written dangerous tags as entities."""
+    """Markdown as the text of an HTML element; to_markdown has written dangerous tags as entities."""
     return escape(unescape(markdown))
 
 
