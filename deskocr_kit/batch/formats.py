@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from model.files import write_atomically, write_json
+from model.html_tables import unescape
 from model.tables import tables
 
 from .manifest import Manifest
@@ -142,12 +143,17 @@ def _blocks(text: str) -> str:
         for line in re.split(r"(^#{1,6} .*$|^!\[\]\([^()\s]*/images/\d+\.jpg\)$)", block.strip(), flags=re.M):
             if heading := re.fullmatch(r"(#{1,6}) (.*)", line):
                 level = min(6, len(heading[1]) + 2)
-                parts.append(f"<h{level}>{escape(heading[2])}</h{level}>")
+                parts.append(f"<h{level}>{_text(heading[2])}</h{level}>")
             elif figure := re.fullmatch(r"!\[\]\((\.\./[^()\s]*/images/\d+\.jpg)\)", line):
                 parts.append(f'<img src="{escape(figure[1])}" alt="figure">')
             elif line.strip():
-                parts.append(f"<p>{escape(line.strip())}</p>")
+                parts.append(f"<p>{_text(line.strip())}</p>")
     return "\n".join(parts)
+
+
+def _text(markdown: str) -> str:
+    """Markdown as the text of an HTML element; to_markdown has written dangerous tags as entities."""
+    return escape(unescape(markdown))
 
 
 def _csv(out: Path, manifest: Manifest) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from deskocr_kit.batch.formats import FORMATS, to_html
 from deskocr_kit.batch.gallery import lines_of, write_gallery
 from deskocr_kit.batch.manifest import Manifest
+from model.results import to_markdown
 from tests.helpers import stub_reader
 from tests.helpers.batches import lines, stub_batch
 from tests.helpers.stub_reader import GOOD, RAISES, page, save
@@ -154,6 +155,11 @@ def test_omnidocbench_has_one_file_per_picture(out):
 
 def test_nothing_is_written_outside_of_the_output_folder(out):
     assert sorted(path.name for path in out.parent.iterdir()) == ["in", "out"]
+
+
+def test_entities_of_the_markdown_are_not_escaped_twice():
+    shown = to_html(to_markdown("# a & b\n\n1 < 2 <script>x</script>"))
+    assert shown == "<h3>a &amp; b</h3>\n<p>1 &lt; 2 &lt;script&gt;x&lt;/script&gt;</p>"
 
 
 @given(st.text(st.sampled_from("<>/&\"'#|! []()\nabscript=table-onimg:.jd0"), max_size=200))
