@@ -36,8 +36,8 @@ MIDDLE = """
 The models below went through all of them as they come, with tiny random weights. {words}
 
 `{command}` makes this table. Device: {device}, {dtype}. {versions}.
-The device is simulated: it has the operators and the messages of an NPU, and the numbers of the CPU. The proof tries the
-calls of the model itself; the hard cases do not depend on a model, and `deskocr prove` tries them.
+The device is simulated: it has the operators and the messages of an NPU, and the numbers of the CPU. The
+proof tries the model's own calls; the hard cases do not depend on a model, and `deskocr prove` tries them.
 
 """
 

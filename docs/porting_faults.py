@@ -31,7 +31,7 @@ if nothing is named.
 Each fault is tried in fp32, fp16 and bf16, with eager and SDPA attention, with and without left padding; six
 settings contain every pair of these. A cell shows the settings that were right, of those that were tried. A
 dash means that the model has no place for this fault. The last row makes each module wrong by 3 %, one after
-the other, if that changes the model's output at all. Models and faults are in
+the other, in fp16, if that changes the model's output at all. Models and faults are in
 `tests/helpers/climb_guests.py` and `climb_faults.py`; `docs/porting_faults.json` has every result.
 
 `python -m docs.porting_faults` makes this page.

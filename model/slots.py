@@ -188,6 +188,11 @@ def operator(supports: Callable[..., bool] | None = None, prepare: Callable | No
     return lambda function: Operator(function, supports, prepare)
 
 
+#: Slots that span others. As long as they hold their references, the network takes the other slots instead,
+#: so a wrapper around such a reference would change what runs.
+SPANNING = ("decode_layer", "choose")
+
+
 @dataclass
 class Slots:
     """One implementation per slot; the defaults are the references above."""

@@ -19,12 +19,15 @@ from model.pages import by_sample
 WIDE = 1_000_000  # tokens; longer than any sequence here
 
 
+def peer_module(config) -> str:
+    """The name of the peer below transformers.models."""
+    return "deepseek_ocr2" if config.clip is None else "unlimited_ocr"
+
+
 def peer_classes(config) -> tuple[type, type]:
     """(config class, model class) of the peer. Raises ImportError without transformers 5."""
-    module, prefix = (
-        ("deepseek_ocr2", "DeepseekOcr2") if config.clip is None else ("unlimited_ocr", "UnlimitedOcr")
-    )
-    found = importlib.import_module(f"transformers.models.{module}")
+    name = peer_module(config)
+    found, prefix = importlib.import_module(f"transformers.models.{name}"), name.title().replace("_", "")
     return getattr(found, f"{prefix}Config"), getattr(found, f"{prefix}ForConditionalGeneration")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.files import write_json
 from model.inference import Reading
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LARGEST = 64 << 20  # bytes of an entry
-_KINDS = {
+_KINDS: dict[str, Any] = {
     "text": str, "raw": str, "ids": list, "prompt_tokens": int, "image_tokens": int, "grid": list,
     "truncated": bool, "seconds": (int, float), "logprobs": list, "spans": list,
 }  # fmt: skip

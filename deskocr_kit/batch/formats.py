@@ -85,8 +85,8 @@ def _json(out: Path, manifest: Manifest) -> None:
     for document in documents(manifest):
         pages = []
         for line in document.lines:
-            stored = stored_in(out / line["folder"]) if line["state"] == "done" else None
-            more = {name: stored[name] for name in ("markdown", "boxes", "tables") if name in (stored or {})}
+            stored = (stored_in(out / line["folder"]) if line["state"] == "done" else None) or {}
+            more = {name: stored[name] for name in ("markdown", "boxes", "tables") if name in stored}
             pages.append(line | more)
         write_json(out / DOCUMENTS / f"{document.base}.json", {"file": document.file, "pages": pages})
 

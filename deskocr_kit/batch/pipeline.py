@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .attempts import BatchSize, Item, read_group
@@ -155,7 +156,7 @@ class Pipeline:
         """A loop per device; again, if a lost device left pages behind after the others had ended."""
         while True:
             good = [device for device in self.devices if device not in self.given_up]
-            loops = [self._thread(lambda d=device: self._device_loop(d)) for device in good]
+            loops = [self._thread(partial(self._device_loop, device)) for device in good]
             for loop in loops:
                 _join(loop)
             if self.stopped is not None or not self.groups.waiting:

@@ -77,9 +77,9 @@ def sources(given: Iterable[str | os.PathLike], *, recursive: bool = False, stdi
 
     Raises ValueError for a choice of pages that cannot be, and for arguments that name no file at all.
     """
-    given = [os.fspath(each) for each in given]
+    arguments = [os.fspath(each) for each in given]
     found: dict[str, Source] = {}
-    for name in _names(given, stdin):
+    for name in _names(arguments, stdin):
         for source in _expand(name, recursive):
             before = found.get(source.key)
             if before is not None:
@@ -87,7 +87,7 @@ def sources(given: Iterable[str | os.PathLike], *, recursive: bool = False, stdi
             found[source.key] = source
     if not found:
         hint = "" if recursive else " (subfolders are searched with --recursive)"
-        raise ValueError(f"{', '.join(map(shown, given)) or 'stdin'}: contains no image or PDF{hint}")
+        raise ValueError(f"{', '.join(map(shown, arguments)) or 'stdin'}: contains no image or PDF{hint}")
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
 from ..device import import_torch
 from ..device.memory_stats import free_cache
@@ -42,14 +43,13 @@ def main(handle: int) -> None:
             pages, options, guard = link.recv()
         except EOFError:
             return
+        full = False
         try:
-            answer = ("readings", read_with(reader, pages, options, guard))
+            answer: tuple[str, Any] = ("readings", read_with(reader, pages, options, guard))
         except Exception as error:
-            answer = ("fault", facts(error))
-            out_of_memory = answer[1][0]
-        else:
-            out_of_memory = False
-        if out_of_memory:  # here, where the exception no longer holds the tensors of its frames
+            full, *_ = found = facts(error)
+            answer = ("fault", found)
+        if full:  # here, where the exception no longer holds the tensors of its frames
             free_cache(reader.model.device)
         link.send(answer)
 

@@ -1,10 +1,10 @@
-"""The speed of our model against transformers' unlimited_ocr: same process, weights and pages, in turns."""
+"""The speed of our model against transformers' implementation: same process, weights and pages, in turns."""
 
 from __future__ import annotations
 
 import time
 
-from ..baselines.transformers_model import load_peer, peer_inputs
+from ..baselines.transformers_model import load_peer, peer_inputs, peer_module
 from ..device import is_simulated, synchronize
 from ..reading.options import PageOptions
 from .compare import timing_verdict
@@ -60,7 +60,7 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
     try:
         peer = load_peer(reader.folder, model.config, model.dtype, "sdpa").to(device)
     except ImportError as error:
-        return {"unavailable": f"this version of transformers has no unlimited_ocr ({error})"}
+        return {"unavailable": f"this version of transformers does not contain this model ({error})"}
     peer.generation_config.eos_token_id = None
     raced = []
     for page in pages[:: max(1, len(pages) // PAGES)][:PAGES]:
@@ -79,7 +79,7 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
     def theirs(inputs, tokens):
         asked = {
             name: value.to(device, model.dtype) if name.startswith("pixel") else value
-            for name, value in peer_inputs(inputs).items()
+            for name, value in peer_inputs(inputs, rows=model.config.clip is not None).items()
         }
         asked |= {name: asked[name].to(device) for name in ("input_ids", "attention_mask")}
 
@@ -118,7 +118,7 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
         a, b = ([run[name] for run in sides[side] if run[name] is not None] for side in ("ours", "peer"))
         figures[name] = {"ours": spread(a), "peer": spread(b), **timing_verdict(b, a)}
     return {
-        "name": "transformers unlimited_ocr",
+        "name": f"transformers {peer_module(model.config)}",
         "experts": fastest,
         "tried_seconds": tried,
         "pages": len(raced),

@@ -45,6 +45,13 @@ STEPS = {
 }
 
 
+#: {step: (the result that it needs, the step that makes it)}.
+NEEDS = {
+    "undo": ("lacking", "missing"), "adapt": ("proof", "prove"), "ladder": ("proof", "prove"),
+    "fault": ("proof", "prove"), "generate": ("proof", "prove"), "report": ("climbed", "ladder"),
+}  # fmt: skip
+
+
 @dataclass
 class Steps:
     """{step: (whether it passes, what was found)}; a step that does not apply is absent."""
@@ -92,14 +99,18 @@ def port_steps(
         generate: number of tokens to generate and compare; 0, or a model without `generate`: no such step.
         hard: as for prove_module.
 
-    A step that raises is a failed step. Later steps are taken as far as they do not need its result.
+    A step that raises is a failed step, and later steps that need its result are not taken. A model with
+    random numbers in its forward fails at "census": nothing could be compared.
     """
     way = _Way(model, inputs, make_run(inputs, output), device, dtype, generate, hard)
     steps = Steps(type(model).__name__)
     for step in STEPS:
         if step == "generate" and not (generate and callable(getattr(model, "generate", None))):
             continue
-        if not steps.take(step, getattr(way, step)) and step == "move":
+        needed, maker = NEEDS.get(step, ("inputs", ""))
+        if getattr(way, needed) is None:
+            steps.results[step] = (False, f"not taken: it needs the step {maker}")
+        elif not steps.take(step, getattr(way, step)) and step == "move":
             break
     steps.port = way.port
     return steps
@@ -134,7 +145,10 @@ class _Way:
 
     def census(self) -> tuple[bool, str]:
         found = census(self.model, run=lambda: self.run(self.model))
-        return found.launches() > 0, found.work()
+        with torch.no_grad():
+            same = torch.equal(self.run(self.model), self.run(self.model))
+        random = "; two runs differ: call .eval(), or let output= choose what is not random"
+        return found.launches() > 0 and same, found.work() + random * (not same)
 
     def missing(self) -> tuple[bool, str]:
         self.lacking = missing(self.run, self.ported)

@@ -16,19 +16,26 @@ METRIC = (
     "text block and the most similar stretch of the prediction; NFC, blanks collapsed; not the metric of the "
     "official scorer"
 )
+#: Tables, display formulas, pictures. A part ends where the next of its kind begins, so that a beginning
+#: without an end costs no more than the text up to there; nested ones go in several passes.
 _DROPPED = (
-    re.compile(r"<table\b.*?</table>", re.S | re.I),
-    re.compile(r"\$\$.*?\$\$|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.S),
-    re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)"),
-    re.compile(r"^\s*\|.*\|\s*$", re.M),
+    re.compile(r"<table\b(?:(?!</?table\b).)*</table>", re.S | re.I),
+    re.compile(r"\$\$(?:(?!\$\$).)*\$\$|\\\[(?:(?!\\[\[\]]).)*\\\]", re.S),
+    re.compile(r"\\begin\{(\w{1,40}\*?)\}(?:(?!\\(?:begin|end)\{).)*\\end\{\1\}", re.S),
+    re.compile(r"!\[[^\[\]\n]*\]\([^()\n]*\)"),
+    re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.M),
 )
+_DEPTH = 8  # of parts in parts
 _MARKS = re.compile(r"^\s{0,3}(#{1,6}|>|[*+-])\s+|\*\*|__|</?(center|b|i|sup|sub)>", re.M | re.I)
 
 
 def plain(markdown: str) -> str:
     """Markdown as text: without tables, display formulas, pictures and marks; blanks collapsed."""
     for pattern in _DROPPED:
-        markdown = pattern.sub("\n", markdown)
+        for _ in range(_DEPTH):
+            markdown, found = pattern.subn("\n", markdown)
+            if not found:
+                break
     return collapsed(_MARKS.sub("", markdown))
 
 

@@ -136,6 +136,6 @@ def with_row(readme: str, summary: dict) -> str:
         )
         if named and cells[2].strip() in ("not run", MEASURED):
             folder = re.escape(f"reports/{summary['folder']}/{PAGE}")
-            rest = re.sub(rf"[;；] \[[^\]]*\]\({folder}\)", "", cells[3].rstrip())
+            rest = re.sub(rf"[;；] \[[^\[\]]*\]\({folder}\)", "", cells[3].rstrip())
             lines[i] = "|".join([cells[0], cells[1], f" {MEASURED} ", f"{rest}; {link} ", cells[4]])
     return "\n".join(lines)

@@ -26,7 +26,7 @@ PATHS = (
     re.compile(rf"(?<![\w/.:<>~-])(?:~|/(?!{SYSTEM}){_PART})(?:/{_PART})*/({_PART})"),
     re.compile(rf"\b[A-Za-z]:\\(?:{_PART}\\)*({_PART})"),
 )
-HOST = re.compile(r"(\b[a-z][a-z0-9+.-]*://(?:<credentials>@)?)([\w.-]+)", re.I)
+HOST = re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://(?:<credentials>@)?)([\w.-]+)", re.I)
 PUBLIC = (
     "arxiv.org", "gitcode.com", "gitee.com", "github.com", "hiascend.com", "huggingface.co", "modelscope.cn",
     "pypi.org", "python.org", "pytorch.org",

@@ -18,6 +18,7 @@ import torch
 from model import DeepseekOCRConfig
 from model.fast import references
 from model.loading import skeleton
+from model.slots import SPANNING
 
 from ..opcount.assume import Assume
 from ..opcount.recorder import Recorder
@@ -29,11 +30,6 @@ from .families import family_of_operator
 Counts = collections.Counter  # {family of work: launches}
 #: They compute once per size and process, so a page costs nothing (model/fast/position_tables.py).
 ONCE = ("cached_grid", "cached_relative_table")
-
-
-#: They take over what the network does otherwise; with its references it does not call them
-#: (model/fast/step.py, model/greedy.py).
-WHOLE = ("decode_layer", "choose")
 
 
 @dataclass
@@ -86,10 +82,7 @@ def network_work(
 
         return call
 
-    plan = {
-        slot: function if slot in WHOLE else watched(slot, function)
-        for slot, function in references().items()
-    }
+    plan = {slot: watched(slot, f) for slot, f in references().items() if slot not in SPANNING}
     census = census_ocr(config, mode, grid, dtype, plan, on_phase=lambda name: phase.__setitem__(0, name))
     total = Counts()
     for name in census.phases():

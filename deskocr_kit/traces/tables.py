@@ -137,7 +137,7 @@ def shapes_of(cell: str) -> list[list[int]]:
     msprof writes a semicolon between tensors and a comma between sizes; other releases write one shape with
     semicolons only, which only the number of dtypes shows (see `bytes_of`).
     """
-    found = re.findall(r"\[([^\]]*)\]", cell) if "[" in cell else cell.split(";")
+    found = re.findall(r"\[([^\[\]]*)\]", cell) if "[" in cell else cell.split(";")
     shapes = []
     for part in found if cell else ():
         sizes = [each for each in re.split(r"[,;\s]+", part.strip()) if each]

@@ -128,6 +128,19 @@ def test_frames_of_a_tiff_and_pages_of_unequal_shape(tmp_path, counted):
     assert len(summary.read) == 5 and len(check_lines(tmp_path / "out")) == 5
 
 
+def test_a_page_is_on_the_disk_before_the_next_ones_are_read(tmp_path, counted):
+    """Nothing waits for the end: when a page is counted, its folder and its row are complete."""
+    there = []
+
+    class Watching(Progress):
+        def page(self, outcome, file="", page=0, **more):
+            super().page(outcome, file, page, **more)
+            there.append((tmp_path / "out" / Path(file).stem / "result.json").exists())
+
+    stub_batch(save(tmp_path / "in", [GOOD] * 6), tmp_path / "out", progress=Watching())
+    assert there == [True] * 6
+
+
 # ------------------------------------------------------------------ names
 def test_names_of_folders_do_not_depend_on_the_order_of_completion(tmp_path):
     out = tmp_path / "out"

@@ -130,5 +130,5 @@ def battery(guests=None, device: str = "cpu") -> Iterator[Outcome]:
         for fault, setting in itertools.product([*SOUND, *FAULTS], settings(guest)):
             if (outcome := trial(guest, fault, setting, device)) is not None:
                 yield outcome
-        for setting in {setting.dtype: setting for setting in settings(guest)}.values():
-            yield from every_module(guest, setting, device)
+        # In fp16 only, where small errors hide best behind the budgets.
+        yield from every_module(guest, [s for s in settings(guest) if s.dtype == "fp16"][-1], device)

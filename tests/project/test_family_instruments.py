@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from deskocr_kit.benchmark import counts, limits
+from deskocr_kit.benchmark.pages import Subject
+from deskocr_kit.benchmark.race import compare_peer
+from deskocr_kit.benchmark.spec import BenchSpec
 from deskocr_kit.commands.weights import facts_of
 from deskocr_kit.compare.cache import compare_caches
 from deskocr_kit.compare.headroom import headroom
@@ -21,6 +24,7 @@ from deskocr_kit.operators.prove.proof import config_of, prove
 from deskocr_kit.prediction import predict
 from deskocr_kit.quantise.apply import quantise
 from deskocr_kit.reading.checkpoints import find_checkpoint, named, official_size
+from deskocr_kit.reading.options import PageOptions
 from deskocr_kit.reading.reader import Reader
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM
 from model.examination import examine
@@ -195,6 +199,14 @@ def test_a_page_from_file_to_text_with_deepseek_ocr_2(tmp_path):
     page = next(iter(sorted((NANO / "pages").glob("*.png"))))
     reading = reader.read(page, mode="small", max_new_tokens=3)
     assert reading.image_tokens == 145 and len(reading.ids) <= 3
+    compared = compare_peer(
+        BenchSpec(repeats=1),
+        reader,
+        PageOptions(mode="small", max_tokens=3),
+        [Subject("a", page, None, False)],
+    )
+    assert compared["name"] == "transformers deepseek_ocr2"
+    assert compared["tokens_alike"]["count"] == compared["tokens_alike"]["of"] > 0
     text = reader.model.infer(
         reader.tokenizer, "<image>\nFree OCR.", page, image_size=768, crop_mode=False, max_new_tokens=3
     )

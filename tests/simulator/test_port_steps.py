@@ -71,6 +71,16 @@ def test_a_failed_step_says_why_and_the_others_go_on():
     assert steps.results["census"][0] and not steps.ok
 
 
+def test_a_random_model_is_told_and_no_step_raises_an_attribute_error():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))  # in train mode
+    with simulator.using("as-believed"):
+        steps = port_steps(model, torch.ones(1, 4), NPU, "fp16")
+        assert "census" in steps.failed and "two runs differ: call .eval()" in repr(steps)
+        broken = port_steps(nn.Linear(3, 4), torch.ones(1, 4), NPU, "fp16")
+    assert "shapes cannot be multiplied" in broken.results["prove"][1]
+    assert broken.results["adapt"][1] == broken.results["ladder"][1] == "not taken: it needs the step prove"
+
+
 def test_tensors_left_on_the_host_are_named():
     class Scaled(nn.Module):
         def __init__(self):
