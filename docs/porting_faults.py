@@ -35,8 +35,8 @@ the other, in fp16, if that changes the model's output at all. Models and faults
 `tests/helpers/climb_guests.py` and `climb_faults.py`; `docs/porting_faults.json` has every result.
 
 Outside of this measurement is a mistake of a few percent between blocks: in 16 bits it can hide behind the
-rounding of the blocks. `climb` says so, and a first climb in fp32 finds it. No NPU was used; the simulated one
-has its own tests, `tests/simulator/test_climb.py`.
+rounding of the blocks. `climb` says so, and a first climb in fp32 finds it. No NPU was used; the simulated
+one has its own tests, `tests/simulator/test_climb.py`.
 
 `python -m docs.porting_faults` makes this page.
 """
