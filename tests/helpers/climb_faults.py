@@ -245,7 +245,7 @@ def upside_down(candidate, reference, dtype):
 
 
 @fault
-def small_scale_between_blocks(candidate, reference, dtype):
+def scale_between_blocks(candidate, reference, dtype):
     """30 % between the blocks: what 16 bits show without doubt."""
     stack = stack_of(candidate)
     if stack is candidate:
