@@ -1,7 +1,7 @@
 """Tile choice and views of DeepSeek-OCR-2 and Unlimited-OCR at 200 page sizes, against transformers.
 
-DeepSeek-OCR-2 runs live, with the Pillow processor: all pixels must be equal (within one level on a strip). The
-processor of Unlimited-OCR needs torchvision, so its results are stored (tests/data/make_unlimited_views.py):
+DeepSeek-OCR-2 runs live, with the Pillow processor: all pixels must be equal (within one level on a strip).
+The processor of Unlimited-OCR needs torchvision; its results are stored (tests/data/make_unlimited_views.py):
 grids and padding must be equal, and the means of blocks within 0.5 of 255, because torchvision rounds single
 pixels in another way than Pillow, by up to 2.
 """
