@@ -1,9 +1,9 @@
 """Tile choice and views of DeepSeek-OCR-2 and Unlimited-OCR at 200 page sizes, against transformers.
 
-DeepSeek-OCR-2 runs live, with the Pillow processor: all pixels must be equal. The processor of Unlimited-OCR
-needs torchvision, so its results are stored (tests/data/make_unlimited_views.py): grids and padding must be
-equal, and the means of blocks within 0.5 of 255, because torchvision rounds single pixels in another way than
-Pillow, by up to 2.
+DeepSeek-OCR-2 runs live, with the Pillow processor: all pixels must be equal (within one level on a strip).
+The processor of Unlimited-OCR needs torchvision; its results are stored (tests/data/make_unlimited_views.py):
+grids and padding must be equal, and the means of blocks within 0.5 of 255, because torchvision rounds single
+pixels in another way than Pillow, by up to 2.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ def check_second(processor, size: tuple[int, int]) -> None:
     views, theirs = make_views(page(*size), mode), processor(page(*size), return_tensors="pt")
     tiles = int(theirs["num_local_patches"][0])
     assert tiles == len(views.tiles)
-    torch.testing.assert_close(to_pixels(views.global_view), theirs["pixel_values"][0], atol=1e-5, rtol=0)
+    # Pillow 12.3 filters a page of 3x2000 pixels down first, `tiling.resize` always across first.
+    strip = max(size) > 100 * min(size)
+    atol = 1.01 / 127.5 if strip else 1e-5
+    torch.testing.assert_close(to_pixels(views.global_view), theirs["pixel_values"][0], atol=atol, rtol=0)
     if tiles:
         ours = torch.stack([to_pixels(tile) for tile in views.tiles])
         torch.testing.assert_close(ours, theirs["pixel_values_local"], atol=1e-5, rtol=0)
