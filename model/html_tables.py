@@ -20,7 +20,9 @@ MAX_CHARACTERS = 1_000_000  # per page, in cells; a cell with spans counts once 
 
 # Neither part can extend over another "<", so that every "<" is looked at once.
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?![a-zA-Z0-9])([^<>]*)>")
-_ATTRIBUTE = re.compile(r"""([^\s"'<>/=]+)(\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=`]+)))?(?![^\s/])[\s/]*""")
+_ATTRIBUTE = re.compile(
+    r"""([^\s"'<>/=]{1,64})(\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=`]+)))?(?![^\s/])[\s/]*"""
+)
 _BETWEEN = " \t\r\n\f\v/"  # attributes
 _LONG_NUMBER = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
 

@@ -15,7 +15,7 @@ _ATTRIBUTES = frozenset("align valign border colspan rowspan scope nowrap width 
 _TAGS = TAGS - {"a", "img", "font"}
 _LINK = re.compile(r"\][(:]")
 _COMMAND = re.compile(r"\\(?=href|url|includegraphics)")  # viewers with TeX make links and pictures of them
-_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}):")
 SCHEMES = frozenset({"http", "https", "mailto"})
 _TARGET = re.compile(r"[^()\[\]]{0,200}")  # what may hold a scheme; up to the next bracket, so this is linear
 

@@ -8,7 +8,7 @@ import re
 
 from .html_tables import EMPTY, MAX_CELLS, MAX_TABLES, Cell, Room, Table, html_tables
 
-_RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?")
+_DASHES = re.compile(r":?-+:?")
 _PIPE = re.compile(r"(?<!\\)\|")
 _FORMULA = "=+-@\t\r\n＝＋－＠"
 _NUMBER = re.compile(r"[-+]?[$€£¥]?\s?\d[\d.,\s]*%?|[-+]?\.?\d+([eE][-+]?\d+)?%?|[-+]")
@@ -84,12 +84,11 @@ def _pipe_tables(text: str, room: Room) -> list[tuple[int, Table]]:
         position += len(line) + 1
     found, i = [], 1
     while i < len(lines):
-        rule = lines[i].strip()
-        if not ("|" in lines[i - 1] and "|" in rule and _RULE.fullmatch(rule)):
+        if not ("|" in lines[i - 1] and "|" in lines[i] and lines[i].lstrip()[:1] in "|:-"):
             i += 1
             continue
-        header = _pipe_cells(lines[i - 1], starts[i - 1])
-        if len(_pipe_cells(rule)) != len(header):
+        header, rule = _pipe_cells(lines[i - 1], starts[i - 1]), _pipe_cells(lines[i])
+        if len(rule) != len(header) or not all(_DASHES.fullmatch(cell.text) for cell in rule):
             i += 1
             continue
         first, rows = i - 1, [header]

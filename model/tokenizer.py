@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 AGAIN = f"Copy {FILE} and {CONFIG} from the hub again."
-SECONDS, BYTES = 10.0, 1 << 30  # of the trial; the official file needs 2 s and 0.3 GB
+SECONDS, BYTES = 12.0, 1 << 30  # of the trial; measured with 128,812 tokens: 0.8 s of one core, 0.13 GB
 ROLES = ("bos_token", "eos_token", "pad_token")
 
 

@@ -31,7 +31,7 @@ def ocr(
     ] = False,
 ) -> None:
     """Read pages. Exit status: 0 all pages read, 1 some pages failed, 2 usage error."""
-    from ..reading.page_record import cut_lines, failure, output_folder, page_record
+    from ..reading.page_record import cut_lines, explanation, failure, output_folder, page_record
 
     if as_json and stream:
         raise typer.BadParameter("--json and --stream cannot be combined")
@@ -49,7 +49,7 @@ def ocr(
     note_prompt(options)
     if together and reader.model.config.checkpoint.pages_mode is None:
         raise typer.BadParameter(f"--together: {reader.name} reads one page per prompt; see --model")
-    records, taken = [], set()
+    records, taken, explained = [], set(), set()
 
     def say(text: str) -> None:
         print(printable(text, None), end="", flush=True)
@@ -86,6 +86,9 @@ def ocr(
                         raise
                     record["error"] = failure(page, error)
                     progress.write(f"error: {record['error']}")
+                    if (more := explanation(error)) and more not in explained:
+                        progress.write(more)
+                        explained.add(more)
             progress.update()
     if as_json:
         print(printable_json(records))

@@ -6,6 +6,7 @@ python -m deskocr_kit.evidence.kernels --device npu --checkpoint deepseek-ocr --
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +16,9 @@ from model.loading import read_config
 
 from ..ascend.dispatch import nearest_wheel
 from ..device import describe_device, pick_device
+from ..kernel_evidence.table import evidence
 from ..operator_census.ocr_model import census_ocr
+from ..operators.kernels.launch import why_not
 from ..reading.checkpoints import find_checkpoint
 
 KEYS = {"npu": "PrivateUse1", "cuda": "CUDA", "cpu": "CPU"}
@@ -27,10 +30,11 @@ COMPOSITE = (
 
 
 def kernels(device: str, checkpoint: str) -> dict:
-    """{"device", "launches_per_token", "operators": [{operator, calls, installed, published}]}.
+    """{"device", "launches_per_token", "operators": [{operator, calls, installed, published}], "triton"}.
 
     installed: "kernel", "composite" (PyTorch's own parts) or "none", as the dispatcher of this process says.
     published: the verdict for the nearest published torch_npu. calls: of one page and one decoded token.
+    triton: whether the kit's own kernels can run here, and the levels of evidence of each.
     """
     where = pick_device(device, quiet=True)
     told = describe_device(where)
@@ -49,6 +53,7 @@ def kernels(device: str, checkpoint: str) -> dict:
         "published_wheel": nearest_wheel(told["torch_npu"]),
         "launches_per_token": census.launches("decode"),
         "operators": rows,
+        "triton": {"here": why_not() or "kernels can run", "kernels": [asdict(each) for each in evidence()]},
     }
 
 

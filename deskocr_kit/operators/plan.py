@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from model import DeepseekOCRConfig, fast, loading, plans, slots
 from model.files import write_json
 from model.official import CHECKPOINTS
-from model.untrusted import read_json_object, shown
+from model.untrusted import UntrustedFile, read_json_object, shown
 
 from ..device import describe_device
 from ..device.dtypes import dtype_name
@@ -143,6 +143,9 @@ class Plan:
             raise PlanError(f"{shown(path)}: {error.strerror or error}") from error
         except PlanError:
             raise
+        except UntrustedFile as error:
+            why = f"{shown(path)}: Is a directory" if path.is_dir() else str(error)
+            raise PlanError(f"{why}; write a new plan with `deskocr prove`") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = shown(str(error).removeprefix(f"{shown(path)}: "))
             raise PlanError(

@@ -61,12 +61,17 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
 
 
 def failure(page, error: Exception) -> str:
-    """Why a page failed, with its file and number; for an error of the device also the explanation."""
+    """Why a page failed, in one line with its file and number."""
     if isinstance(error, MemoryError):
         what = "not enough memory"
     else:
-        what = message(error).removeprefix("error: ") or type(error).__name__
+        what = message(error).removeprefix("error: ").split("\n")[0] or type(error).__name__
     return what if page.file in what else f"{page.file} page {page.number}: {what}"
+
+
+def explanation(error: Exception) -> str:
+    """What is known about an error of the device: cause and remedy. "" for other errors."""
+    return message(error).partition("\n")[2]
 
 
 def cut_lines(page, cut: list[str]) -> list[str]:

@@ -106,7 +106,7 @@ def steps(content: str, trace: Trace) -> None:
                 "step": row.text("step"),
                 "computing_us": float(computing),
                 "free_us": float(free),
-                "stage_us": stage and float(stage),
+                "stage_us": None if stage is None else float(stage),
                 "idle_share": round(float(free / stage), 4) if stage else None,
             }
         )

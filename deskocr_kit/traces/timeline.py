@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
+from model.untrusted import UntrustedFile, parse_json
+
 from ..opcount.names import effect_of_name
 from .kernels import AI_CPU, Kernel, Total, Trace, TraceError
 from .tables import core_of, decimal
@@ -128,22 +130,25 @@ def type_in(name: str) -> str:
 
 def _cuda(trace: Trace, spans: list[dict]) -> Trace:
     """Kernels by their short name, with the operator that started them, from the External id."""
-    operators = {
-        _args(each).get("External id"): str(each.get("name")) for each in spans if each.get("cat") == "cpu_op"
-    }
+    operators = {_id(each): str(each.get("name")) for each in spans if each.get("cat") == "cpu_op"}
     copies = sum(each.get("cat") in COPIES for each in spans)
 
     def read(event: dict, start: Decimal, us: Decimal) -> Kernel | None:
         if event.get("cat") != "kernel":
             return None
         args, name = _args(event), str(event.get("name") or "unnamed")
-        operator = operators.get(args.get("External id"), "")
+        operator = operators.get(_id(event), "")
         device = str(args.get("device", "0"))
         return Kernel(name, short(name), us, "GPU", start, device, operator=operator)
 
     if copies:
         trace.notes.append(f"{trace.source}: {copies} copies and fills of memory are no kernels, left out")
     return _made(trace, spans, read)
+
+
+def _id(event: dict) -> str:
+    """What joins a kernel with the operator that started it."""
+    return str(_args(event).get("External id", ""))
 
 
 def short(name: str) -> str:
@@ -157,10 +162,10 @@ def _cpu(trace: Trace, spans: list[dict]) -> Trace:
 
     What an operator calls inside belongs to it. One that counts as its parts is passed through.
     """
-    ends: dict[tuple, Decimal] = {}  # per thread, the end of the operator that was counted last
+    ends: dict[str, Decimal] = {}  # per thread, the end of the operator that was counted last
 
     def read(event: dict, start: Decimal, us: Decimal) -> Kernel | None:
-        name, thread = str(event.get("name")), (event.get("pid"), event.get("tid"))
+        name, thread = str(event.get("name")), f"{event.get('pid')} {event.get('tid')}"
         if event.get("cat") != "cpu_op" or start < ends.get(thread, start):
             return None
         effect = effect_of_name(name)
@@ -179,16 +184,20 @@ def _cpu(trace: Trace, spans: list[dict]) -> Trace:
 def read_record(content: str, where: str) -> Trace | None:
     """The record of the simulated NPU (`Recording.rows()`), if it is one: counts without times."""
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        found = parse_json(content, where)
+    except UntrustedFile:
         return None
     rows = found.get("rows") if isinstance(found, dict) else found
-    known = (
-        isinstance(rows, list)
-        and rows
-        and all(isinstance(row, dict) and {"kind", "operator", "count"} <= row.keys() for row in rows)
-    )
+    known = isinstance(rows, list) and rows and all(map(_is_count, rows))
     return _counts(rows, where) if known else None
+
+
+def _is_count(row) -> bool:
+    """Whether a row is one of `Recording.rows()`."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("kind", "operator")):
+        return False
+    count = row.get("count")
+    return isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 1 << 40
 
 
 def _counts(rows: list[dict], where: str) -> Trace:
@@ -198,7 +207,7 @@ def _counts(rows: list[dict], where: str) -> Trace:
     for row in rows:
         into = {"launch": launched, "ai-cpu": slow}.get(row["kind"])
         if into is not None:
-            into[row["operator"]] = into.get(row["operator"], 0) + int(row["count"])
+            into[row["operator"]] = into.get(row["operator"], 0) + row["count"]
     for operator, count in launched.items():
         on_cpu = min(slow.get(operator, 0), count)
         trace.totals += [

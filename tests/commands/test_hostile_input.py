@@ -97,6 +97,16 @@ def test_any_exception_while_a_page_is_stored_fails_that_page_only(error, scans,
     assert summary.read == ["a", "c"] and "b.jpg" in summary.failed[0]["error"]
 
 
+def test_an_error_of_the_device_is_explained_once(scans, says):
+    lost = RuntimeError("call aclnnAdd failed, error code is 507035\nand more")
+    says(lost, lost, "three")
+    done = run("ocr", scans, "--json", code=1)
+    assert done.stderr.count("remedy:") == done.stderr.count("cause:") > 0
+    assert done.stderr.count("a.jpg page 1: RuntimeError: call aclnnAdd failed, error code is 507035\n") == 1
+    assert [record.get("text") for record in json.loads(done.stdout)] == [None, None, "three"]
+    assert all("\n" not in record.get("error", "") for record in json.loads(done.stdout))
+
+
 def test_a_full_disk_leaves_a_list_of_failures(scans, says, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

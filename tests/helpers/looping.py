@@ -63,7 +63,7 @@ NAMES = "Alice Bob Carol Dave Erin Frank Grace Heidi Ivan Judy Mallory Niaj Oliv
 LOOPING = {
     "one line": ONE * 20,
     "two lines in turn": (ONE + TWO) * 8,
-    "one character changed": "".join(ONE.replace("fox", "fo" + chr(97 + i)) for i in range(16)),
+    "one character changed": "".join(ONE.replace("fox", f"bo{chr(97 + i)}") for i in range(16)),
     "numbered": "".join(f"{i}. The same item of the list again.\n" for i in range(1, 21)),
     "boxes that count up": "".join(BOX.format(20 + 20 * i, 38 + 20 * i) for i in range(30)),
     "boxes with text": "".join(

@@ -49,7 +49,7 @@ def _one(files: dict[str, str], remedy: str) -> dict[str, str]:
     if match := re.search(r"Capture it again: .*?([\w.-]+\.(?:txt|info|cfg))(?: \.)?$", remedy):
         files[match[1]] = good(match[1]) if match[1] in GOOD else ""
         return files
-    if match := re.search(r"(?:I|i)nstall CANN (\d[\w.]*\w)", remedy):
+    if match := re.search(r"\binstall CANN (\d[\w.]*\w)", remedy, re.I):
         _install_cann(files, match[1])
         done = True
     if match := re.search(r"\(HDK\) to (\S+?)(?: or|\.$)", remedy):

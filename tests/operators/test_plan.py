@@ -195,7 +195,7 @@ def test_a_plan_that_is_named_but_absent(tmp_path, monkeypatch, capsys, golden_m
     said = capsys.readouterr().err
     assert "absent.json: No such file" in said and "deskocr prove --device cpu" in said
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    assert auto(golden_model) == {} and "directory" in capsys.readouterr().err
+    assert auto(golden_model) == {} and "a folder, not a regular file" in capsys.readouterr().err
     with pytest.raises(PlanError, match="No such file"):
         DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT, plan=tmp_path / "absent.json")
 

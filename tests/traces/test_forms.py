@@ -265,6 +265,36 @@ def test_any_damage_is_read_or_refused(tmp_path_factory, folder, data):
     assert repr(found) and found.gaps() is not None
 
 
+@pytest.mark.parametrize("count", ["1e999", "-1", "true", '"2"', "2.5", "null"])
+def test_a_record_with_an_impossible_count_is_refused(tmp_path, count):
+    row = '{"kind": "launch", "operator": "aten::mm", "site": "", "bytes": 0, "count": %s}'
+    (tmp_path / "simulator_record.json").write_text(f'{{"rows": [{row % count}]}}')
+    with pytest.raises(TraceError):
+        read_trace(tmp_path)
+
+
+def test_an_id_that_is_a_list_is_an_id(tmp_path):
+    text = (TRACES / "cpu" / "torch_trace.json").read_text().replace('"tid": 1', '"tid": []')
+    (tmp_path / "torch_trace.json").write_text(text)
+    assert read_trace(tmp_path).count == 3
+    text = (
+        (TRACES / "cuda" / "worker.pt.trace.json")
+        .read_text()
+        .replace('"External id": 7', '"External id": []')
+    )
+    (tmp_path / "torch_trace.json").write_text(text)
+    assert read_trace(tmp_path).kernels[0].operator == "aten::mm"
+
+
+def test_a_step_without_length_has_no_share(tmp_path):
+    text = (OUT / "step_trace_time.csv").read_text().replace("6000.0", "0")
+    (tmp_path / "step_trace_time.csv").write_text(text)
+    found = read_trace(tmp_path).to_json()
+    assert (
+        json.dumps(found) and found["steps"][0]["stage_us"] == 0 and found["steps"][0]["idle_share"] is None
+    )
+
+
 # ---------------------------------------------------------------------- small parts
 @pytest.mark.parametrize("cell", ["AI_CPU", "AICPU", "AI CPU", "ai_cpu"])
 def test_the_ai_cpu_has_one_name(cell):

@@ -92,7 +92,8 @@ class Adapted:
                 self._undo.pop()()
 
     def __repr__(self) -> str:
-        lines = [f"{type(self.module).__name__} on {self.device}"]
+        ran = self.running is None or any(self.running.calls.values())
+        lines = [f"{type(self.module).__name__} on {self.device}" + ", prepared but not run yet" * (not ran)]
         lines += [f"  {path}: {what}" for path, what in self.exchanged.items()]
         lines += [f"  {path}: its forward is never called" for path in self.not_called]
         lines += [f"  {path}: left alone, {why}" for path, why in self.left.items()]
