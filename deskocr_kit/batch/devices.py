@@ -47,11 +47,25 @@ def load(options: LoadOptions, device: str) -> Reader:
     return Reader.load(replace(options.only(LoadOptions), device=device))
 
 
+@dataclass(frozen=True)
+class DeviceName:
+    """Stands for a torch.device: torch knows the name "npu" only in a process that imported torch_npu."""
+
+    name: str
+
+    @property
+    def type(self) -> str:
+        return self.name.partition(":")[0]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @dataclass
 class ModelFacts:
     """Stands for the model where there is none. checkpoint: a name in CHECKPOINTS."""
 
-    device: Any
+    device: DeviceName
     dtype: Any
     checkpoint: str
 
@@ -61,7 +75,8 @@ class ModelFacts:
 
 
 def about(reader: Reader, options: PageOptions) -> About:
-    model = ModelFacts(reader.model.device, reader.model.dtype, reader.model.config.checkpoint.name)
+    device = DeviceName(str(reader.model.device))
+    model = ModelFacts(device, reader.model.dtype, reader.model.config.checkpoint.name)
     slots = getattr(getattr(reader.model, "model", None), "slots", None)
     names = {
         name: f"{getattr(use, '__module__', '')}.{getattr(use, '__qualname__', repr(type(use)))}"

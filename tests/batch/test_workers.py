@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import subprocess
+import sys
+
 import pytest
 
-from deskocr_kit.batch.devices import LocalDevice, WorkerDevice
+from deskocr_kit.batch.devices import DeviceName, LocalDevice, WorkerDevice, about
 from deskocr_kit.batch.faults import CannotContinue
 from deskocr_kit.reading.options import PageOptions
 from tests.helpers.batches import check_lines, stub_batch
+from tests.helpers.paths import NANO, ROOT
 from tests.helpers.stub_reader import EXITS, GOOD, HANGS, KILLED_ONCE, POISONS, RAISES, load, reads, save
 
 
@@ -113,3 +119,23 @@ def test_a_worker_is_replaced_after_a_number_of_pages(tmp_path, counted):
     files = save(tmp_path / "in", [GOOD] * 6)
     summary = stub_batch(files, tmp_path / "out", devices=workers(restart_after=2), batch_size=2)
     assert len(summary.read) == 6 and len({process for process, *_ in reads(counted)}) == 3
+
+
+def test_what_a_worker_tells_about_its_device_needs_no_torch_npu():
+    """The main process does not import torch_npu, and torch.device("npu") fails there, also from a pickle."""
+    reader = load()
+    reader.model.device = DeviceName("npu:1")  # as torch.device there: it has a type and a name
+    found = pickle.loads(pickle.dumps(about(reader, PageOptions())))
+    assert (str(found.reader.model.device), found.settings["device"]) == ("npu:1", "npu")
+    assert type(found.reader.model.device) is DeviceName and found.reader.tokenizer is None
+
+
+@pytest.mark.slow  # the simulated NPU is started
+def test_a_worker_with_a_simulated_npu_reads_for_a_main_process_without(tmp_path):
+    page = NANO / "pages" / "1_letter.png"
+    words = ["batch", page, "--out", tmp_path, "--model", "nano", "--device", "npu-sim", "--max-tokens", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "deskocr_kit", *map(str, words)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "1_letter" / "result.json").read_text())["device"].startswith("npu")
