@@ -5,17 +5,19 @@ The header of a safetensors file implies its length, so a partial download is de
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+
+from model.untrusted import UntrustedFile, open_regular, parse_json, read_json, read_json_object, shown
 
 from ..reading.checkpoints import VARIABLE, find_checkpoint
 from .case import Case
 from .report import Row
 
 MODEL = Path(__file__).parents[2] / "model"
+HEADER = 16 << 20  # bytes of a safetensors header; that of the official file has 300 kB
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -82,19 +84,15 @@ def _short(path: Path) -> str:
 def _config(folder: Path) -> Iterator[str]:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
         yield "config.json is missing"
         return
     except (OSError, ValueError) as error:
-        yield f"config.json cannot be read ({error})"
+        yield f"config.json cannot be read ({str(error).removeprefix(f'{shown(path)}: ')})"
         return
-    if not isinstance(config, dict) or not {
-        "model_type",
-        "architectures",
-        "language_config",
-        "hidden_size",
-    } & set(config):
+    known = {"model_type", "architectures", "language_config", "hidden_size"}
+    if not isinstance(config, dict) or not known & set(config):
         yield "config.json does not describe a model"
 
 
@@ -103,7 +101,7 @@ def _weights(folder: Path) -> Iterator[str]:
     wanted: dict[str, str] = {}
     if index.exists():
         try:
-            wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            wanted = read_json_object(index)["weight_map"]
             shards = sorted(set(wanted.values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             yield f"{index.name} cannot be read ({type(error).__name__}: {error})"
@@ -128,24 +126,25 @@ def _weights(folder: Path) -> Iterator[str]:
 def header(path: Path) -> tuple[dict, str | None]:
     """(tensor table, problem) of a safetensors file. The problem is None if the size matches the header."""
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
             start = stream.read(8)
             if start.startswith(b"version "):
                 return {}, f"{path.name} is a Git LFS pointer, not the weights (git lfs pull)"
             if len(start) < 8:
                 return {}, f"{path.name} is truncated: {size} bytes"
             length = struct.unpack("<Q", start)[0]
-            if length > min(size - 8, 100_000_000):
-                return (
-                    {},
-                    f"{path.name} is truncated or not a safetensors file ({size} bytes, header of {length})",
-                )
-            table = json.loads(stream.read(length))
-            table.pop("__metadata__", None)
-            ends = [entry["data_offsets"][1] for entry in table.values()]
+            if length > min(size - 8, HEADER):
+                how = f"{size} bytes, header of {length}"
+                return {}, f"{path.name} is truncated or not a safetensors file ({how})"
+            text = stream.read(length).decode("utf-8")
+        table = parse_json(text, path.name, depth=8)
+        table.pop("__metadata__", None)
+        ends = [int(entry["data_offsets"][1]) for entry in table.values()]
     except FileNotFoundError:
         return {}, f"{path.name} is missing"
+    except UntrustedFile as error:
+        return {}, f"{path.name} has a damaged header or is no file ({shown(str(error))})"
     except OSError as error:
         return {}, f"{path.name} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
