@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,3 +110,22 @@ def test_the_folder_that_every_command_would_take_is_looked_at(folder, monkeypat
     assert [row.name for row in usual] == ["nano checkpoint", "official weights"]
     (row,) = rules_model.rules(SimpleNamespace(live=True, model=Path("nano")))
     assert row.status == "OK" and "complete" in row.seen
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs and devices")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.safetensors.index.json"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "nested", "digits"])
+def test_what_is_no_file_or_no_sane_json_is_a_fault_and_no_hang(tmp_path, name, kind):
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (tmp_path / "config.json").write_text('{"model_type": "x"}')
+    odd = tmp_path / name
+    odd.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(odd)
+    elif kind == "device":
+        odd.symlink_to("/dev/zero")
+    else:
+        text = "[" * 100_000 if kind == "nested" else '{"a": ' + "9" * 10_000 + "}"
+        odd.write_bytes(len(text).to_bytes(8, "little") * name.endswith("s") + text.encode())
+    row = rules_model.check(tmp_path, "model folder", needed=True)
+    assert row.status == "FAIL" and "\n" not in row.seen and len(row.seen) < 600
