@@ -9,24 +9,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-<<<<<<< HEAD
 from model.config_check import refusals
 from model.untrusted import UntrustedFile, is_regular, read_json_object
 from model.weight_files import PICKLES, CheckpointError, absent, find_tensors, is_weights, names_in
-=======
-from model.untrusted import UntrustedFile, open_regular, parse_json, read_json, read_json_object, shown
->>>>>>> w-ascend
 
 from ..reading.checkpoints import VARIABLE, find_checkpoint
 from .case import Case
 from .report import Row
 
 MODEL = Path(__file__).parents[2] / "model"
-<<<<<<< HEAD
-=======
-HEADER = 16 << 20  # bytes of a safetensors header; that of the official file has 300 kB
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
->>>>>>> w-ascend
 
 
 def rules(case: Case) -> Iterator[Row]:
@@ -95,15 +86,10 @@ def _short(path: Path) -> str:
 def _config(folder: Path) -> Iterator[str]:
     path = folder / "config.json"
     try:
-<<<<<<< HEAD
         config = read_json_object(path)
-=======
-        config = read_json(path)
->>>>>>> w-ascend
     except FileNotFoundError:
         yield f"config.json is {absent(path)}" if path.is_symlink() else "config.json is missing"
         return
-<<<<<<< HEAD
     except OSError as error:
         yield f"config.json cannot be read ({error.strerror})"
         return
@@ -111,78 +97,12 @@ def _config(folder: Path) -> Iterator[str]:
         yield f"config.json cannot be read ({str(error).removeprefix(f'{path}: ')})"
         return
     if not {"model_type", "architectures", "language_config", "hidden_size"} & set(config):
-=======
-    except (OSError, ValueError) as error:
-        yield f"config.json cannot be read ({str(error).removeprefix(f'{shown(path)}: ')})"
-        return
-    known = {"model_type", "architectures", "language_config", "hidden_size"}
-    if not isinstance(config, dict) or not known & set(config):
->>>>>>> w-ascend
         yield "config.json does not describe a model"
     yield from refusals(config)
 
 
 def _weights(folder: Path) -> Iterator[str]:
-<<<<<<< HEAD
     try:
         find_tensors(folder)
     except CheckpointError as error:
         yield str(error).removeprefix(f"{folder}: ").removeprefix(f"{folder}{os.sep}").rstrip(".")
-=======
-    index = folder / "model.safetensors.index.json"
-    wanted: dict[str, str] = {}
-    if index.exists():
-        try:
-            wanted = read_json_object(index)["weight_map"]
-            shards = sorted(set(wanted.values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            yield f"{index.name} cannot be read ({type(error).__name__}: {error})"
-            return
-        if any(Path(shard).name != shard for shard in shards):
-            yield f"{index.name} lists files outside its folder"
-            return
-    else:
-        shards = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not shards:
-        yield "no *.safetensors file"
-    for shard in shards:
-        names, problem = header(folder / shard)
-        if problem:
-            yield problem
-            continue
-        lost = [tensor for tensor, home in wanted.items() if home == shard and tensor not in names]
-        if lost:
-            yield f"{shard} lacks {len(lost)} tensor(s) of the index, first {lost[0]}"
-
-
-def header(path: Path) -> tuple[dict, str | None]:
-    """(tensor table, problem) of a safetensors file. The problem is None if the size matches the header."""
-    try:
-        with open_regular(path) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            start = stream.read(8)
-            if start.startswith(b"version "):
-                return {}, f"{path.name} is a Git LFS pointer, not the weights (git lfs pull)"
-            if len(start) < 8:
-                return {}, f"{path.name} is truncated: {size} bytes"
-            length = struct.unpack("<Q", start)[0]
-            if length > min(size - 8, HEADER):
-                how = f"{size} bytes, header of {length}"
-                return {}, f"{path.name} is truncated or not a safetensors file ({how})"
-            text = stream.read(length).decode("utf-8")
-        table = parse_json(text, path.name, depth=8)
-        table.pop("__metadata__", None)
-        ends = [int(entry["data_offsets"][1]) for entry in table.values()]
-    except FileNotFoundError:
-        return {}, f"{path.name} is missing"
-    except UntrustedFile as error:
-        return {}, f"{path.name} has a damaged header or is no file ({shown(str(error))})"
-    except OSError as error:
-        return {}, f"{path.name} cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return {}, f"{path.name} has a damaged header"
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        return table, f"{path.name} has {size} bytes, its header requires {expected}: partial download?"
-    return table, None
->>>>>>> w-ascend
