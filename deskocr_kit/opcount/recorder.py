@@ -50,7 +50,7 @@ class Call:
     outputs: tuple[str, ...]
     options: str  # the arguments that are not tensors
     module: str  # path from the root, "" for the root's own code
-    site: str  # "model/vision.py:77 forward"
+    site: str  # "model/sam.py:47 forward"
     kind: str
     waits: bool  # the host stops until the device has finished
     flops: int  # multiply and add counted as two, as PyTorch's counter does; 0 if it has no formula

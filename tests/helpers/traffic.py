@@ -14,7 +14,7 @@ from model import DeepseekOCRConfig
 from tests.helpers.paths import ROOT
 
 TABLES = "model/fast/position_tables.py"
-LOOP = "model/generation.py"
+LOOP = "model/greedy.py"
 PIXELS = "model/network.py"
 EXPERTS = "model/fast/moe.py"
 PLACES = {"reference": "model/slots.py", "index_copy": "deskocr_kit/operators/substitutes/place_images.py"}
