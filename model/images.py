@@ -35,6 +35,7 @@ _NOT_IMAGES = (
     (b"PK\x03\x04", "it is a ZIP archive or an Office document", "unpack it, or print it to PDF"),
     (b"\x1f\x8b", "it is gzip-compressed", "unpack it"),
 )
+_PROGRAMS = ("EPS", "WMF")  # Pillow starts Ghostscript for the former, and the system draws the latter
 _IMAGES = (
     (b"\x89PNG", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -119,6 +120,9 @@ def open_image(source, name: str | None = None) -> Image.Image:
         ) from error
     except Exception as error:  # for bad headers decoders raise SyntaxError, struct.error, KeyError, …
         raise _broken(name, error) from error
+    if image.format in _PROGRAMS:
+        image.close()
+        raise ImageError(f"{name}: {image.format} is a program that draws, and is not run; export it as PNG")
     _check_size(image, name)
     return image
 

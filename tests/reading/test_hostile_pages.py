@@ -153,6 +153,18 @@ def test_a_result_json_of_any_kind_is_no_page_of_an_earlier_run(tmp_path):
         assert stored_in(tmp_path / name) is None, name
 
 
+def test_an_image_that_is_a_program_is_not_run(tmp_path, monkeypatch):
+    def run(*words, **how):
+        raise AssertionError("Ghostscript was started")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", run)
+    head = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\n(x) show\nshowpage\n%%EOF\n"
+    path = written(tmp_path / "page.png", head)
+    assert "EPS is a program that draws, and is not run; export it as PNG" in str(pages(path)[0])
+    with pytest.raises(ImageError, match="is not run"):
+        load_image(path)
+
+
 # ------------------------------------------------------------------ the child
 def test_nothing_of_a_decoder_reaches_the_terminal(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PAGE.width * PAGE.height - 1)  # Pillow warns from here on
