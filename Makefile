@@ -86,7 +86,7 @@ $(TOOLS): ; $(PYTHON) -m venv $@ && $@/bin/pip install --disable-pip-version-che
 
 lock: $(READY) $(TOOLS)  ## requirements-tested.txt: the versions of .venv with hashes (Linux x86-64, Python 3.11)
 	$(BIN)/pip freeze --exclude-editable > build/tested.txt
-	$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --constraints build/tested.txt --generate-hashes \
+	$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --extra kernels --constraints build/tested.txt --generate-hashes \
 	  --python-version 3.11.7 --python-platform x86_64-manylinux_2_28 --no-annotate --no-emit-index-url \
 	  --no-emit-find-links $(LOCK_FLAGS) --custom-compile-command "make lock" -q -o requirements-tested.txt
 

@@ -46,7 +46,7 @@ class LayerWeights:
         """The weights of a decoder.DecoderLayer; nothing is copied."""
         mlp = layer.mlp
         if hasattr(mlp, "gate"):
-            parts = Experts(
+            parts: tuple[Tensor, Tensor] | Experts = Experts(
                 mlp.gate.weight,
                 mlp.experts.gate_up_proj,
                 mlp.experts.down_proj,

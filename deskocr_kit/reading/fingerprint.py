@@ -32,7 +32,7 @@ def settings_of(reader, options: PageOptions) -> dict:
         **own,
         "mode": options.mode or own["mode"],
         "max_new_tokens": options.max_tokens or own["max_new_tokens"],
-        "prompt": resolve_prompt(options.prompt, options.target),
+        "prompt": resolve_prompt(options.prompt, options.target, reader.model.config.checkpoint),
         "model": reader.name,
         "weights": weights_digest(reader.folder),
         "device": reader.model.device.type,
