@@ -168,7 +168,7 @@ class WorkerDevice:
             path = [each if each else os.getcwd() for each in sys.path]
             code = _CHILD.format(path=path, handle=there.fileno())
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-I", "-c", code],  # -I: nothing is imported from the working folder
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

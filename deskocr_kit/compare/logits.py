@@ -159,7 +159,7 @@ def teacher_forced(reference, candidate, inputs: dict, new_ids: Sequence[int], t
 
 def logits_of(model, full: dict, prompt: int, last: int) -> Tensor:
     """The last logits of one pass; a model with a sliding window sees what it sees while it generates."""
-    if getattr(getattr(model.config, "decoder", None), "window", None) is not None:
+    if getattr(getattr(getattr(model, "config", None), "decoder", None), "window", None) is not None:
         return whole_pass(model, Prompt(**full), prompt, last)
     return model(**full, logits_to_keep=last).logits
 

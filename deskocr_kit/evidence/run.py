@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model.files import write_json
+from model.limited import ROOT
 from model.untrusted import UntrustedFile, read_json_object
 
 from ..benchmark.stamp import revision, versions
@@ -117,6 +118,7 @@ def _run(step: Step, setting: Setting, seconds: float) -> Outcome:
     logs = setting.folder / "logs"
     logs.mkdir(exist_ok=True)
     start = time.monotonic()
+    path = (str(ROOT), os.environ.get("PYTHONPATH"))  # also where the kit is not installed
     process = subprocess.Popen(
         step.command(setting),
         stdin=subprocess.DEVNULL,
@@ -125,7 +127,7 @@ def _run(step: Step, setting: Setting, seconds: float) -> Outcome:
         text=True,
         errors="replace",
         start_new_session=True,
-        env={**os.environ, "TQDM_DISABLE": "1"},
+        env={**os.environ, "TQDM_DISABLE": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))},
     )
     late = False
     try:

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-KIT = [sys.executable, "-m", "deskocr_kit"]
+from model.limited import START
+
+MODULE = [sys.executable, "-c", START]  # `python -m NAME`, but nothing is imported from the working folder
+KIT = [*MODULE, "deskocr_kit"]
 PAGES = "notebooks"  # the only step whose files can contain pictures of pages
 
 
@@ -71,7 +74,7 @@ def _profile(s: Setting) -> list[str]:
 
 
 def _claims(s: Setting) -> list[str]:
-    return [sys.executable, "-m", "deskocr_kit.claims", "--device", s.device, "--model", s.checkpoint,
+    return [*MODULE, "deskocr_kit.claims", "--device", s.device, "--model", s.checkpoint,
             "--out", str(s.folder / "claims.md"), "--json", str(s.folder / "claims.json")]  # fmt: skip
 
 
@@ -81,7 +84,7 @@ def _notebooks(s: Setting) -> list[str]:
 
 
 def _module(name: str, s: Setting) -> list[str]:
-    return [sys.executable, "-m", f"deskocr_kit.evidence.{name}", "--device", s.device,
+    return [*MODULE, f"deskocr_kit.evidence.{name}", "--device", s.device,
             "--checkpoint", s.checkpoint, "--out", str(s.folder / f"{name}.json")]  # fmt: skip
 
 

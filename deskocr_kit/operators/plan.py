@@ -144,8 +144,7 @@ class Plan:
         except PlanError:
             raise
         except UntrustedFile as error:
-            why = f"{shown(path)}: Is a directory" if path.is_dir() else str(error)
-            raise PlanError(f"{why}; write a new plan with `deskocr prove`") from error
+            raise PlanError(f"{error}; write a new plan with `deskocr prove`") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = shown(str(error).removeprefix(f"{shown(path)}: "))
             raise PlanError(

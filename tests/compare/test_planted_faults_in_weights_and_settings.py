@@ -222,7 +222,7 @@ def test_another_number_of_heads(golden_model, planted, given):
 
 def test_class_token_kept(golden_model, planted, given, monkeypatch):
     """The last patch is dropped instead of the class token, before the projector."""
-    from model import network as code
+    from model import vision as code
 
     fuse, run = code.fuse, golden_model.forward
 

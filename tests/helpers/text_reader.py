@@ -7,18 +7,15 @@ from types import SimpleNamespace
 import torch
 
 from deskocr_kit.reading.options import LoadOptions
+from deskocr_kit.reading.reader import Reader
 from model.inference import Reading
+from model.official import DEEPSEEK_OCR
 
 
-class TextReader:
-    """texts: what the pages say, one after the other; the last one repeats. An exception is raised."""
+class TextReader(Reader):
+    """Reads the given texts, one after the other; the last one repeats. An exception is raised."""
 
-    name, limits, load_seconds = "stub", {}, 0.0
-    model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
-
-    def __init__(self, folder, *texts):
-        self.folder, self.texts, self.options = folder, list(texts), LoadOptions()
-        self.settings = {"mode": "tiny", "max_new_tokens": 9, "no_repeat_ngram_size": 0, "ngram_window": None}
+    texts: list
 
     def read(self, image, on_text=None, options=None) -> Reading:
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
@@ -35,3 +32,13 @@ class TextReader:
 
     def doubts(self, image, reading, options=None) -> list[str]:
         return []
+
+
+def text_reader(folder, *texts) -> TextReader:
+    """texts: what the pages say; see TextReader. folder: of the weights, which need not exist."""
+    config = SimpleNamespace(checkpoint=DEEPSEEK_OCR)
+    model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, config=config)
+    settings = {"mode": "tiny", "max_new_tokens": 9, "no_repeat_ngram_size": 0, "ngram_window": None}
+    made = TextReader(model, None, folder, settings, 0.0, LoadOptions())
+    made.texts = list(texts)
+    return made

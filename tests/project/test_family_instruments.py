@@ -190,8 +190,8 @@ def test_a_page_from_file_to_text_with_deepseek_ocr_2(tmp_path):
         vocab_size=nano["vocab_size"],
         bos_token_id=nano["bos_token_id"],
         eos_token_id=nano["eos_token_id"],
+        image_token_id=nano["image_token_id"],
     )
-    config.image_token_id = nano["image_token_id"]
     DeepseekOCRForCausalLM.random(config).save_pretrained(tmp_path)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(NANO / file, tmp_path)
