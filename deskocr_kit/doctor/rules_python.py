@@ -22,6 +22,7 @@ def rules(case: Case) -> Iterator[Row]:
     yield from _packages(case)
     yield from _torch_and_npu(case)
     yield from _numpy(case)
+    yield from _triton(case)
 
 
 def _python(case: Case) -> Iterator[Row]:
@@ -186,3 +187,14 @@ def _numpy(case: Case) -> Iterator[Row]:
         yield Row("Python", "numpy + CANN", "FAIL", seen, remedy)
     else:
         yield Row("Python", "numpy + CANN", "OK", f"numpy {numpy} with CANN {case.cann}")
+
+
+def _triton(case: Case) -> Iterator[Row]:
+    """triton and triton-ascend own the same folder: what was installed last has overwritten the other."""
+    plain, ascend = case.package("triton"), case.package("triton-ascend")
+    if plain is None or ascend is None:
+        return
+    keep = f"triton-ascend=={ascend}" if _on_npu(case) else f"triton=={plain}"
+    seen = f"triton {plain} and triton-ascend {ascend} in one environment: both own the folder triton/"
+    remedy = f"pip uninstall -y triton triton-ascend ; pip install {keep}"
+    yield Row("Python", "triton", "FAIL", seen, remedy)

@@ -112,6 +112,7 @@ CASES = {
         "driver_version__info": "what?\n", "ascend_toolkit_install__info": "a\nb\n",
         "pip_D_list__txt": "?\n!\n",
     },
+    "two Tritons": {"pip_D_list__txt": pip() + "triton==3.9.0\ntriton-ascend==3.2.0\n"},
     "no pip": {"pip_D_list__txt": "/usr/bin/python3: No module named pip\n"},
 }  # fmt: skip
 

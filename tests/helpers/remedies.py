@@ -76,6 +76,12 @@ def _one(files: dict[str, str], remedy: str) -> dict[str, str]:
 def _command(files: dict[str, str], command: str) -> bool:
     env = parse_env(files.get("env.txt", ""))
     command = re.sub(r"   \(.*", "", command)  # a note for the reader
+    if command.startswith("pip uninstall -y "):
+        gone = {normal(name) for name in command.removeprefix("pip uninstall -y ").split()}
+        packages = parse_pip(files["pip-list.txt"]).items()
+        kept = [f"{name}=={version}" for name, version in packages if normal(name) not in gone]
+        files["pip-list.txt"] = "\n".join(kept) + "\n"
+        return True
     if command.startswith("pip install "):
         _pip(files, command)
     elif match := re.match(r"export (\w+)=(\S+)", command):
