@@ -37,7 +37,8 @@ ocr: $(READY)  ## read the sample pages with the embedded checkpoint; results in
 quick: $(READY) lint  ## under a minute: lint, dependency rules, a golden case, one page, the commands, one notebook
 	$(PYTEST) $(PARALLEL) -m quick $(QUICK)
 
-test: lint tests  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
+test: $(READY)  ## everything CI runs: lint, tests, notebooks compared with their stored outputs
+	@$(MAKE) --no-print-directory -j 2 lint tests
 
 # The tests of the simulated NPU need a process with that device, as the notebooks' second pass does, so they run in
 # the second call; the kernels need a process that interprets them, the third call. tests/simulator_process and

@@ -33,7 +33,7 @@ PARTS = {
     "prefixes": "ERROR: ", "hexadecimal": "0x7bc8a ", "processes": "(a pid=1",
     "undefined symbols": "undefined symbol: ",
 }  # fmt: skip
-QUICK = ("torch_npu", "unfinished titles", "codes")
+QUICK = ("torch_npu", "unfinished titles")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def examined(texts: dict[str, str]) -> Report:
     return Report(judge(capture, found), None, "files", found, capture)
 
 
-QUICK = ("blanks", "pages", "table", "environment", "packages", "words")
+QUICK = ("blanks", "table", "words")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_ring_is_written_in_the_middle():
 
 
 @pytest.mark.fuzz
-@settings(max_examples=max(10, settings().max_examples // 5))
+@settings(max_examples=max(6, settings().max_examples // 5))
 @given(
     st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 40), st.integers(0, 5), st.integers(2, 12),
     st.booleans(), st.booleans(), st.booleans(),

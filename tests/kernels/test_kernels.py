@@ -35,7 +35,7 @@ pytestmark = pytest.mark.fuzz
 
 def given(*strategies):
     """A tenth of the usual examples: an interpreted launch takes milliseconds per program."""
-    return lambda test: settings(max_examples=max(6, settings().max_examples // 10))(
+    return lambda test: settings(max_examples=max(4, settings().max_examples // 10))(
         draw_from(*strategies)(test)
     )
 

@@ -22,7 +22,11 @@ def test_the_other_models_at_their_official_size(name):
     full_size.verify(full_size.run(name), name)
 
 
-@pytest.mark.parametrize("name", ["deepseek-ocr-2", "unlimited-ocr"])
+@pytest.mark.parametrize(
+    "name",
+    # The second takes the same code with other weights.
+    ["deepseek-ocr-2", pytest.param("unlimited-ocr", marks=pytest.mark.slow)],
+)
 def test_the_race_at_a_tiny_size(name, tmp_path, monkeypatch):
     """The script of `make race` runs for each model; its figures at this size have no meaning."""
     pytest.importorskip(

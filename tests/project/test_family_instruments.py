@@ -83,6 +83,7 @@ def test_probes_of_the_query_encoder():
     assert k[0, 0].equal(k[0, 6]) and not k[0, 0].equal(k[0, 7])  # seven heads share a key
 
 
+@pytest.mark.slow  # eight seconds; tests/operators/test_prove.py makes a plan by default
 def test_prove_makes_a_plan_for_this_model_only(tmp_path, monkeypatch, capsys):
     config = tiny(SECOND)
     report = prove("cpu", ["fp32"], "tiny", ["attention", "rms_norm", "swiglu"], 1, config=config)
