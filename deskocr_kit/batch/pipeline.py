@@ -170,7 +170,7 @@ class Pipeline:
                 try:
                     for item, outcome in read_group(device, group, self.limit):
                         if self.stopped is not None and device.prepares:
-                            raise Closed  # the fault may be that the worker was told to end
+                            raise Closed  # the fault may be that this run has ended the worker
                         self.written.put((item, outcome))
                         del left[id(item)]
                 except CannotContinue as error:

@@ -13,6 +13,7 @@ import torch
 
 from model import DeepseekOCRConfig
 from model.fast import DEFAULTS
+from model.slots import SPANNING
 
 from ..operator_census.ocr_model import census_ocr, page_inputs
 from ..operators.kernels.candidates import CANDIDATES
@@ -21,7 +22,6 @@ from ..operators.kernels.launch import Launch, listening
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 #: The n-gram guard as the scripts of the official model set it, with its two free tokens.
 GUARD = {"no_repeat_ngram_size": 35, "ngram_window": 90, "ngram_whitelist": (128821, 128822)}
-WHOLE = ("decode_layer", "choose")  # slots that take over others: both forms are used
 
 
 @dataclass
@@ -71,7 +71,7 @@ def official_forms(
     padded = torch.ones_like(page["input_ids"])
     padded[:, :5] = 0  # as in a batch with a longer prompt
     for dtype in dtypes:
-        for without, more in (((), GUARD), ((), {"attention_mask": padded}), (WHOLE, {})):
+        for without, more in (((), GUARD), ((), {"attention_mask": padded}), (SPANNING, {})):
             with listening(seen):
                 census_ocr(config, dtype=dtype, plan=plan(without), inputs={**page, **more})
     return list(forms.values())

@@ -36,15 +36,11 @@ def error(ours, expected) -> float:
     return relative_error(ours, expected)
 
 
-#: Slots that span others. Their only substitute is a kernel, which is listed where kernels can run.
-BY_KERNELS_ALONE = {"decode_layer", "choose"}
-
-
 def test_every_slot_of_the_model_has_candidates():
     assert set(vars(Slots())) <= set(SLOTS)
     for slot in SLOTS:
         found = candidates(slot)
-        assert next(iter(found)) == "reference" and (len(found) >= 2 or slot in BY_KERNELS_ALONE), slot
+        assert next(iter(found)) == "reference" and (len(found) >= 2 or slot in slots.SPANNING), slot
         assert all(callable(each) and each.__doc__ for each in found.values()), slot
     for slot in ("conv2d", "rms_norm", "moe"):
         assert candidates(slot)["reference"] is getattr(slots, slot)
