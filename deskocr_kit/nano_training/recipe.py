@@ -112,6 +112,20 @@ class Recipe:
             box_lines=7,
             digits=4.0,
         ),
+        Stage(
+            15300,
+            "both",
+            12,
+            7e-4,
+            (1.0, 1.0),
+            dense=0.7,
+            boxes=0.2,
+            falls=1700,
+            bf16=0.2,
+            hard=0.6,
+            box_lines=7,
+            digits=4.0,
+        ),
     )
     warmup: int = 30
     average: float = 0.998  # share of the running mean of the weights that stays at each step

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from deskocr_kit.course.drawings.confidence import FILLS, draw_confidence
 from deskocr_kit.course.drawings.conv import columns, patches, windows
 from deskocr_kit.course.drawings.rows import scatter, storage
 from deskocr_kit.display.table import Cell, Table, html_table, markdown_table, text_table
+from model.confidence import Scores
 
 
 def test_measured_columns_stand_behind_the_sign():
@@ -52,3 +56,14 @@ def test_a_table_as_text_html_and_markdown():
         '<td style="color:red"><b>&lt;c&gt;</b><br>x &amp; y</td><td style="text-align:left">1</td><td>2</td>'
         "</tr></tbody></table>"
     )
+
+
+def test_each_character_has_the_fill_of_its_least_sure_token():
+    values, spans = [0.999, 0.95, 0.6, 0.2, 0.7], [(0, 2), (2, 3), (2, 3), (3, 5), (5, 5)]
+    scores = Scores("ab?\nc", [math.log(value) for value in values], spans)
+    (axes,) = draw_confidence(scores).axes
+    drawn = [
+        (text.get_text(), box.get_hatch() or "") for text, box in zip(axes.texts, axes.patches, strict=True)
+    ]
+    sure, _, unsure, wrong = (hatch for _, hatch in FILLS.values())
+    assert drawn == [("a", sure), ("b", sure), ("?", unsure), ("¶", wrong), ("c", wrong), ("¶", unsure)]
