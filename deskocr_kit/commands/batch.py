@@ -77,7 +77,7 @@ def batch(
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
     try:
-        places = devices_of(options, Places(devices, one_process, deadline, restart_after))
+        places = devices_of(options, Places(devices, one_process, deadline, restart_after, batch_size, note))
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error
     if dry_run:
