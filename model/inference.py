@@ -47,6 +47,11 @@ class Reading:
     seconds: float  # preprocessing to last token; in a batch the share of this page
     logprobs: Sequence[float] = ()  # natural log-probability of each of `ids`, before the n-gram guard
     spans: Sequence[Span] = ()  # the characters of each of `ids` in `text`
+    counted: int | None = None  # new tokens, where `ids` only stand for them: of a serving engine
+
+    @property
+    def new_tokens(self) -> int:
+        return len(self.ids) if self.counted is None else self.counted
 
     @cached_property
     def scores(self) -> Scores:
@@ -66,7 +71,8 @@ class Reading:
     def __repr__(self) -> str:
         stop = ", truncated" if self.truncated else ""
         sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
-        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop}{sure})"  # ≈ marks what the notebook tests skip
+        # ≈ marks what the notebook tests skip
+        return f"≈ {self.text!r} ({self.new_tokens} tokens{stop}{sure})"
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'  # model output

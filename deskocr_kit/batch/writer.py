@@ -123,7 +123,7 @@ class Writer:
         if item.cached is not None:
             summary.cached.append(folder)
         else:
-            summary.tokens += len(reading.ids)
+            summary.tokens += reading.new_tokens
         if any("guard" in each for each in item.tries):
             summary.again.append(folder)
         if reading.truncated:
@@ -133,7 +133,7 @@ class Writer:
         if warnings:
             summary.warned.append(folder)
             self.progress.say(one_line(item.page.file, item.page.number, warnings))
-        tokens = 0 if item.cached is not None else len(reading.ids)
+        tokens = 0 if item.cached is not None else reading.new_tokens
         self.progress.page("read", item.page.file, item.page.number, tokens=tokens, tries=item.tries)
 
     def _failed(self, key: str, file: str, page: int, kind: str, text: str, tries: list[dict]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..reading.options import ReadingOptions
+from ..reading.engines.options import ServedOptions
 from .options import takes
 from .terminal import check_folder, files_of, note, note_prompt, note_reader, show
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ..reading.pages import Page
 
 
-@takes(ReadingOptions)
+@takes(ServedOptions)
 def ocr(
     pages: Annotated[list[Path], typer.Argument(metavar="PAGE…", help="Images, PDFs, or folders of them.")],
-    options: ReadingOptions,
+    options: ServedOptions,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write text, boxes, crops here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it is generated.")] = False,
@@ -40,11 +40,11 @@ def ocr(
     from ..display.printable import printable, printable_json
     from ..display.progress import bar
     from ..reading.doubt import one_line
-    from ..reading.reader import Reader
+    from ..reading.engines.reader import open_reader
 
     files = files_of(pages)
     check_folder(out)
-    reader = Reader.load(options)
+    reader = open_reader(options, note)
     note_reader(reader)
     note_prompt(options)
     if together and reader.model.config.checkpoint.pages_mode is None:
@@ -100,7 +100,7 @@ def ocr(
 
 
 def read_file(
-    reader, file: Path, options: ReadingOptions, say, together: bool
+    reader, file: Path, options: ServedOptions, say, together: bool
 ) -> Iterator[tuple[Page, Callable]]:
     """Every page of a file, with a function that reads it; it is not called if `page.error` is set."""
     from ..reading.pages import iter_pages

@@ -19,9 +19,10 @@ from model.tiling import count_image_tokens
 from model.tokenizer import load_tokenizer
 
 from ..device import pick_device, synchronize
-from ..device.dtypes import find_dtype
+from ..device.dtypes import dtype_name, find_dtype
 from .checkpoints import find_checkpoint
 from .doubt import doubts, limits_of
+from .fingerprint import weights_digest
 from .options import WEIGHTS, LoadOptions, PageOptions
 from .pages import iter_pages
 
@@ -87,6 +88,30 @@ class Reader:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def where(self) -> str:
+        """The device, the dtype and the weights, for a message."""
+        kind = self.options.weights
+        rounded = "" if kind == "plain" else f", {kind} weights"
+        return f"{self.model.device}, {dtype_name(self.model.dtype)}{rounded}"
+
+    def origin(self, reading: Reading) -> dict[str, Any]:
+        """What the record of a page says about where `reading` comes from."""
+        return {
+            "device": str(self.model.device),
+            "dtype": dtype_name(self.model.dtype),
+            "weights": self.options.weights,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What the text of a page depends on, beside the options and `settings`."""
+        return {
+            "model": self.name,
+            "weights": weights_digest(self.folder),
+            "device": self.model.device.type,
+            "dtype": dtype_name(self.model.dtype),
+        }
 
     def read(
         self,
