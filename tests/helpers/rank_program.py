@@ -1,6 +1,7 @@
 """What a process of a parallel model runs in tests: `python -m tests.helpers.rank_program CASE FOLDER`.
 
-launch.launch starts it once per rank. Rank 0 leaves its results in FOLDER/results.pt.
+launch.launch starts it once per rank. FOLDER/jobs.pt has the checkpoints and prompts, made by `prepare`; rank 0
+leaves its results in FOLDER/results.pt. Nothing else of the tests is imported: each process pays for it.
 """
 
 from __future__ import annotations
@@ -12,57 +13,50 @@ from pathlib import Path
 
 import torch
 
-from model import DeepseekOCRForCausalLM  # noqa: F401 (imported before the clock of a case starts)
 from model.parallel import pipeline, tensor
 from model.parallel.group import Processes
-from tests.helpers.family import NAMES, batch, tiny
-from tests.helpers.golden import CHECKPOINT
-from tests.helpers.paths import NANO
 
 TEXT = {"input_ids": torch.tensor([[0, 7, 9, 11, 30]])}
 HOW = {"max_new_tokens": 16, "no_repeat_ngram_size": 3, "return_logprobs": True, "eos_token_id": None}
 
 
-def folders(made: Path) -> dict[str, Path]:
-    """{name: checkpoint} that all cases use; `made` holds a tiny one of each model."""
-    return {"golden": CHECKPOINT, "nano": NANO, **{name: made / name for name in NAMES}}
-
-
-def prompt(name: str) -> dict:
-    """The arguments of `generate` for a checkpoint: with a page if it is a tiny one."""
-    return batch(tiny(name), [[(1, 1)], []], seed=2) if name in NAMES else TEXT
-
-
-def several(folder: Path) -> list[dict]:
+def several() -> list[dict]:
     """Jobs of different lengths for a pipeline, one of which cannot be done."""
-    short = {**HOW, "return_logprobs": False}
-    del short["return_logprobs"]
-    jobs = [{"input_ids": torch.tensor([[0, 5 + i, 9, 30 + i]]), **short, "max_new_tokens": 3 + 4 * i} for i in range(6)]
+    how = {name: value for name, value in HOW.items() if name != "return_logprobs"}
+    jobs = [
+        {"input_ids": torch.tensor([[0, 5 + i, 9, 30 + i]]), **how, "max_new_tokens": 3 + 4 * i}
+        for i in range(6)
+    ]
     jobs[2] |= {"max_new_tokens": 0}
     return jobs
 
 
-def compute(kind: str, made: Path, group: Processes) -> dict:
+def prepare(folder: Path, jobs: dict[str, tuple[Path, dict]]) -> None:
+    """jobs: {name: (checkpoint, arguments of `generate`)}."""
+    torch.save({name: (str(path), given) for name, (path, given) in jobs.items()}, folder / "jobs.pt")
+
+
+def compute(kind: str, folder: Path, group: Processes) -> dict:
     results = {}
-    for name, folder in folders(made).items():
-        load = tensor.load if kind == "tensor" else pipeline.load
-        model = load(folder, torch.float32, group=group)
+    for name, (checkpoint, given) in torch.load(folder / "jobs.pt").items():
         if kind == "tensor":
+            model = tensor.load(checkpoint, torch.float32, group=group)
             with torch.no_grad():
                 logits = model(**TEXT).logits
-            results[name] = (logits, *model.generate(**prompt(name), **HOW))
-        elif group.rank:
-            model.follow()
+            results[name] = (logits, *model.generate(**given, **HOW))
+            continue
+        stage = pipeline.load(checkpoint, torch.float32, group=group)
+        if group.rank:
+            stage.follow()
         else:
-            results[name] = (*model.generate(**prompt(name), **HOW), *stream(model))
-            model.stop()
+            results[name] = (*stage.generate(**given, **HOW), many(stage) if name == "golden" else {})
+            stage.stop()
     return results
 
 
-def stream(model) -> tuple[dict]:
-    jobs = [lambda job=job: job for job in several(CHECKPOINT)]
-    made = dict(model.generate_many(jobs, 3))
-    return ({index: repr(each) if isinstance(each, Exception) else each for index, each in made.items()},)
+def many(stage: pipeline.PipelineParallel) -> dict:
+    made = dict(stage.generate_many([lambda job=job: job for job in several()], 3))
+    return {index: repr(each) if isinstance(each, Exception) else each for index, each in made.items()}
 
 
 def main(case: str, folder: Path) -> None:
@@ -75,9 +69,7 @@ def main(case: str, folder: Path) -> None:
         raise SystemExit("error: rank 1 of 2: the card is on fire")
     if case == "hangs" and rank == 1:
         time.sleep(60)
-    results = {}
-    for kind in ("tensor", "pipeline") if case == "both" else ("tensor",):
-        results[kind] = compute(kind, folder, group)
+    results = {kind: compute(kind, folder, group) for kind in ("tensor", "pipeline")}
     if rank == 0:
         torch.save(results, folder / "results.pt")
     group.close()

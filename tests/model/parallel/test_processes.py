@@ -10,15 +10,26 @@ import torch
 
 from model import DeepseekOCRForCausalLM
 from model.parallel import launch
-from tests.helpers.family import NAMES, tiny
+from tests.helpers.family import NAMES, batch, tiny
 from tests.helpers.golden import CHECKPOINT
-from tests.helpers.paths import ROOT
-from tests.helpers.rank_program import HOW, TEXT, folders, prompt, several
+from tests.helpers.paths import NANO, ROOT
+from tests.helpers.rank_program import HOW, TEXT, prepare, several
 
 EVERY = ["golden", "nano", *NAMES]
 
 
-def start(case, folder, monkeypatch=None, **variables):
+def make(folder):
+    """The checkpoints and prompts of all cases: text for two, and a page with padding for each of the family."""
+    jobs = {"golden": (CHECKPOINT, TEXT), "nano": (NANO, TEXT)}
+    for name in NAMES:
+        model = DeepseekOCRForCausalLM.random(tiny(name), seed=3)
+        model.save_pretrained(folder / name)
+        jobs[name] = (folder / name, batch(model.config, [[(1, 1)], []], seed=2))
+    prepare(folder, jobs)
+    return jobs
+
+
+def start(case, folder, monkeypatch, **variables):
     for name, value in {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}.items():
         monkeypatch.setenv(name, value)
     return launch.launch(2, [sys.executable, "-m", "tests.helpers.rank_program", case, str(folder)])
@@ -26,22 +37,22 @@ def start(case, folder, monkeypatch=None, **variables):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """{kind: {checkpoint: results of rank 0}} of both kinds, from one start of two processes."""
+    """The jobs, and {kind: {name: results of rank 0}}, from one start of two processes."""
     folder = tmp_path_factory.mktemp("ranks")
-    for name in NAMES:
-        DeepseekOCRForCausalLM.random(tiny(name), seed=3).save_pretrained(folder / name)
+    jobs = make(folder)
     with pytest.MonkeyPatch.context() as patch:
         assert start("both", folder, patch) == 0
-    return folder, torch.load(folder / "results.pt")
+    return jobs, torch.load(folder / "results.pt")
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_two_processes_have_the_logits_and_tokens_of_one(name, found):
-    folder, results = found
-    model = DeepseekOCRForCausalLM.from_pretrained(folders(folder)[name], torch.float32)
+    jobs, results = found
+    checkpoint, given = jobs[name]
+    model = DeepseekOCRForCausalLM.from_pretrained(checkpoint, torch.float32)
     with torch.no_grad():
         whole = model(**TEXT).logits
-    ids, scores = model.generate(**prompt(name), **HOW)
+    ids, scores = model.generate(**given, **HOW)
     logits, *tensor_parallel = results["tensor"][name]
     assert (logits - whole).abs().max() < 1e-4
     for other, others in (tensor_parallel, results["pipeline"][name][:2]):
@@ -52,7 +63,7 @@ def test_two_processes_have_the_logits_and_tokens_of_one(name, found):
 def test_several_pages_under_way_have_the_tokens_of_each_alone(found, golden_model):
     """Of different lengths, so that slots become free in another order; one job cannot be done."""
     outcomes = found[1]["pipeline"]["golden"][2]
-    jobs = several(CHECKPOINT)
+    jobs = several()
     assert sorted(outcomes) == list(range(len(jobs)))
     for index, job in enumerate(jobs):
         if index == 2:
@@ -81,8 +92,7 @@ def test_a_rank_that_fails_ends_all_with_one_message(case, status, said, tmp_pat
 
 @pytest.mark.slow  # waits for a time limit
 def test_a_rank_that_does_not_answer_ends_all(tmp_path, monkeypatch, capfd):
-    for name in NAMES:
-        DeepseekOCRForCausalLM.random(tiny(name), seed=3).save_pretrained(tmp_path / name)
+    make(tmp_path)
     began = time.monotonic()
     assert start("hangs", tmp_path, monkeypatch, DESKOCR_RANKS_TIMEOUT="3") == 1
     assert "rank 0 of 2: another process of this model has ended, or has not answered for 3 s" in capfd.readouterr().err
