@@ -1,0 +1,1 @@
+"""Read pages with something else than the kit's own network: --engine."""
