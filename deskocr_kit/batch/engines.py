@@ -16,6 +16,7 @@ from ..reading.engines.options import ServedOptions
 from ..reading.options import ReadingOptions
 from ..reading.reader import Reader
 from .devices import LocalDevice, WorkerDevice, load
+from .ray_data import RayCluster
 
 
 class UsageError(ValueError):
@@ -30,6 +31,7 @@ class Places:
     one_process: bool = False
     deadline: float = 0
     restart_after: int = 0
+    workers: int = 0  # of a cluster; 0: one per device
 
 
 def devices_of(options: ServedOptions, places: Places) -> list[Any]:
@@ -66,5 +68,28 @@ def kit(options: ReadingOptions, places: Places) -> list[Any]:
     ]
 
 
+def ray(options: ReadingOptions, places: Places) -> list[Any]:
+    """The kit's own network on the devices of a Ray cluster."""
+    if places.devices or places.one_process:
+        raise UsageError(
+            "--engine ray takes the devices of the cluster; leave --devices and --one-process out, "
+            "--device says which kind"
+        )
+    kind, _, rest = options.device.partition(":")
+    if rest.isdigit():
+        raise UsageError(f"--engine ray: Ray chooses the card; say --device {kind}, not {options.device}")
+    own = options.only(ReadingOptions)
+    return [
+        RayCluster(
+            partial(load, own),
+            options.device,
+            own,
+            workers=places.workers,
+            deadline=places.deadline or None,
+            restart_after=places.restart_after,
+        )
+    ]
+
+
 #: {name of --engine: what makes its devices}
-MAKERS: dict[str, Callable[[ServedOptions, Places], list[Any]]] = {"kit": kit}
+MAKERS: dict[str, Callable[[ServedOptions, Places], list[Any]]] = {"kit": kit, "ray": ray}

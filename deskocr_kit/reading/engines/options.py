@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..options import BY_THE_READER, Options, ReadingOptions, option
 
 #: {name of --engine: what reads the pages}. batch/engines.py makes the devices of each.
-ENGINES = {"kit": "the kit's own network"}
+ENGINES = {"kit": "the kit's own network", "ray": "the same on the devices of a Ray cluster"}
 
 
 @dataclass(frozen=True)
