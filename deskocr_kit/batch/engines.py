@@ -17,6 +17,7 @@ from ..reading.engines.reader import Connection, client_for
 from ..reading.options import ReadingOptions
 from ..reading.reader import Reader
 from .devices import LocalDevice, WorkerDevice, load
+from .ray_data import RayCluster
 from .served import EngineDevice
 
 
@@ -34,6 +35,7 @@ class Places:
     restart_after: int = 0
     batch_size: int = 1
     say: Callable[[str], object] = print  # gets lines for the user
+    workers: int = 0  # of a cluster; 0: one per device
 
 
 def devices_of(options: ServedOptions, places: Places) -> list[Any]:
@@ -85,8 +87,32 @@ def openai(options: ServedOptions, places: Places) -> list[Any]:
     return [EngineDevice(connection, options, k + 1) for k in range(options.concurrency)]
 
 
+def ray(options: ReadingOptions, places: Places) -> list[Any]:
+    """The kit's own network on the devices of a Ray cluster."""
+    if places.devices or places.one_process:
+        raise UsageError(
+            "--engine ray takes the devices of the cluster; leave --devices and --one-process out, "
+            "--device says which kind"
+        )
+    kind, _, rest = options.device.partition(":")
+    if rest.isdigit():
+        raise UsageError(f"--engine ray: Ray chooses the card; say --device {kind}, not {options.device}")
+    own = options.only(ReadingOptions)
+    return [
+        RayCluster(
+            partial(load, own),
+            options.device,
+            own,
+            workers=places.workers,
+            deadline=places.deadline or None,
+            restart_after=places.restart_after,
+        )
+    ]
+
+
 #: {name of --engine: what makes its devices}
 MAKERS: dict[str, Callable[[ServedOptions, Places], list[Any]]] = {
     "kit": kit,
     "openai": openai,
+    "ray": ray,
 }

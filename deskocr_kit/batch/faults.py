@@ -27,6 +27,9 @@ class Fault(Exception):
         super().__init__(text)
         self.kind = kind
 
+    def __reduce__(self):  # an exception is pickled with one argument otherwise
+        return Fault, (self.kind, str(self))
+
 
 class CannotContinue(ValueError):
     """The run has to end; pages that are not done stay pending. The message says why, in one line."""

@@ -13,6 +13,8 @@ from .options import takes
 from .terminal import check_folder, note, note_prompt, note_reader
 
 FORMATS_HELP = "md, json, html, csv (tables), dolma, omnidocbench; several with commas, or none."
+WORKERS_HELP = "Threads that prepare pages (2); with --engine ray its actors (one per device)."
+THREADS = 2
 DEADLINE = 1800.0  # seconds: a page with all of 8192 tokens at 5 tokens per second
 
 
@@ -30,7 +32,7 @@ def batch(
     recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too.")] = False,
     dpi: Annotated[float | None, typer.Option(help="Resolution of PDF pages. Default: 144.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pages decoded together.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that open and prepare pages.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
     devices: Annotated[str, typer.Option(help="Several, such as npu:0,npu:1: a process each.")] = "",
     deadline: Annotated[float, typer.Option(min=0, help="Seconds for a page; 0: no limit.")] = DEADLINE,
     restart_after: Annotated[
@@ -67,7 +69,7 @@ def batch(
     files = sources(pages, recursive=recursive) if pages else []
     plan = Plan(
         batch_size=batch_size,
-        workers=workers,
+        workers=workers or THREADS,
         dpi=dpi,
         cache=cache,
         formats=formats_of(formats),
@@ -77,7 +79,10 @@ def batch(
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
     try:
-        places = devices_of(options, Places(devices, one_process, deadline, restart_after, batch_size, note))
+        places = devices_of(
+            options,
+            Places(devices, one_process, deadline, restart_after, batch_size, note, workers or 0),
+        )
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error
     if dry_run:

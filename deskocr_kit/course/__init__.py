@@ -5,7 +5,7 @@ from deskocr_kit.course import attempt, check, verdicts
 
 from ..display.table import Table
 from .check import check, check_below, check_close, check_equal, verdicts
-from .drawings import Drawing, columns, patches, scatter, storage, windows
+from .drawings import Drawing, Timeline, columns, patches, scatter, storage, throughput, windows
 from .drawings.prompt_layout import draw_prompt, draw_views, prompt_rows, sheet
 from .example_llava import build_llava, llava_inputs
 from .page_pictures import Beside, Boxes, Picture
@@ -14,8 +14,8 @@ from .simulated import missing_on_simulator, prove_on_simulator
 from .tiny_family import tiny_config, tiny_page
 
 __all__ = [
-    "Beside", "Boxes", "Drawing", "Picture", "Table", "attempt", "build_llava", "check", "check_below",
-    "check_close", "check_equal", "columns", "draw_prompt", "draw_views", "hint", "llava_inputs",
-    "missing_on_simulator", "patches", "prompt_rows", "prove_on_simulator", "scatter", "sheet", "solution",
-    "storage", "tiny_config", "tiny_page", "verdicts", "windows",
+    "Beside", "Boxes", "Drawing", "Picture", "Table", "Timeline", "attempt", "build_llava", "check",
+    "check_below", "check_close", "check_equal", "columns", "draw_prompt", "draw_views", "hint",
+    "llava_inputs", "missing_on_simulator", "patches", "prompt_rows", "prove_on_simulator", "scatter",
+    "sheet", "solution", "storage", "throughput", "tiny_config", "tiny_page", "verdicts", "windows",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from ..options import BY_THE_READER, Options, ReadingOptions, option
 ENGINES = {
     "kit": "the kit's own network",
     "openai": "a server with the API of OpenAI: vLLM, SGLang, transformers",
+    "ray": "the kit's own network on the devices of a Ray cluster",
 }
 SERVERS = ("vllm", "sglang", "transformers")
 KEY_VARIABLE = "DESKOCR_ENGINE_KEY"
