@@ -350,7 +350,7 @@ def import_httpx() -> Any:
     try:
         import httpx
     except ImportError as error:
-        raise Unusable(f"--engine openai needs httpx ({error}); pip install 'deskocr-kit[engines]'") from None
+        raise Unusable(f"--engine openai needs httpx ({error}); pip install httpx") from None
     return httpx
 
 
