@@ -138,7 +138,7 @@ def accuracy(result: dict) -> Table:
             rate(row["success"]),
             rate(row["loops"]),
             rate(row["truncated"]),
-            number(row["vision_tokens"]["mean"]),
+            number(row["vision_tokens"]["mean"]) if row["vision_tokens"] else "",
             number(row["new_tokens"]["mean"]),
         ]
         for name, row in result.get("summary", {}).items()

@@ -218,6 +218,12 @@ def test_the_command(tmp_path):
             assert wrong.exit_code != 0, words
             told = f"{wrong.stderr}{wrong.exception}".replace("\n", " ").replace("│ ", "").replace("  ", " ")
             assert what in told, told
+        dry = command(server, files, tmp_path / "dry", "--dry-run")
+        assert dry.exit_code == 0 and "estimate, from 2 pages" in dry.stdout
+        for more in ([], ["--stream"]):
+            words = ["ocr", str(files[0]), "--engine", "openai", "--base-url", server.url, *more]
+            one = CliRunner().invoke(app, words)
+            assert one.exit_code == 0 and one.stdout.strip() == "page 0", one.output
     dry = CliRunner().invoke(app, ["batch", str(files[0]), "--out", str(tmp_path), "--engine", "openai"])
     assert dry.exit_code == 2 and "needs --base-url" in dry.stderr
 
@@ -227,7 +233,7 @@ def test_without_httpx_the_error_says_how_to_install_it(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "httpx", None)
     options = ServedOptions(engine="openai", base_url="http://localhost:1")
-    with pytest.raises(UsageError, match=r"pip install 'deskocr-kit\[engines\]'"):
+    with pytest.raises(UsageError, match="pip install httpx"):
         devices_of(options, Places())
 
 

@@ -148,6 +148,8 @@ class EngineReader(Reader):
             if official.pages_mode is None:
                 raise ValueError(f"{official.title} reads one page per prompt")
             mode = official.pages_mode
+            if how["ngram_window"] is not None:  # pages repeat headings that one page does not
+                how["ngram_window"] = official.pages_ngram_window
             if options is not None and options.prompt == PageOptions().prompt:
                 text = official.prompts["pages"]
         reading, _ = self.ask(images, text, mode, how, on_text)
