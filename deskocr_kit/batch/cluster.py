@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .decode import FileEnd, Kept, Unreadable
+from .devices import About
 from .faults import CannotContinue
 from .lock import holder
 from .manifest import Manifest, Stored
@@ -135,6 +136,10 @@ class Cluster(ABC):
     @property
     def restarts(self) -> int:
         return sum(self.replaced.values())
+
+    @abstractmethod
+    def start(self) -> About:
+        """Connect, and learn about the readers. Called by the thread that also calls `read_all`."""
 
     @abstractmethod
     def round(self, setup: Setup, parts: Sequence[FilePart]) -> Iterable[Any]:
