@@ -7,7 +7,7 @@ parameter here (qkv, gate|up, experts). `placements` maps each official name to 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .config import DeepseekOCRConfig
 from .files import write_json
 from .foreign_weights import no_config, whose
 from .network import Network
-from .safetensors_io import read_into, write_file
+from .safetensors_io import Region, read_into, write_file
 from .untrusted import UntrustedFile, open_regular, read_json_object, shown
 from .weight_files import INDEX, SHOWN, CheckpointError, Entry, find_tensors
 
@@ -34,14 +34,13 @@ Index = tuple[int | slice, ...]
 
 def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> Iterator[tuple[str, Index]]:
     """The official tensors that form the parameter `ours`, each with its slice."""
-    decoder = config.decoder
     name = ours.replace("vision_model.layers.", "vision_model.transformer.layers.")
     name = re.sub(r"embeddings\.(patch|position)_embedding$", r"embeddings.\1_embedding.weight", name)
     name = re.sub(r"^(model\.qwen2_model)\.(layers|norm)\.", r"\1.model.model.\2.", name)
     layer, _, last = name.rpartition(".self_attn.")
     if name.startswith("model.layers.") and name.endswith("self_attn.qkv_proj.weight"):
         for i, part in enumerate("qkv"):
-            rows = slice(i * decoder.width, (i + 1) * decoder.width)
+            rows = slice(i * shape[0] // 3, (i + 1) * shape[0] // 3)
             yield f"{layer}.self_attn.{part}_proj.weight", (rows,)
     elif name.startswith("model.qwen2_model.") and last.startswith("qkv_proj."):
         encoder, start = config.encoder, 0
@@ -80,7 +79,7 @@ class NoInitialisation(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def skeleton(config: DeepseekOCRConfig, build: type[Network] = Network) -> Network:
+def skeleton(config: DeepseekOCRConfig, build: Callable[..., Network] = Network) -> Network:
     """The network on the meta device: shapes without memory."""
     with torch.device("meta"), NoInitialisation():
         return build(config)
@@ -216,11 +215,17 @@ def materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> N
 
 
 def load(
-    folder: Path, dtype: torch.dtype | None, device: torch.device, build: type[Network] = Network
+    folder: Path,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    build: Callable[..., Network] = Network,
+    region: Callable[[str], Region | None] = lambda name: None,
 ) -> Network:
     """Stream a checkpoint folder into a model, tensor by tensor, each directly into its place.
 
-    dtype None takes that of the first tensor in the files. Peak memory: the model and one tensor.
+    dtype None takes that of the first tensor in the files. Peak memory: the model and one tensor. Tensors
+    without a parameter in the model are not read (parallel/ builds parts of a model). region: what is read of
+    an official tensor; None: all of it.
     """
     config, entries = check_folder(folder)
     model = skeleton(config, build)
@@ -232,8 +237,10 @@ def load(
         for name in OPTIONAL & (placed.keys() - entries.keys()):
             parameters[placed[name][0]].zero_()
         for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # sequential reads
-            ours, index = placed[entry.name]
-            read_into(entry, files[entry.path], parameters[ours].detach()[index])
+            if entry.name in placed:
+                ours, index = placed[entry.name]
+                target = parameters[ours].detach()[index]
+                read_into(entry, files[entry.path], target, region(entry.name))
     return model
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .fast import DEFAULTS
+from .fast.step import Step
 from .pages import Page, Sample, by_sample
 from .sam import SamEncoder
 from .slots import Slots
@@ -73,11 +74,16 @@ class DeepseekOCRModel(nn.Module):
 
 
 class Network(nn.Module):
-    """The network without loading, saving and generation: see modeling_deepseekocr.py for those."""
+    """The network without loading, saving and generation: see modeling_deepseekocr.py for those.
+
+    `decoder_config`: the sizes of the decoder in this process; parallel/ splits one over several processes.
+    """
+
+    step: type[Step] = Step  # how a token is decoded, see fast/step.py
 
     def __init__(self, config: DeepseekOCRConfig, plan: Mapping[str, Callable] | None = None):
         super().__init__()
-        self.config = config
+        self.config, self.decoder_config = config, config.decoder
         self.slots = replace(Slots(), **{**DEFAULTS, **(plan or {})})
         self.model = DeepseekOCRModel(config, self.slots)
         self.lm_head = nn.Linear(config.decoder.width, config.decoder.vocab, bias=False)
@@ -97,6 +103,10 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.lm_head.weight.dtype
 
+    def encode_views(self, pixels: Tensor) -> Tensor:
+        """Square views of one size (b, 3, S, S) -> features (b, tokens, d)."""
+        return self.model.encode_views(pixels)
+
     def encode_pages(self, images: Sequence[Page], spatial_crop: Sequence[Sequence[int]]) -> list[Tensor]:
         """The token vectors of each page, [(tokens, d), …]: local rows, global rows, separator.
 
@@ -115,7 +125,7 @@ class Network(nn.Module):
                 raise ValueError(f"views must be squares of a multiple of 64 pixels, got {size[0]}x{size[1]}")
             same = [view for view in views if tuple(view[2].shape[-2:]) == size]
             pixels = torch.cat([pixels for _, _, pixels in same]).to(self.dtype).to(self.device)
-            encoded = self.model.encode_views(pixels).split([len(pixels) for _, _, pixels in same])
+            encoded = self.encode_views(pixels).split([len(pixels) for _, _, pixels in same])
             for (page, is_global, _), rows in zip(same, encoded, strict=True):
                 features[page, is_global] = rows
         m = self.model
@@ -188,7 +198,11 @@ class Network(nn.Module):
             x = layer(x, rope, mask, causal, cache)
         if cache is not None:
             cache.advance(embeds.shape[1])
-        return self.lm_head(self.model.norm(x[:, -last:])).float()
+        return self.head(x[:, -last:])
+
+    def head(self, x: Tensor) -> Tensor:
+        """The output of the last layer (b, n, d) -> logits (b, n, vocab) fp32."""
+        return self.lm_head(self.model.norm(x)).float()
 
     def forward(
         self,

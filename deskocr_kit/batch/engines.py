@@ -13,10 +13,12 @@ from functools import partial
 from typing import Any
 
 from ..reading.engines.options import ServedOptions
+from ..reading.engines.reader import Connection, client_for
 from ..reading.options import ReadingOptions
 from ..reading.reader import Reader
 from .devices import LocalDevice, WorkerDevice, load
 from .ray_data import RayCluster
+from .served import EngineDevice
 
 
 class UsageError(ValueError):
@@ -31,6 +33,8 @@ class Places:
     one_process: bool = False
     deadline: float = 0
     restart_after: int = 0
+    batch_size: int = 1
+    say: Callable[[str], object] = print  # gets lines for the user
     workers: int = 0  # of a cluster; 0: one per device
 
 
@@ -68,6 +72,21 @@ def kit(options: ReadingOptions, places: Places) -> list[Any]:
     ]
 
 
+def openai(options: ServedOptions, places: Places) -> list[Any]:
+    """Connections to one server, as many as requests at a time; see reading/engines."""
+    unset = Places(deadline=places.deadline, say=places.say)
+    for name in vars(unset):
+        if getattr(places, name) != getattr(unset, name):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} belongs to the kit's own network; --concurrency sets the requests")
+    try:
+        client = client_for(options, places.deadline or None, places.say)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    connection = Connection(client, options)
+    return [EngineDevice(connection, options, k + 1) for k in range(options.concurrency)]
+
+
 def ray(options: ReadingOptions, places: Places) -> list[Any]:
     """The kit's own network on the devices of a Ray cluster."""
     if places.devices or places.one_process:
@@ -92,4 +111,8 @@ def ray(options: ReadingOptions, places: Places) -> list[Any]:
 
 
 #: {name of --engine: what makes its devices}
-MAKERS: dict[str, Callable[[ServedOptions, Places], list[Any]]] = {"kit": kit, "ray": ray}
+MAKERS: dict[str, Callable[[ServedOptions, Places], list[Any]]] = {
+    "kit": kit,
+    "openai": openai,
+    "ray": ray,
+}

@@ -14,6 +14,8 @@ KINDS = {
     "worker": "the worker process ended",
     "deadline": "the page took longer than the deadline",
     "reading": "the model raised an error",
+    "server": "the serving engine failed at this page",
+    "answer": "the answer of the serving engine cannot be used",
     "output": "the results cannot be written",
 }
 

@@ -105,7 +105,7 @@ class PageWriter:
             page.number,
             folder,
             done_line(stored, folder),
-            0 if cached else len(reading.ids),
+            0 if cached else reading.new_tokens,
             reading.truncated,
             loop,
             cached,

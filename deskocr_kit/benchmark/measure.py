@@ -18,7 +18,7 @@ from ..reading.options import PageOptions
 from ..reading.reader import Reader
 from ..reading.repetition import looped, loops
 from ..reading.text_distance import NORMALISATION, cer, edits, ned, normalise
-from . import counts, limits, timing
+from . import counts, limits, served, timing
 from .limits import weight_bytes
 from .pages import subjects
 from .race import compare_peer
@@ -56,6 +56,9 @@ def measure(spec: BenchSpec, out: Path) -> dict:
 def steps(spec: BenchSpec, result: dict):
     """Fill `result`; each yield is a state to store."""
     yield  # a run interrupted before the next yield is stored without a page
+    if spec.engine != "kit":
+        yield from served.steps(spec, result, page_record, method)
+        return
     device = pick_device(spec.device, quiet=True)
     simulated = result["simulated"] = is_simulated(device)
     reader, before = load(spec, device, result)
@@ -138,7 +141,7 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict], tokenizer) -> 
         "size": list(page.image.size),
         "vision_tokens": reading.image_tokens,
         "prompt_tokens": reading.prompt_tokens,
-        "new_tokens": len(reading.ids),
+        "new_tokens": reading.new_tokens,
         "edits": edits(text, truth)[0] if known else None,
         "cer": cer(text, truth) if known else None,
         "ned": ned(text, truth) if known else None,

@@ -70,6 +70,8 @@ def report_heading(result: dict) -> str:
     checkpoint = stamp["checkpoint"]
     kind = checkpoint.get("weights", "plain")  # absent before --weights existed
     rounded = "" if kind == "plain" else f", {kind} weights"
+    if "engine" in result:
+        return f"{checkpoint['name']}, served by {device['name']}"
     return f"{checkpoint['name']} on {where}, {checkpoint['dtype']}{rounded}"
 
 
@@ -81,6 +83,7 @@ def warnings(result: dict) -> list[str]:
         found.append(f"PARTIAL: {stopped}; the report contains only what was measured until then.")
     if "stamp" not in result:
         return found
+    found += result.get("engine", {}).get("warnings", [])
     if result["stamp"]["checkpoint"]["name"] == "nano":
         found.append(
             "nano is a teaching checkpoint of 5 M parameters: no figure in this report applies to the "
@@ -108,8 +111,8 @@ def tables(result: dict) -> list[Table]:
         made.insert(0, counts(result))
     if result.get("summary", {}).get("all", {}).get("runs"):
         made += [latency(result), phases(result)]
-    made += [table for table in (memory(result), limits(result), operators(result), peer(result)) if table]
-    return made
+    optional = (throughput, memory, limits, operators, peer)
+    return made + [table for each in optional if (table := each(result))]
 
 
 def counts(result: dict) -> Table:
@@ -164,9 +167,26 @@ def latency(result: dict) -> Table:
 def phases(result: dict) -> Table:
     parts, load = result["summary"]["all"]["phases"], result["load"]["seconds"]
     rows = [["load (once)", ms(load), ""]]
+    known = [name for name in PHASES if parts[name] is not None]  # an engine does not tell all
+    if len(known) < len(PHASES):
+        rows = [[name, ms(parts[name]["mean"]), ""] for name in known]
+        return "Parts of a page that the client sees", ["part", "mean ms", ""], rows
     total = sum(parts[name]["mean"] for name in PHASES)
     rows += [[name, ms(parts[name]["mean"]), f"{parts[name]['mean'] / total:.1%}"] for name in PHASES]
     return "Phases of a page", ["phase", "mean ms", "share of the page"], rows
+
+
+def throughput(result: dict) -> Table | None:
+    found = result.get("throughput")
+    if not found:
+        return None
+    rows = [
+        ["requests at a time", number(found["concurrency"])],
+        ["pages", number(found["pages"])],
+        ["pages/s", number(found["pages_per_second"])],
+        ["tokens/s", number(found["tokens_per_second"])],
+    ]
+    return "Throughput of the engine", ["what", "figure"], rows
 
 
 def memory(result: dict) -> Table | None:

@@ -80,7 +80,8 @@ def batch(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
     try:
         places = devices_of(
-            options, Places(devices, one_process, deadline, restart_after, workers=workers or 0)
+            options,
+            Places(devices, one_process, deadline, restart_after, batch_size, note, workers or 0),
         )
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error

@@ -49,7 +49,7 @@ class Step:
 
     def __init__(self, model, cache: KVCache, batch: int):
         self.model, self.cache, self.slots = model, cache, model.slots
-        self.c, body = model.config.decoder, model.model
+        self.c, body = model.decoder_config, model.model
         norm = getattr(self.slots.rms_norm, "prepare", None) or _each_call(self.slots.rms_norm)
         prepare_moe = getattr(self.slots.moe, "prepare", None)
         self.layers = []
@@ -88,21 +88,28 @@ class Step:
         if self.whole is not None:
             return self.run_whole(token, cos, sin, mask)
         rope = self.rotation(cos, sin) if self.rotation else (cos[:, None, None], sin[:, None, None])
-        x = self.model.model.embed_tokens(token)[:, 0]
+        x = self.embed(token)
         for i, (layer, input_norm, mlp_norm, gate, experts) in enumerate(self.layers):
             x = self.attend(i, layer.self_attn, x, input_norm(x), rope, mask)
-            y = mlp_norm(x)
-            x = self.moe(layer.mlp, x, y, gate, experts) if gate is not None else self.dense(layer.mlp, x, y)
-        return self.model.lm_head(self.norm(x))
+            x = self.mlp(layer.mlp, x, mlp_norm(x), gate, experts)
+        return self.head(x, self.norm)
 
     def run_whole(self, token: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """`run` with each layer computed by the slot `decode_layer`."""
         place, visible = self.place(), self.visible_places()
         seen = None if mask is None else mask[:, 0, 0]
-        x = self.model.model.embed_tokens(token)[:, 0]
+        x = self.embed(token)
         for i, layer in enumerate(self.whole or ()):
             x = self.slots.decode_layer(x, layer, self.cache.data[i], place, cos, sin, visible, seen)
-        return self.model.lm_head(self.slots.rms_norm(x, self.model.model.norm.weight, self.c.eps))
+        return self.head(x, self.model.model.norm)
+
+    def embed(self, token: Tensor) -> Tensor:
+        """token (b, 1) -> the input of the first layer (b, d)."""
+        return self.model.model.embed_tokens(token)[:, 0]
+
+    def head(self, x: Tensor, norm: Callable) -> Tensor:
+        """The output of the last layer (b, d) -> logits (b, vocab)."""
+        return self.model.lm_head(norm(x))
 
     def place(self) -> Tensor:
         """(1) int64: where in the cache this token goes. Made on the device: no copy."""
@@ -117,8 +124,7 @@ class Step:
         return self.model.device.type != "cpu"
 
     def attend(self, i: int, module: Attention, x: Tensor, y: Tensor, rope, mask: Tensor | None) -> Tensor:
-        b, d = x.shape
-        h = self.c.heads
+        b, h = len(x), self.c.heads
         qkv = F.linear(y, module.qkv_proj.weight)
         if self.rotation:
             rotated = torch.bmm(qkv.view(3 * b, h, -1), rope).view(b, 3, h, 1, -1)
@@ -129,7 +135,10 @@ class Step:
             q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)
             k, v = self.update(i, k, v)
         attended = self.slots.attention(q, k, v, mask, False)
-        return torch.addmm(x, attended.reshape(b, d), module.o_proj.weight.T)
+        return torch.addmm(x, attended.reshape(b, -1), module.o_proj.weight.T)
+
+    def mlp(self, module, x: Tensor, y: Tensor, gate: Tensor | None, prepared: Callable | None) -> Tensor:
+        return self.dense(module, x, y) if gate is None else self.moe(module, x, y, gate, prepared)
 
     def dense(self, module: DenseMLP, x: Tensor, y: Tensor) -> Tensor:
         hidden = self.slots.swiglu(F.linear(y, module.gate_up_proj.weight))

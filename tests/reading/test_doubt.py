@@ -7,7 +7,6 @@ import json
 import math
 import random
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -28,6 +27,7 @@ from deskocr_kit.reading.pages import Page
 from deskocr_kit.reading.reader import Reader
 from deskocr_kit.synthetic_pages import damage
 from model.inference import Reading
+from tests.helpers.fresh_process import deskocr
 from tests.helpers.paths import NANO as FOLDER
 
 SAMPLES = sorted((FOLDER / "pages").glob("*.png"))
@@ -126,11 +126,9 @@ def noisy(tmp_path_factory):
 
 
 def test_ocr_prints_one_line_and_the_record_holds_values_and_warnings(noisy):
-    done = subprocess.run(
-        [sys.executable, "-m", "deskocr_kit", "ocr", noisy, SAMPLES[0], "--model", "nano", "--device", "cpu",
-         "--json", "--max-tokens", "60"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    words = ("ocr", noisy, SAMPLES[0], "--model", "nano", "--device", "cpu", "--json", "--max-tokens", 60)
+    done = deskocr(*words)
+    assert done.returncode == 0, done.stderr
     bad, good = json.loads(done.stdout)
     assert done.stderr.count("warning: ") == 1 and f"warning: {noisy} page 1: confidence" in done.stderr
     assert len(bad["warnings"]) == 1 and good["warnings"] == []
