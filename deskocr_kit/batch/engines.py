@@ -74,7 +74,7 @@ def kit(options: ReadingOptions, places: Places) -> list[Any]:
 
 def openai(options: ServedOptions, places: Places) -> list[Any]:
     """Connections to one server, as many as requests at a time; see reading/engines."""
-    unset = Places(deadline=places.deadline, say=places.say)
+    unset = Places(deadline=places.deadline, say=places.say, workers=places.workers)
     for name in vars(unset):
         if getattr(places, name) != getattr(unset, name):
             option = "--" + name.replace("_", "-")
