@@ -78,7 +78,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class ReadBy:
+class Credit:
     """A page was read by this worker, which has replaced its process `restarts` times."""
 
     worker: str
@@ -194,7 +194,7 @@ class Intake:
             if event.text != self.lost:
                 self.note(f"warning: {event.text}; its pages go to the other workers")
             self.lost = event.text
-        elif isinstance(event, ReadBy):
+        elif isinstance(event, Credit):
             self.cluster.read_pages[event.worker] += 1
             self.cluster.replaced[event.worker] = event.restarts
         elif isinstance(event, Content):

@@ -78,6 +78,7 @@ class RayCluster(Cluster):
         self.load, self.device, self.options, self.workers = load, device, options, workers
         self.how = {"deadline": deadline, "restart_after": restart_after}
         self.one: OneActor | None = None
+        self.open = contextlib.ExitStack()  # closed: as before `_connect`
         self.connected = False
 
     def start(self) -> About:
@@ -133,11 +134,8 @@ class RayCluster(Cluster):
         """Leave the cluster; one that this run has started ends."""
         if self.one is not None:
             self.one.close()
-        if self.connected:
-            import ray
-
-            ray.shutdown()
-            self.connected = False
+        self.open.close()
+        self.connected = False
 
     def kill(self) -> None:
         if self.one is not None:
@@ -146,11 +144,13 @@ class RayCluster(Cluster):
     def _connect(self) -> None:
         if self.connected:
             return
+        self.open.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray prints warnings to stdout
         with as_before(signal.SIGTERM):  # Ray sets a handler of its own, which would end the run half-written
             connect(self.workers)
-        self.connected = True
         import ray
 
+        self.open.callback(ray.shutdown)
+        self.connected = True
         found = ray.cluster_resources()
         self.device = self.device if self.device != "auto" else chosen(found)
         self.workers = count_workers(self.device, self.workers, found, machines())
