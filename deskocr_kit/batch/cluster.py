@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .decode import FileEnd, Kept, Unreadable
+from .devices import About
 from .faults import CannotContinue
 from .lock import holder
 from .manifest import Manifest, Stored
@@ -77,7 +78,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class ReadBy:
+class Credit:
     """A page was read by this worker, which has replaced its process `restarts` times."""
 
     worker: str
@@ -137,6 +138,10 @@ class Cluster(ABC):
         return sum(self.replaced.values())
 
     @abstractmethod
+    def start(self) -> About:
+        """Connect, and learn about the readers. Called by the thread that also calls `read_all`."""
+
+    @abstractmethod
     def round(self, setup: Setup, parts: Sequence[FilePart]) -> Iterable[Any]:
         """Read these files; yield the events of stages.Row in any order. Some may be missing."""
 
@@ -189,7 +194,7 @@ class Intake:
             if event.text != self.lost:
                 self.note(f"warning: {event.text}; its pages go to the other workers")
             self.lost = event.text
-        elif isinstance(event, ReadBy):
+        elif isinstance(event, Credit):
             self.cluster.read_pages[event.worker] += 1
             self.cluster.replaced[event.worker] = event.restarts
         elif isinstance(event, Content):

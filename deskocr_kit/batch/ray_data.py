@@ -17,7 +17,9 @@ import importlib.util
 import logging
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -34,6 +36,7 @@ COUNTED = {"npu": "NPU", "cuda": "GPU", "cpu": "CPU"}
 BLOCK = 1 << 16  # bytes: a page is larger, so each goes on alone as soon as it is ready
 FILES = 32  # in one task, at most
 STAGE_CPUS = 0.5  # of a task that decodes or writes; unequal to an actor's, or Ray would merge the stages
+STARTS = 3  # of a Ray on this machine, until it is given up
 PATIENCE = 60.0  # seconds until a user is told what the run waits for
 MISSING = (
     '--engine ray needs Ray Data: pip install -e ".[ray]" (wheels exist for Python 3.10 to 3.14 on Linux, '
@@ -75,6 +78,7 @@ class RayCluster(Cluster):
         self.load, self.device, self.options, self.workers = load, device, options, workers
         self.how = {"deadline": deadline, "restart_after": restart_after}
         self.one: OneActor | None = None
+        self.open = contextlib.ExitStack()  # closed: as before `_connect`
         self.connected = False
 
     def start(self) -> About:
@@ -106,10 +110,13 @@ class RayCluster(Cluster):
         files = ray.data.from_items(
             [{"row": pickle.dumps(part)} for part in parts], override_num_blocks=blocks
         )
+        free = ray.cluster_resources().get("CPU", 1) - self.workers
+        tasks = {
+            "compute": ray.data.TaskPoolStrategy(size=max(1, int(free) // 2)),  # of each of two stages
+            "num_cpus": STAGE_CPUS,
+        }
         table = {"batch_format": "pyarrow"}
-        pages = files.map_batches(
-            decode_tables, fn_args=(setup,), batch_size=FILES, num_cpus=STAGE_CPUS, **table
-        )
+        pages = files.map_batches(decode_tables, fn_args=(setup,), batch_size=FILES, **tasks, **table)
         read = pages.map_batches(
             RayReader,
             fn_constructor_kwargs=arguments,
@@ -118,7 +125,7 @@ class RayCluster(Cluster):
             **resources(self.device),
             **table,
         )
-        written = read.map_batches(write_tables, fn_args=(setup,), batch_size=1, num_cpus=STAGE_CPUS, **table)
+        written = read.map_batches(write_tables, fn_args=(setup,), batch_size=1, **tasks, **table)
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0, **table):
             for row in rows_of(batch):
                 yield from row.events
@@ -127,11 +134,8 @@ class RayCluster(Cluster):
         """Leave the cluster; one that this run has started ends."""
         if self.one is not None:
             self.one.close()
-        if self.connected:
-            import ray
-
-            ray.shutdown()
-            self.connected = False
+        self.open.close()
+        self.connected = False
 
     def kill(self) -> None:
         if self.one is not None:
@@ -140,10 +144,13 @@ class RayCluster(Cluster):
     def _connect(self) -> None:
         if self.connected:
             return
-        connect(self.workers)
-        self.connected = True
+        self.open.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray prints warnings to stdout
+        with as_before(signal.SIGTERM):  # Ray sets a handler of its own, which would end the run half-written
+            connect(self.workers)
         import ray
 
+        self.open.callback(ray.shutdown)
+        self.connected = True
         found = ray.cluster_resources()
         self.device = self.device if self.device != "auto" else chosen(found)
         self.workers = count_workers(self.device, self.workers, found, machines())
@@ -254,7 +261,11 @@ def rows_of(table: Any) -> list:
 
 # ---------------------------------------------------------------------- the cluster
 def connect(workers: int) -> None:
-    """Connect to the cluster of RAY_ADDRESS or of this machine, or start one here."""
+    """Connect to the cluster of RAY_ADDRESS or of this machine, or start one here.
+
+    A Ray that is started here ends with the thread that started it.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # on the terminal; before the import
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
@@ -271,8 +282,30 @@ def connect(workers: int) -> None:
         text = " ".join(str(error).split())
         raise CannotContinue(f"the Ray cluster cannot be used: {text}") from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
-    cores = os.cpu_count() or 1
-    ray.init(address="local", num_cpus=max(cores, (workers or 1) + 2), **quiet)
+    cpus = max(os.cpu_count() or 1, (workers or 1) + 2)
+    for attempt in range(STARTS, 0, -1):  # Ray gives a busy machine 30 s; the next attempt finds warm caches
+        try:
+            ray.init(address="local", num_cpus=cpus, **quiet)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == 1:
+                text = " ".join(str(error).split())
+                raise CannotContinue(
+                    f"Ray did not start on this machine ({text}); see /tmp/ray/session_latest/logs, or start "
+                    "it yourself: ray start --head"
+                ) from error
+
+
+@contextlib.contextmanager
+def as_before(number: signal.Signals) -> Iterator[None]:
+    """Restore the handler of a signal at the end of a `with` block."""
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
 
 
 def machines() -> int:

@@ -136,6 +136,8 @@ def run(
 
 def start(devices: Sequence[Any], progress: Progress) -> About:
     """Start all devices at once; those that fail are left out by the pipeline. Raises if none starts."""
+    if isinstance(devices[0], Cluster):
+        return devices[0].start()
     pool = ThreadPoolExecutor(len(devices))
     starts = [pool.submit(device.start) for device in devices]
     try:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..reading.reader import Reader
 from .attempts import BatchSize, Item, read_group
 from .channel import Channel, Closed
-from .cluster import Content, FilePart, Found, Lost, ReadBy, Setup, Stop
+from .cluster import Content, FilePart, Found, Lost, Credit, Setup, Stop
 from .decode import Decoder, FileEnd, Preparer
 from .devices import WorkerDevice
 from .faults import CannotContinue, Fault
@@ -228,7 +228,7 @@ class PageReader:
             for item, outcome in read_group(self.device, items, self.limit):
                 row = left.pop(id(item))
                 item.views = None  # the next stage has no use for them
-                by = [ReadBy(self.name, self.device.restarts)] if not isinstance(outcome, Fault) else []
+                by = [Credit(self.name, self.device.restarts)] if not isinstance(outcome, Fault) else []
                 yield replace(row, outcome=outcome, events=row.events + by)
             self.losses = 0
         except CannotContinue as error:
