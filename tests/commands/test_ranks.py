@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.commands import ranks
+from deskocr_kit.commands import ocr, ranks
 from deskocr_kit.reading.options import OcrOptions
+from deskocr_kit.reading.reader import Reader
+from model import NonFiniteError
 from tests.helpers.paths import NANO, ROOT
 
 PAGES = [str(path) for path in sorted((NANO / "pages").glob("*.png"))[:3]]
@@ -39,12 +42,16 @@ def test_options_that_do_not_fit(words, said):
 
 def test_another_number_of_processes_than_the_option_says():
     done = ask("--tensor-parallel", "4", **RANK_0)
-    assert "--tensor-parallel 4, but 2 processes were started; give torchrun --nproc-per-node 4" in str(done.exception)
+    assert "--tensor-parallel 4, but 2 processes were started; give torchrun --nproc-per-node 4" in str(
+        done.exception
+    )
 
 
 def test_torchrun_without_the_option_would_read_every_page_twice():
     done = ask(**RANK_0, TORCHELASTIC_RUN_ID="x")
-    assert "torchrun started 2 processes" in str(done.exception) and "Add --tensor-parallel 2" in str(done.exception)
+    assert "torchrun started 2 processes" in str(done.exception) and "Add --tensor-parallel 2" in str(
+        done.exception
+    )
 
 
 def test_variables_of_a_cluster_without_the_option_change_nothing(monkeypatch):
@@ -60,21 +67,71 @@ def test_another_rank_says_its_number_and_waits_for_rank_0(monkeypatch):
     monkeypatch.setattr(ranks.time, "sleep", waited.append)
     for name, value in RANK_1.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ChildProcessError, match="^rank 1 of 2: no room$"), ranks.one_message(OcrOptions(tensor_parallel=2)):
+    with (
+        pytest.raises(ChildProcessError, match="^rank 1 of 2: no room$"),
+        ranks.one_message(OcrOptions(tensor_parallel=2)),
+    ):
         raise ValueError("no room")
     assert waited == [ranks.GRACE]
 
 
 def test_a_device_with_an_index_is_refused():
-    with pytest.raises(ValueError, match="--device cuda:1: each process takes its own card; write --device cuda"):
+    with pytest.raises(
+        ValueError, match="--device cuda:1: each process takes its own card; write --device cuda"
+    ):
         ranks.device_of_rank("cuda:1")
     assert str(ranks.device_of_rank("cpu")) == "cpu"
 
 
+class InFlight:
+    """A model that has several pages under way; the second page of them fails."""
+
+    def __init__(self, model):
+        self.model = model
+        self.idle = self.broken = False
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def generate_many(self, jobs):
+        under_way = [(index, job()) for index, job in enumerate(jobs)]
+        for index, given in reversed(under_way):  # the last ends first
+            if index == 1:
+                yield index, NonFiniteError("logits are NaN")
+            else:
+                yield index, self.model.generate(**given, return_logprobs=True)
+
+
+def test_a_page_that_fails_in_the_pipeline_fails_alone_and_texts_keep_their_order(monkeypatch, tmp_path):
+    @contextmanager
+    def reader_of(options):
+        reader = Reader.load(options)
+        reader.model = InFlight(reader.model)
+        yield reader
+
+    monkeypatch.setattr(ocr, "reader_of", reader_of)
+    (bad := tmp_path / "bad.png").write_bytes(b"not an image")
+    words = ["ocr", PAGES[0], str(bad), PAGES[1], PAGES[2], *READ[:-1], "4", "--json"]
+    done = CliRunner().invoke(app, words, env={"DESKOCR_DEBUG": ""})
+    assert done.exit_code == 1
+    records = json.loads(done.stdout[done.stdout.index("[") :])
+    assert [each["file"] for each in records] == [PAGES[0], str(bad), PAGES[1], PAGES[2]]
+    assert ["error" in each for each in records] == [False, True, True, False]
+    assert "logits are NaN" in records[2]["error"] and records[0]["text"] != records[3]["text"]
+
+
 def command(*words, start=(sys.executable, "-m", "deskocr_kit"), **variables):
     # No more time than a broken collective may take.
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "DESKOCR_RANKS_TIMEOUT": "60", "TQDM_DISABLE": "1", **variables}
-    return subprocess.run([*start, "ocr", *words], capture_output=True, text=True, env=env, timeout=300, cwd=ROOT)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "DESKOCR_RANKS_TIMEOUT": "60",
+        "TQDM_DISABLE": "1",
+        **variables,
+    }
+    return subprocess.run(
+        [*start, "ocr", *words], capture_output=True, text=True, env=env, timeout=300, cwd=ROOT
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +150,9 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 
 @pytest.mark.slow  # each starts two processes
 @pytest.mark.parametrize("how", ["--tensor-parallel", "--pipeline-parallel"])
-@pytest.mark.parametrize("start", [(sys.executable, "-m", "deskocr_kit"), TORCHRUN], ids=["plain", "torchrun"])
+@pytest.mark.parametrize(
+    "start", [(sys.executable, "-m", "deskocr_kit"), TORCHRUN], ids=["plain", "torchrun"]
+)
 def test_the_result_of_one_process_once(how, start, alone):
     done = command(*PAGES, *READ, "--json", how, "2", start=start)
     assert done.returncode == 0, done.stderr
@@ -114,7 +173,9 @@ def test_bad_pages_between_good_ones(how, alone, tmp_path):
 
 
 @pytest.mark.slow  # starts two processes
-@pytest.mark.parametrize(("ranks_", "said"), [("5", "nothing of this decoder divides by 5"), ("2", "no such folder")])
+@pytest.mark.parametrize(
+    ("ranks_", "said"), [("5", "nothing of this decoder divides by 5"), ("2", "no such folder")]
+)
 def test_an_error_that_all_ranks_see_is_said_once(ranks_, said, tmp_path):
     read = READ if ranks_ == "5" else [*READ, "--model", str(tmp_path / "absent")]
     done = command(PAGES[0], *read, "--tensor-parallel", ranks_)
