@@ -251,12 +251,13 @@ def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes:
         CheckpointError: the model lacks some of the tensors, as a quantised one does; nothing is written.
     """
     folder = Path(folder)
-    there = {name for name, _ in model.named_parameters()}
-    needed = {name for name, _ in skeleton(config).named_parameters()}
-    if gone := sorted(needed - there):
+    there = {name: p.shape for name, p in model.named_parameters()}
+    needed = {name: p.shape for name, p in skeleton(config).named_parameters()}
+    if gone := sorted(name for name, shape in needed.items() if there.get(name) != shape):
         raise CheckpointError(
-            f"{folder}: not written. {len(gone)} of {len(needed)} weights are missing from the model, first "
-            f"{gone[0]}; a quantised model cannot be saved, save the model before quantising."
+            f"{folder}: not written. {len(gone)} of {len(needed)} weights are missing from the model or are "
+            f"parts, first {gone[0]}; a quantised model, and one of several processes, cannot be saved: save "
+            "the model before."
         )
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[list[tuple[str, Tensor]]] = [[]]
