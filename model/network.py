@@ -15,6 +15,7 @@ from torch import Tensor
 from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .fast import DEFAULTS
+from .joined import run_layers_and_norm
 from .pages import Page, Sample, by_sample
 from .sam import SamEncoder
 from .slots import Slots
@@ -183,12 +184,12 @@ class Network(nn.Module):
             rope = rotary_tables(positions, c.head_dim, c.rope_theta, embeds.dtype)
         else:
             rope = cache.rotary(positions)
-        x = embeds
-        for layer in self.model.layers:
-            x = layer(x, rope, mask, causal, cache)
+        layers, norm, kept = self.model.layers, self.model.norm, slice(-last, None)
+        kinds, how = (DecoderLayer, RMSNorm), (rope, mask, causal, cache)
+        x = run_layers_and_norm(embeds, layers, kinds, self.slots, norm, kept, how)
         if cache is not None:
             cache.advance(embeds.shape[1])
-        return self.lm_head(self.model.norm(x[:, -last:])).float()
+        return self.lm_head(x).float()
 
     def forward(
         self,
