@@ -141,9 +141,9 @@ def work_of(
         with counted_once() if name == "fused" else nullcontext():
             census = census_ocr(config, mode, grid, dtype, plan=PLANS[name][0]())
         if flops is None:  # the same sums in every plan; those inside a kernel are not seen
-            plain = (
-                census_ocr(config, mode, grid, dtype, plan=portable_plan()) if name == "kernels" else census
-            )
+            plain = census
+            if name != "original":
+                plain = census_ocr(config, mode, grid, dtype, plan=original_plan())
             flops = {phase: plain.flops(phase) for phase in size}
         phases = {phase: _phase(census, phase, flops[phase], n) for phase, n in size.items()}
         if name == "original":  # our references wait more often than the original, see original_loop.py
