@@ -16,6 +16,7 @@ from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .fast import DEFAULTS
 from .fast.step import Step
+from .joined import run_layers_and_norm
 from .pages import Page, Sample, by_sample
 from .sam import SamEncoder
 from .slots import Slots
@@ -193,16 +194,21 @@ class Network(nn.Module):
             rope = rotary_tables(positions, c.head_dim, c.rope_theta, embeds.dtype)
         else:
             rope = cache.rotary(positions)
-        x = embeds
-        for layer in self.model.layers:
-            x = layer(x, rope, mask, causal, cache)
+        layers, norm, kept = self.model.layers, self.last_norm, slice(-last, None)
+        kinds, how = (DecoderLayer, RMSNorm), (rope, mask, causal, cache)
+        x = run_layers_and_norm(embeds, layers, kinds, self.slots, norm, kept, how)
         if cache is not None:
             cache.advance(embeds.shape[1])
-        return self.head(x[:, -last:])
+        return self.head(x)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm behind the last layer; nothing where that layer is in another process."""
+        return self.model.norm
 
     def head(self, x: Tensor) -> Tensor:
-        """The output of the last layer (b, n, d) -> logits (b, n, vocab) fp32."""
-        return self.lm_head(self.model.norm(x)).float()
+        """What `last_norm` gives (b, n, d) -> logits (b, n, vocab) fp32."""
+        return self.lm_head(x).float()
 
     def forward(
         self,

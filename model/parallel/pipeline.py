@@ -142,6 +142,10 @@ class PipelineParallel(DeepseekOCRForCausalLM):
     def dtype(self) -> torch.dtype:
         return self.model.norm.weight.dtype
 
+    @property
+    def last_norm(self) -> nn.Module:
+        return nn.Identity() if self.stage == 0 else super().last_norm
+
     def head(self, x: Tensor) -> Tensor:
         return x if self.stage == 0 else super().head(x)
 

@@ -65,10 +65,11 @@ class ShardedStep(Step):
     implementation of a whole layer (the slot `decode_layer`) is not used: it has no place for the sums.
     """
 
+    whole_layers = False
+
     def __init__(self, model: TensorParallel, cache, batch: int):
         super().__init__(model, cache, batch)
         self.group, self.split = model.group, model.split
-        self.whole = None
 
     def once(self, x: Tensor) -> Tensor:
         return x if self.group.rank == 0 else torch.zeros_like(x)

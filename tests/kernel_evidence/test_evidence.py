@@ -94,16 +94,49 @@ def test_the_buffer_bound_counts_operands():
     assert buffer_bytes(text) == 2 * 16 * 256 * 4
 
 
-def test_a_decoded_token_takes_at_most_80_launches():
-    """Official size, batch 1, fp16, with the n-gram guard: counted without a device."""
-    page = page_inputs(DeepseekOCRConfig(), "tiny", (1, 1))
-    census = census_ocr(plan=plan(), inputs={**page, **GUARD})
-    assert census.launches("decode") <= 80
-    stated = re.findall(r"[|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
-    defaults = census_ocr(inputs={**page, **GUARD})
-    assert list(map(int, stated)) == [defaults.launches("decode"), census.launches("decode")]
-    without = census_ocr(plan=plan(without=("decode_layer", "choose")), inputs={**page, **GUARD})
-    assert without.launches("decode") > census.launches("decode")
+def launches(name: str = "deepseek-ocr", **how) -> tuple[int, int]:
+    """(of a decoded token, of a page of 2x3 tiles with its prompt), with the n-gram guard."""
+    config = DeepseekOCRConfig.official(name)
+    census = census_ocr(config, inputs={**page_inputs(config, "gundam", (2, 3)), **GUARD}, **how)
+    return census.launches("decode"), census.launches("vision") + census.launches("prefill")
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, tuple[int, int]]:
+    """Official size, batch 1, fp16: counted without a device."""
+    return {"defaults": launches(), "kernels": launches(plan=plan())}
+
+
+def test_a_decoded_token_takes_at_most_80_launches(counted):
+    assert counted["kernels"][0] <= 80
+    page = {**page_inputs(DeepseekOCRConfig(), "tiny", (1, 1)), **GUARD}
+    without = census_ocr(plan=plan(without=("decode_layer", "choose")), inputs=page)
+    assert without.launches("decode") > counted["kernels"][0]
+
+
+def test_a_page_with_its_prompt_takes_at_most_900_launches(counted):
+    assert counted["kernels"][1] <= 900
+
+
+def test_the_documents_state_these_launches(counted):
+    stated = re.findall(r"[|] (\d+) [|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
+    assert [tuple(map(int, each)) for each in stated] == [counted["defaults"], counted["kernels"]]
+    (token, page), (plain_token, plain_page) = counted["kernels"], counted["defaults"]
+    for readme in ("README.md", "README.zh-CN.md"):
+        row = next(row for row in (ROOT / readme).read_text("utf-8").splitlines() if "`decode_layer`" in row)
+        figures = re.findall(r"\d{2,}", row.split("|")[2])
+        assert list(map(int, figures)) == [token, plain_token, page, plain_page]
+
+
+@pytest.mark.slow  # each count takes seconds; the first model has its own test
+@pytest.mark.parametrize("name", ["unlimited-ocr", "deepseek-ocr-2"])
+def test_launches_of_the_other_models(name, counted):
+    token, page = launches(name, plan=plan())
+    text = (ROOT / "docs" / "kernels.md").read_text("utf-8")
+    if name == "unlimited-ocr":
+        assert "Unlimited-OCR takes as many" in text and (token, page) == counted["kernels"]
+    else:
+        assert f"DeepSeek-OCR-2 takes {token} and {page}" in text
 
 
 def test_bytes_per_token_are_those_of_the_active_weights():
