@@ -22,7 +22,6 @@ if os.environ["DESKOCR_DEVICE"].startswith(
 # With several processes the longest files start first, so that no process ends with one of them alone.
 # A hint only: a file that is missing here runs later. The order is by CPU seconds in `make test`.
 LONGEST = (
-    "tests/commands/test_command_line.py",
     "tests/benchmark/test_bench.py",
     "tests/baselines/test_transformers_model.py",
     "tests/baselines/test_family.py",
@@ -30,8 +29,7 @@ LONGEST = (
     "tests/batch/test_kills.py",
     "tests/batch/test_workers.py",
     "notebooks/03_conv2d.ipynb",
-    "tests/compare/test_planted_faults.py",
-    "tests/model/test_network.py",
+    "tests/reading/test_doubt.py",
     "tests/device/test_device.py",
     "tests/operator_census/test_census.py",
     "notebooks/",

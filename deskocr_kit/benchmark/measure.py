@@ -30,7 +30,7 @@ from .summary import category, success, summarise
 
 def measure(spec: BenchSpec, out: Path) -> dict:
     """Run all steps of `spec` and write out/bench.json; until then results are in out/bench.partial.json."""
-    result = {"format": FORMAT, "complete": False, "stopped": "", "pages": []}
+    result: dict = {"format": FORMAT, "complete": False, "stopped": "", "pages": []}
 
     def store():
         bound = spec.success_cer

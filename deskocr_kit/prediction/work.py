@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -64,7 +65,7 @@ def portable_plan() -> dict[str, Callable]:
 def fused_plan() -> dict[str, Callable]:
     """The portable plan with torch_npu's fused norm, activation and grouped product. See `counted_once`."""
 
-    gathered = candidates("moe")["gathered"]
+    gathered: Any = candidates("moe")["gathered"]  # an Operator
 
     @operator(prepare=npu.npu_gathered_swiglu.prepare)
     def moe(x, gate_up, down, ids, weights):

@@ -58,6 +58,7 @@ class Puzzle:
     def _parts(self) -> tuple[str, list[str]]:
         """(signature and docstring, the lines of the body)."""
         function = ast.parse(self.source).body[0]
+        assert isinstance(function, ast.FunctionDef)
         lines = self.source.splitlines()
         end_of_head = function.body[0].end_lineno  # the docstring
         return "\n".join(lines[:end_of_head]), [line for line in lines[end_of_head:] if line.strip()]
