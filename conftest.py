@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -50,7 +51,11 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.suffix != ".ipynb":
         return None
     needs = json.loads(collection_path.read_text("utf-8"))["metadata"].get("deskocr", {}).get("needs", [])
-    have = {"npu": os.environ["DESKOCR_DEVICE"] == "npu", "weights": bool(os.environ.get("DESKOCR_MODEL"))}
+    have = {
+        "npu": os.environ["DESKOCR_DEVICE"] == "npu",
+        "weights": bool(os.environ.get("DESKOCR_MODEL")),
+        "triton": importlib.util.find_spec("triton") is not None,  # for Linux only
+    }
     lacking = [need for need in needs if not have[need]]
     if lacking:
         LEFT_OUT.append(f"{collection_path.name} (needs {', '.join(lacking)})")

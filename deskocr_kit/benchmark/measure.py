@@ -20,6 +20,7 @@ from ..reading.reader import Reader
 from ..reading.repetition import looped, loops
 from ..reading.text_distance import NORMALISATION, cer, edits, ned, normalise
 from . import counts, limits, served, timing
+from .kernels_used import kernels_used
 from .limits import weight_bytes
 from .pages import subjects
 from .race import compare_peer
@@ -67,6 +68,8 @@ def steps(spec: BenchSpec, result: dict):
     options = replace(spec.only(PageOptions), mode=mode)
     result["stamp"] = stamp(spec, reader)
     result["method"] = method(spec, mode, simulated)
+    if found := kernels_used(vars(reader.model.slots)):
+        result["kernels"] = found
     pages = subjects(spec, mode)
     yield
     peak = reset_peak(device)

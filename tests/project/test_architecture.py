@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "porting": FIVE | {"compare"},
     "quantise": FIVE,
     "evaluation": FIVE | {"synthetic_pages"},
-    "benchmark": FIVE | {"baselines", "doctor", "evaluation", "operator_census", "synthetic_pages"},
+    "benchmark": FIVE
+    | {"baselines", "doctor", "evaluation", "kernel_evidence", "operator_census", "synthetic_pages"},
     "prediction": FIVE | {"baselines", "benchmark", "operator_census"},
     "traces": FIVE | {"operator_census"},
 }

@@ -12,7 +12,7 @@ from .puzzle import Open, Puzzle, Text, is_blank
 NAMES = (
     "unfold_by_hand", "patchify", "dilation_trap", "scatter_on_a_view", "cumsum_where",
     "windowed_relative_positions", "rotary_half", "top_k_without_sync", "fp16_overflow",
-    "launches_of_a_loop",
+    "launches_of_a_loop", "masked_row_copy", "rms_norm_rows", "tiled_product", "argmax_with_ban",
 )  # fmt: skip
 
 
