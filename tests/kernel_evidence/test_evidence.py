@@ -120,14 +120,9 @@ def test_a_page_with_its_prompt_takes_at_most_900_launches(counted):
     assert counted["kernels"][1] <= 900
 
 
-def test_the_documents_state_these_launches(counted):
+def test_the_page_about_kernels_states_these_launches(counted):
     stated = re.findall(r"[|] (\d+) [|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
     assert [tuple(map(int, each)) for each in stated] == [counted["defaults"], counted["kernels"]]
-    (token, page), (plain_token, plain_page) = counted["kernels"], counted["defaults"]
-    for readme in ("README.md", "README.zh-CN.md"):
-        row = next(row for row in (ROOT / readme).read_text("utf-8").splitlines() if "`decode_layer`" in row)
-        figures = re.findall(r"\d{2,}", row.split("|")[2])
-        assert list(map(int, figures)) == [token, plain_token, page, plain_page]
 
 
 @pytest.mark.slow  # each count takes seconds; the first model has its own test
