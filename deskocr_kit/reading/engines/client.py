@@ -137,13 +137,21 @@ class Client:
         self.stopped.set()
         self.http.close()
 
-    def ask(self, body: dict[str, Any], on_text: Callable[[str], object] | None = None) -> Answer:
-        """POST /chat/completions. on_text: gets the pieces of a stream (`body["stream"]`).
+    def ask(
+        self,
+        body: dict[str, Any],
+        on_text: Callable[[str], object] | None = None,
+        waits: list[dict[str, Any]] | None = None,
+    ) -> Answer:
+        """POST /chat/completions.
+
+        on_text: gets the pieces of a stream (`body["stream"]`). waits: gets an entry for each request that
+        had no answer, also if an error is raised.
 
         Raises Unusable, Refused, ServerFailed, TooSlow, BadAnswer.
         """
         content = json.dumps(body).encode()
-        waits: list[dict[str, Any]] = []
+        waits = [] if waits is None else waits
 
         def send(limit: float | None) -> Answer:
             start = time.perf_counter()
