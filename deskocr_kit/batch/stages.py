@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..reading.reader import Reader
 from .attempts import BatchSize, Item, read_group
 from .channel import Channel, Closed
-from .cluster import Content, FilePart, Found, Lost, Credit, Setup, Stop
+from .cluster import Content, Credit, FilePart, Found, Lost, Setup, Stop
 from .decode import Decoder, FileEnd, Preparer
 from .devices import WorkerDevice
 from .faults import CannotContinue, Fault
