@@ -36,6 +36,7 @@ slow = pytest.mark.slow  # Ray starts a dozen processes, and a worker two more
 def counted(tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_READS", str(tmp_path / "reads.txt"))
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other programs may fill this machine
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # or keep it busy
     return tmp_path / "reads.txt"
 
 
