@@ -34,7 +34,7 @@ def untouched(modules: Iterable[nn.Module], kinds: set[type], slots: Slots) -> b
 def run_layers(x: Tensor, layers: nn.ModuleList, kind: type, slots: Slots) -> Tensor:
     """x (b, …, d) through layers of a `kind` with layer norms."""
     joined = slots.add_layer_norm is not add_layer_norm and untouched(layers, {kind}, slots)
-    branches = [branch for layer in layers for branch in layer.branches()] if joined else []
+    branches = [branch for layer in layers for branch in layer.branches()] if joined else []  # type: ignore[operator]
     if not branches or not untouched((norm for norm, _ in branches), {nn.LayerNorm}, slots):
         for layer in layers:
             x = layer(x)
@@ -57,7 +57,7 @@ def run_layers_and_norm(
     kinds: the types of a layer and of its norms. how: the other arguments of every layer.
     """
     joined = slots.add_rms_norm is not add_rms_norm and untouched(layers, {kinds[0]}, slots)
-    branches = [branch for layer in layers for branch in layer.branches(*how)] if joined else []
+    branches = [branch for layer in layers for branch in layer.branches(*how)] if joined else []  # type: ignore[operator]
     norms = [norm for norm, _ in branches] + [last]
     if not branches or not untouched(norms, {kinds[1]}, slots):
         for layer in layers:
