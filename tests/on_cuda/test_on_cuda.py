@@ -128,5 +128,6 @@ def test_the_whole_command_at_a_tiny_size_on_the_cpu(capsys, tmp_path):
     rows = {row["form"]: row for row in parts["batch 1"]["rows"]}
     for form in ("transformers, eager", "plain", "plain with a graph"):
         assert rows[form]["ttft"] > 0 and rows[form]["tokens"] >= 1, rows[form]
-    assert {row["form"] for row in parts["bandwidth"]["rows"][1:]} >= {"plain", "transformers, eager"}
+    timed = {form for form, row in rows.items() if row.get("tokens_per_second")}  # noise hides so few tokens
+    assert {row["form"] for row in parts["bandwidth"]["rows"][1:]} == timed
     assert "plain with a graph" not in {row["form"] for row in parts["batch 16"]["rows"]}
