@@ -30,7 +30,7 @@ from tests.helpers.transformers_serve import ALONE, PACKAGES
 from tests.real_wheel.environment import CACHE, NoRegistry, pip
 
 pytest.importorskip("transformers.models.unlimited_ocr", reason="transformers 5 has this model")
-pytestmark = pytest.mark.slow  # it installs packages, and starts a server with torch: a minute
+pytestmark = pytest.mark.slow  # it installs packages and starts a server with torch: some minutes
 
 PAGES = sorted((NANO / "pages").glob("*.png"))
 
