@@ -256,8 +256,8 @@ def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes:
     if gone := sorted(name for name, shape in needed.items() if there.get(name) != shape):
         raise CheckpointError(
             f"{folder}: not written. {len(gone)} of {len(needed)} weights are missing from the model or are "
-            f"parts, first {gone[0]}; a quantised model cannot be saved, save the model before quantising; nor "
-            "can the part of one of several processes."
+            f"parts, first {gone[0]}; a quantised model cannot be saved, save the model before quantising. "
+            "Nor can the part of a model that one of several processes has."
         )
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[list[tuple[str, Tensor]]] = [[]]
