@@ -12,8 +12,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .decode_layer import Experts as ExpertWeights
+from .joined import Branch, untouched
 from .parts import DecoderConfig
-from .slots import Slots
+from .slots import Slots, mixture
 
 
 def rotary_tables(
@@ -170,9 +172,16 @@ class MoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (b, n, d)
         flat = x.reshape(-1, x.shape[-1])
+        if self.spans():
+            return self.slots.mixture(flat, ExpertWeights.of(self)).view_as(x)
         ids, weights = self.route(flat)
         routed = self.slots.moe(flat, self.experts.gate_up_proj, self.experts.down_proj, ids, weights)
         return routed.view_as(x) + self.shared_experts(x)
+
+    def spans(self) -> bool:
+        """Whether the slot `mixture` computes all of this, see slots.SPANNING."""
+        kinds = {MoE, Experts, DenseMLP, nn.Linear}
+        return self.slots.mixture is not mixture and untouched(self.modules(), kinds, self.slots)
 
 
 class DecoderLayer(nn.Module):
@@ -191,3 +200,14 @@ class DecoderLayer(nn.Module):
     def forward(self, x, rope, mask, causal, cache) -> Tensor:
         x = x + self.sum_attention(self.self_attn(self.input_layernorm(x), rope, mask, causal, cache))
         return x + self.sum_mlp(self.mlp(self.post_attention_layernorm(x)))
+
+    def branches(self, *how) -> tuple[Branch, Branch]:
+        """See joined.py. how: the arguments of `forward` behind x."""
+
+        def attend(y: Tensor) -> Tensor:
+            return self.sum_attention(self.self_attn(y, *how))
+
+        def mix(y: Tensor) -> Tensor:
+            return self.sum_mlp(self.mlp(y))
+
+        return (self.input_layernorm, attend), (self.post_attention_layernorm, mix)

@@ -133,8 +133,8 @@ def prepare(
 def places(
     model: Network, embeds: Tensor, attention_mask: Tensor | None, new: int
 ) -> tuple[KVCache, Tensor, Tensor | None, Tensor | None]:
-    """A cache for a prompt (b, n, d) and `new` tokens; positions (b, n) and mask for the prompt, see `padding`;
-    and for `decode_step` the places of the cache that are no padding, or None.
+    """What a prompt (b, n, d) and `new` tokens need: cache, positions (b, n), mask (see `padding`), and for
+    `decode_step` the places of the cache that are no padding, or None.
     """
     b, n, _ = embeds.shape
     mask, positions = padding(attention_mask, embeds.shape[:2], model.device)

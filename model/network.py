@@ -16,12 +16,13 @@ from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .fast import DEFAULTS
 from .fast.step import Step
+from .joined import run_layers_and_norm
 from .pages import Page, Sample, by_sample
 from .sam import SamEncoder
 from .slots import Slots
 from .vision import tower
 
-AT_ONCE = 1024 * 1024  # pixels per batch on a CPU; activations of more do not fit its cache
+AT_ONCE = 1024 * 1024  # pixels per batch on a CPU; the activations of more pixels do not fit into its cache
 AT_ONCE_DEVICE = 32 * AT_ONCE  # on a device: a page and its 32 tiles; many pages take several batches
 
 
@@ -42,7 +43,7 @@ class Projector(nn.Module):
 
 
 class DeepseekOCRModel(nn.Module):
-    """Everything except the output matrix. The attributes have the official names."""
+    """The network without the output matrix. The attributes have the official names."""
 
     def __init__(self, config: DeepseekOCRConfig, slots: Slots):
         super().__init__()
@@ -62,8 +63,8 @@ class DeepseekOCRModel(nn.Module):
     def encode_views(self, pixels: Tensor) -> Tensor:
         """Square views (b, 3, S, S) -> features (b, tokens, d), in the dtype of the weights.
 
-        tokens: (S/64)**2, or the number of learned queries. A device encodes AT_ONCE_DEVICE pixels in one
-        batch, for large operators; a CPU encodes AT_ONCE pixels at a time.
+        tokens: (S/64)**2, or the number of learned queries. A batch has at most AT_ONCE_DEVICE pixels on a
+        device, where large operators are efficient, and at most AT_ONCE on a CPU.
         """
         pixels = pixels.to(self.view_seperator.dtype)
         at_once = AT_ONCE if pixels.device.type == "cpu" else AT_ONCE_DEVICE
@@ -74,7 +75,7 @@ class DeepseekOCRModel(nn.Module):
 
 
 class Network(nn.Module):
-    """The network without loading, saving and generation: see modeling_deepseekocr.py for those.
+    """The network without loading, saving and generation, which are in modeling_deepseekocr.py.
 
     `decoder_config`: the sizes of the decoder in this process; parallel/ splits one over several processes.
     """
@@ -146,10 +147,10 @@ class Network(nn.Module):
         """Token embeddings (b, n, d) with the vectors of the pages at the masked positions, page after page.
 
         A sample is text-only if its row of `images_seq_mask` is all False; its pixels are then ignored. (The
-        original decides for the whole batch by whether the pixels of sample 0 sum to zero.)
+        original decides this for the whole batch: it tests whether the pixels of sample 0 sum to zero.)
 
         Raises:
-            ValueError: the numbers of positions and vectors differ; names the sample.
+            ValueError: the number of masked positions of a sample differs from the number of its vectors.
         """
         embeds = self.model.embed_tokens(input_ids.to(self.device))
         if images is None or images_seq_mask is None:
@@ -193,16 +194,21 @@ class Network(nn.Module):
             rope = rotary_tables(positions, c.head_dim, c.rope_theta, embeds.dtype)
         else:
             rope = cache.rotary(positions)
-        x = embeds
-        for layer in self.model.layers:
-            x = layer(x, rope, mask, causal, cache)
+        layers, norm, kept = self.model.layers, self.last_norm, slice(-last, None)
+        kinds, how = (DecoderLayer, RMSNorm), (rope, mask, causal, cache)
+        x = run_layers_and_norm(embeds, layers, kinds, self.slots, norm, kept, how)
         if cache is not None:
             cache.advance(embeds.shape[1])
-        return self.head(x[:, -last:])
+        return self.head(x)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm behind the last layer; nothing where that layer is in another process."""
+        return self.model.norm
 
     def head(self, x: Tensor) -> Tensor:
-        """The output of the last layer (b, n, d) -> logits (b, n, vocab) fp32."""
-        return self.lm_head(self.model.norm(x)).float()
+        """What `last_norm` gives (b, n, d) -> logits (b, n, vocab) fp32."""
+        return self.lm_head(x).float()
 
     def forward(
         self,
@@ -234,11 +240,11 @@ class Network(nn.Module):
 
 
 def padding(
-    attention_mask: Tensor | None, shape: torch.Size, device: torch.device
+    attention_mask: Tensor | None, shape: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor | None, Tensor]:
     """Mask (b, 1, n, n) bool, or None if plain causal is enough; and positions (b, n) that skip padding.
 
-    A row of padding attends to itself, so that it stays finite; its values are not used.
+    A row of padding attends to itself, so that its values stay finite; they are not used.
     """
     b, n = shape
     if attention_mask is None or bool(attention_mask.all()):

@@ -58,7 +58,12 @@ class Cache:
         """Raises OSError if the entry cannot be written."""
         fields = {name: getattr(reading, name) for name in _KINDS}
         spans = [list(span) for span in reading.spans]
-        rest = {"key": key, "grid": list(reading.grid), "spans": spans, "logprobs": list(reading.logprobs)}
+        rest: dict[str, Any] = {
+            "key": key,
+            "grid": list(reading.grid),
+            "spans": spans,
+            "logprobs": list(reading.logprobs),
+        }
         rest |= {} if reading.counted is None else {"counted": reading.counted}
         write_json(self._path(key), fields | rest)
 

@@ -74,8 +74,8 @@ def kit(options: ReadingOptions, places: Places) -> list[Any]:
 
 def openai(options: ServedOptions, places: Places) -> list[Any]:
     """Connections to one server, as many as requests at a time; see reading/engines."""
-    unset = Places(deadline=places.deadline, say=places.say, workers=places.workers)
-    for name in vars(unset):
+    unset = Places()
+    for name in ("devices", "one_process", "restart_after", "batch_size"):
         if getattr(places, name) != getattr(unset, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} belongs to the kit's own network; --concurrency sets the requests")

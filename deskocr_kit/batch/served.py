@@ -51,7 +51,7 @@ class EngineDevice:
         mode, prompt, how = reader._how("", None, None, None, self.options)
         how |= other
         try:
-            reading, answer = reader.ask([item.page.image], prompt, how.pop("mode", mode), how)
+            reading, _ = reader.ask([item.page.image], prompt, how.pop("mode", mode), how, waits=item.waits)
         except Unusable as error:
             raise CannotContinue(f"{error}; run the same command again") from error
         except TooSlow as error:
@@ -62,7 +62,6 @@ class EngineDevice:
             raise Fault("answer", str(error)) from error
         except Exception as error:
             raise fault_of(error) from error
-        item.waits = answer.waits
         return reading
 
     def otherwise(self, items: Sequence[Item]) -> list[dict]:

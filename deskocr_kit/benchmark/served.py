@@ -19,7 +19,7 @@ from ..reading.engines.options import ServedOptions
 from ..reading.engines.reader import EngineReader, client_for
 from ..reading.options import PageOptions
 from .pages import subjects
-from .spec import BenchSpec
+from .spec import BenchSpec, public
 from .stamp import environment
 from .summary import gaps
 
@@ -71,7 +71,12 @@ def steps(spec: BenchSpec, result: dict, page_record, method) -> Iterator[None]:
             "checkpoint": {"name": reader.name, "sha256": None, "parameters": None, "dtype": None},
             "slots": {},
         }
-        result["method"] = {**method(spec, mode, False), "model": reader.name, "request": REQUEST}
+        result["method"] = {
+            **method(spec, mode, False),
+            "model": reader.name,
+            "base_url": public("base_url", spec.base_url),
+            "request": REQUEST,
+        }
         pages = subjects(spec, mode)
         yield
         with bar(total=len(pages), unit="page") as progress:
@@ -90,7 +95,7 @@ def steps(spec: BenchSpec, result: dict, page_record, method) -> Iterator[None]:
 
 
 def throughput(reader: EngineReader, images: list, options: PageOptions, concurrency: int) -> dict:
-    """Pages and tokens per second with `concurrency` requests at a time, over every page twice at least."""
+    """Pages and tokens per second with `concurrency` requests at a time, at least two for each."""
     asked = images * max(1, -(-2 * concurrency // max(1, len(images))))
 
     def one(image) -> int:

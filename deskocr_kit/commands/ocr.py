@@ -99,8 +99,8 @@ def read_all(
                     for line in cut_lines(page, record["cut"]):
                         progress.write(line)
                 except Exception as error:  # of this page only: memory, disk, what the model wrote
-                    if os.environ.get("DESKOCR_DEBUG") or not getattr(reader.model, "in_step", True):
-                        raise  # out of step: the model is in several processes, and cannot go on
+                    if os.environ.get("DESKOCR_DEBUG") or getattr(reader.model, "broken", False):
+                        raise  # broken: the model is in several processes, which have lost each other
                     record["error"] = failure(page, error)
                     progress.write(f"error: {record['error']}")
                     if (more := explanation(error)) and more not in explained:

@@ -75,8 +75,8 @@ def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: flo
             progress_bar=False, execution_timeout=timeout,
         )  # fmt: skip
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        for name, old in before.items():
+            os.environ.pop(name, None) if old is None else os.environ.__setitem__(name, old)
         if copy.is_file():
             _say_how(copy, parameters)
             page = copy.with_suffix(".html")

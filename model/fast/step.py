@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..decode_layer import LayerWeights, decode_layer
 from ..decoder import Attention, DecoderLayer, DenseMLP, Experts, KVCache, MoE, RMSNorm
+from ..joined import untouched
 from .rotary import rotary_in_place
 
 PLAIN = {nn.ModuleList, nn.Linear, Attention, DecoderLayer, DenseMLP, Experts, MoE, RMSNorm}
@@ -35,21 +36,22 @@ PLAIN = {nn.ModuleList, nn.Linear, Attention, DecoderLayer, DenseMLP, Experts, M
 
 def possible(model) -> bool:
     """Whether the step may bypass the modules: none was replaced (e.g. quantised) and none has hooks."""
-    return all(
-        type(module) in PLAIN
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and getattr(module, "slots", model.slots) is model.slots
-        for module in (*model.model.layers.modules(), model.model.norm)
-    )
+    return untouched((*model.model.layers.modules(), model.model.norm), PLAIN, model.slots)
 
 
 class Step:
     """The decode step of one generation over the weights and a cache. batch: samples per step."""
 
+    whole_layers = True  # whether an implementation in the slot `decode_layer` is used
+
     def __init__(self, model, cache: KVCache, batch: int):
         self.model, self.cache, self.slots = model, cache, model.slots
         self.c, body = model.decoder_config, model.model
+        self.put, self.update = cache.put, cache.update
+        self.whole = self.rotation = None
+        if self.whole_layers and self.slots.decode_layer is not decode_layer:
+            self.whole = [LayerWeights.of(layer, self.c.eps) for layer in body.layers]
+            return  # nothing else is needed
         norm = getattr(self.slots.rms_norm, "prepare", None) or _each_call(self.slots.rms_norm)
         prepare_moe = getattr(self.slots.moe, "prepare", None)
         self.layers = []
@@ -65,11 +67,6 @@ class Step:
                 )
             )
         self.norm = norm(body.norm.weight, self.c.eps)
-        self.whole = None
-        if self.slots.decode_layer is not decode_layer:
-            self.whole = [LayerWeights.of(layer, self.c.eps) for layer in body.layers]
-        self.put, self.update = cache.put, cache.update
-        self.rotation = None
         if self.slots.rotary is rotary_in_place and self.launches_cost():
             self.rotation = RotationMatrices(self.c.head_dim, batch, model.dtype, model.device)
 

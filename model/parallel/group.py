@@ -91,9 +91,9 @@ class Processes(Group):
             return what()
         except RuntimeError as error:  # what every backend raises for a lost peer and for its time limit
             raise RanksLost(
-                f"rank {self.rank} of {self.size}: another process of this model has ended, or has not answered "
-                f"for {self.timeout:.0f} s ({VARIABLE} is the limit). If it printed a message, that is the cause. "
-                f"Here: {str(error).strip().splitlines()[0]}"
+                f"rank {self.rank} of {self.size}: another process of this model has ended, or has not "
+                f"answered for {self.timeout:.0f} s ({VARIABLE} is the limit). If it printed a message, that "
+                f"is the cause. Here: {str(error).strip().splitlines()[0]}"
             ) from error
 
     def _sum(self, x: Tensor) -> Tensor:

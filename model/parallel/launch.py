@@ -12,12 +12,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 POLL = 0.05  # seconds between two looks at the processes
-GRACE = 2.0  # seconds that a rank waits for the message of another rank before it prints its own
-LEAVE = 15.0  # seconds that the others have to end after one of them
+GRACE = 4.0  # seconds that a rank waits for the message of another rank before it prints its own
+LEAVE = (
+    3.0  # seconds that the others have to end after rank 0; less than GRACE, so they do not report its end
+)
 
 
 def started() -> bool:
@@ -41,13 +43,15 @@ def launch(ranks: int, command: Sequence[str]) -> int:
     Rank 0 has this process's stdin and stdout; the others only stderr. If a rank fails, the others are ended:
     its exit status is the result. A rank that a signal ended cannot say so, and is reported here.
     """
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}  # else each takes all cores
     shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = []
+    processes: list[subprocess.Popen] = []
     try:
         for rank in range(ranks):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank), **shared}
-            quiet = {} if rank == 0 else {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-            processes.append(subprocess.Popen(list(command), env={**os.environ, **own}, **quiet))
+            pipe = None if rank == 0 else subprocess.DEVNULL
+            env = {**threads, **os.environ, **own}
+            processes.append(subprocess.Popen(list(command), env=env, stdin=pipe, stdout=pipe))
         return wait(processes)
     except KeyboardInterrupt:  # the terminal has sent it to all of them
         return 130
@@ -69,16 +73,17 @@ def wait(processes: Sequence[subprocess.Popen]) -> int:
                 print(f"error: rank {rank} of {len(processes)} was ended by {name}{why}", file=sys.stderr)
                 return 128 - status
             if status > 0 or rank == 0:
-                leave(left.values() if status == 0 or rank == 0 else ())
+                leave(left.values() if rank == 0 else ())
                 return status
         time.sleep(POLL)
     return 0
 
 
-def leave(processes) -> None:
+def leave(processes: Iterable[subprocess.Popen]) -> None:
     """Give processes time to end by themselves."""
     limit = time.monotonic() + LEAVE
-    while any(process.poll() is None for process in processes) and time.monotonic() < limit:
+    running = list(processes)
+    while any(process.poll() is None for process in running) and time.monotonic() < limit:
         time.sleep(POLL)
 
 

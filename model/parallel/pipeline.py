@@ -54,7 +54,7 @@ class Stages:
         return min(every, key=lambda each: max(each.parameters(stage) for stage in range(STAGES)))
 
     def owns(self, stage: int, name: str) -> bool:
-        """Whether a stage holds a parameter. The last norm is in both: 5 KB, and the decode step expects it."""
+        """Whether a stage holds a parameter. Both have the last norm, which the step needs."""
         if name.startswith("model.layers."):
             return (int(name.split(".")[2]) < self.first) == (stage == 0)
         return name.startswith("model.norm.") or name.startswith("lm_head.") == (stage == 1)
@@ -77,7 +77,7 @@ class Stages:
 
 
 class StageStep(Step):
-    """The decode step of one stage: token (b, 1) to hidden state (b, d), or hidden state (b, 1, d) to logits."""
+    """The decode step of a stage: token (b, 1) to hidden state (b, d), or the latter (b, 1, d) to logits."""
 
     def head(self, x: Tensor, norm: Callable) -> Tensor:
         return x if self.model.stage == 0 else super().head(x, norm)
@@ -104,7 +104,7 @@ class Slot:
 class PipelineParallel(DeepseekOCRForCausalLM):
     """One stage of the model. `load` fills it. Stage 0 generates; stage 1 is in `follow`.
 
-    `in_step`: False after an error in the middle of `generate_many`, see tensor.TensorParallel.
+    `idle`: stage 1 waits for the next call. `broken`: an error has left the stages at different places.
     """
 
     step = StageStep
@@ -113,7 +113,8 @@ class PipelineParallel(DeepseekOCRForCausalLM):
         super().__init__(config)
         if group.size != STAGES:
             raise ValueError(f"pipeline parallel: {group.size} processes for {STAGES} stages")
-        self.group, self.stage, self.stages, self.in_step = group, group.rank, Stages.of(config), True
+        self.group, self.stage, self.stages = group, group.rank, Stages.of(config)
+        self.idle, self.broken = True, False
         here = [self.stages.owns(self.stage, f"model.layers.{i}.") for i in range(config.decoder.layers)]
         self.decoder_config = replace(config.decoder, layers=sum(here))
         for i, mine in enumerate(here):
@@ -130,7 +131,7 @@ class PipelineParallel(DeepseekOCRForCausalLM):
         """Leave out the layers of the other stage. They were there so that the names in the files hold."""
         kept = [layer for layer in self.model.layers if not isinstance(layer, Elsewhere)]
         for i, layer in enumerate(kept):
-            layer.self_attn.index = i
+            cast(Any, layer).self_attn.index = i
         self.model.layers = nn.ModuleList(kept)
 
     @property
@@ -140,6 +141,10 @@ class PipelineParallel(DeepseekOCRForCausalLM):
     @property
     def dtype(self) -> torch.dtype:
         return self.model.norm.weight.dtype
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return nn.Identity() if self.stage == 0 else super().last_norm
 
     def head(self, x: Tensor) -> Tensor:
         return x if self.stage == 0 else super().head(x)
@@ -180,9 +185,21 @@ class PipelineParallel(DeepseekOCRForCausalLM):
         jobs: functions that give arguments of `generate`, called when a slot is free; an error of one is the
         outcome of its page. Only stage 0 calls this.
         """
-        self.in_step = False
+        self.idle = False
+        try:
+            yield from self._generate_many(enumerate(jobs), in_flight, on_step)
+        except BaseException:
+            self.broken = True
+            raise
+        self.idle = True
+
+    def _generate_many(
+        self,
+        left: Iterator[tuple[int, Callable[[], Mapping[str, Any]]]],
+        in_flight: int,
+        on_step: Callable[[Slot], object],
+    ) -> Iterator[tuple[int, Outcome]]:
         self.group.tell(in_flight)
-        left = enumerate(jobs)
         slots: list[Slot | None] = [None] * in_flight
         more = True
         while more or any(slots):
@@ -191,7 +208,9 @@ class PipelineParallel(DeepseekOCRForCausalLM):
                     done, finite = self.hear(slot)
                     on_step(slot)
                     if not done:
-                        self.group.send(slot.step(torch.tensor(slot.tokens[-1], device=self.device)[:, None]), 1)
+                        self.group.send(
+                            slot.step(torch.tensor(slot.tokens[-1], device=self.device)[:, None]), 1
+                        )
                         continue
                     slots[place] = None
                     yield slot.index, outcome(slot) if finite else broken(slot)
@@ -204,7 +223,6 @@ class PipelineParallel(DeepseekOCRForCausalLM):
                         slots[place] = self.begin(*job)
                     except Exception as error:  # of this page: stage 1 does not know of it yet
                         yield job[0], error
-        self.in_step = True
 
     def begin(self, index: int, job: Callable[[], Mapping[str, Any]]) -> Slot:
         """Encode a prompt, run it through the first layers, and pass it on."""
@@ -224,7 +242,7 @@ class PipelineParallel(DeepseekOCRForCausalLM):
         return Slot(index, prompt.input_ids.cpu(), step)
 
     def hear(self, slot: Slot) -> tuple[bool, bool]:
-        """Take the tokens that stage 1 chose; returns whether the page is finished, and whether all is finite."""
+        """Take the tokens that stage 1 chose; returns whether the page has ended and all is finite."""
         b = len(slot.input_ids)
         said = self.group.receive(torch.empty(2 * b + 2, dtype=torch.float64), 1).tolist()
         slot.tokens.append([int(token) for token in said[:b]])
@@ -233,7 +251,7 @@ class PipelineParallel(DeepseekOCRForCausalLM):
 
     def stop(self) -> None:
         """End `follow` on stage 1, if it is there."""
-        if self.in_step:
+        if self.idle:
             self.group.tell(None)
 
     # ------------------------------------------------------------------ stage 1

@@ -5,8 +5,8 @@ behind it by columns. Each rank then computes a part of the sum, and one all-red
 
     attention    q, k, v by rows and o by columns: whole heads
     dense        gate, up by rows and down by columns: inner units
-    experts      the same in every expert, shared ones too. All ranks have the same work for any routing; whole
-                 experts per rank would need as many sums, and wait for the rank with the most tokens
+    experts      the same in every expert, shared ones too. All ranks have the same work for any routing;
+                 whole experts per rank would need as many sums, and wait for the rank with the most tokens
     vocabulary   the embedding by rows (a sum of rows, all but one zero) and the output matrix by rows (the
                  logits are gathered)
 
@@ -94,7 +94,7 @@ class Split:
             listed = ", ".join(f"{count} {what}" for count, what in there.values())
             able = [n for n in range(2, 17) if any(count % n == 0 for count, _ in there.values())]
             raise ValueError(
-                f"tensor parallel: nothing of this decoder divides by {ranks} ({listed}), so every rank would "
+                f"tensor parallel: nothing of this decoder divides by {ranks} ({listed}): every rank would "
                 f"hold and compute everything. Choose one of {', '.join(map(str, able))}"
             )
         shapes = {name: p.shape for name, p in skeleton(config).named_parameters()}
@@ -171,7 +171,10 @@ class Split:
         """One line per part that does not divide."""
         for part, (count, what) in counts(self.config.decoder).items():
             if self.ranks > 1 and part not in self.divided:
-                yield f"{part}: {count} {what} do not divide by {self.ranks}, so every rank holds and computes all"
+                yield (
+                    f"{part}: {count} {what} do not divide by {self.ranks}, so every rank holds and computes "
+                    "all of them"
+                )
 
     def rows(self, bytes_each: int) -> list[tuple[str, str, str, str]]:
         """Rows of a table: tensors, how they are divided, MB of all, MB of a rank."""
@@ -191,9 +194,12 @@ class Split:
     def traffic(self, bytes_each: int) -> str:
         """What is sent per generated token, in one line."""
         each = self.summed() * bytes_each
-        gathered = f", and one gather of {self.gathered() * bytes_each:,} bytes of logits" if self.gathered() else ""
+        gathered = (
+            f", and one gather of {self.gathered() * bytes_each:,} bytes of logits" if self.gathered() else ""
+        )
         return (
-            f"per token {self.sums()} all-reduces of {each:,} bytes = {self.sums() * each:,} bytes{gathered}; "
+            f"per token {self.sums()} all-reduces of {each:,} bytes, {self.sums() * each:,} in all{gathered}"
+            "; "
             f"KV cache {self.cache_values() * bytes_each:,} bytes per position and rank"
         )
 

@@ -7,6 +7,7 @@ guard, the confidence, the end and the lowest id of a tie are the same, and the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ ONLY_HERE = ("on_tokens", "observer")  # arguments of `generate` that follow it 
 class ShardedEmbedding(nn.Module):
     """Some rows of the embedding: a token of another rank gives zeros here, and the sum gives its row."""
 
-    def __init__(self, weight: nn.Parameter, group: Group):
+    def __init__(self, weight: Tensor, group: Group):
         super().__init__()
         self.weight, self.group = weight, group
 
@@ -49,7 +50,7 @@ class ShardedEmbedding(nn.Module):
 class ShardedHead(nn.Module):
     """Some rows of the output matrix: every rank computes the logits of its words and gets those of all."""
 
-    def __init__(self, weight: nn.Parameter, group: Group):
+    def __init__(self, weight: Tensor, group: Group):
         super().__init__()
         self.weight, self.group = weight, group
 
@@ -64,10 +65,11 @@ class ShardedStep(Step):
     implementation of a whole layer (the slot `decode_layer`) is not used: it has no place for the sums.
     """
 
+    whole_layers = False
+
     def __init__(self, model: TensorParallel, cache, batch: int):
         super().__init__(model, cache, batch)
         self.group, self.split = model.group, model.split
-        self.whole = None
 
     def once(self, x: Tensor) -> Tensor:
         return x if self.group.rank == 0 else torch.zeros_like(x)
@@ -89,7 +91,7 @@ class TensorParallel(DeepseekOCRForCausalLM):
     """One rank's part of the model. `load` fills it.
 
     `leading`: rank 0 passes the arguments of `generate` on to the other ranks, which are in `follow`.
-    `in_step`: False after an error in the middle of `generate`; the other ranks then wait for a sum for ever.
+    `idle`: the other ranks wait for the next call. `broken`: an error has left the ranks at different places.
     """
 
     step = ShardedStep
@@ -97,13 +99,14 @@ class TensorParallel(DeepseekOCRForCausalLM):
     def __init__(self, config: DeepseekOCRConfig, group: Group):
         super().__init__(config)
         self.group, self.split, self.leading = group, Split.of(config, group.size), False
-        self.in_step = True
+        self.idle, self.broken = True, False
         self.decoder_config = self.split.decoder()
         for name, parameter in list(self.named_parameters()):
             if self.split.cut(name) is not None:
                 owner, _, last = name.rpartition(".")
                 local = torch.empty(self.split.local_shape(name), device=parameter.device)
                 setattr(self.get_submodule(owner), last, nn.Parameter(local))
+        layer: Any
         for layer in self.model.layers:
             layer.self_attn.heads = self.decoder_config.heads
             if self.split.divides(ATTENTION):
@@ -111,8 +114,9 @@ class TensorParallel(DeepseekOCRForCausalLM):
             if self.split.divides(EXPERTS if isinstance(layer.mlp, MoE) else DENSE):
                 layer.sum_mlp = group.sum
         if self.split.divides(VOCABULARY):
-            self.model.embed_tokens = ShardedEmbedding(self.model.embed_tokens.weight, group)
-            self.lm_head = ShardedHead(self.lm_head.weight, group)
+            body: Any = self.model
+            body.embed_tokens = ShardedEmbedding(body.embed_tokens.weight, group)
+            self.lm_head: Any = ShardedHead(self.lm_head.weight, group)
 
     def encode_views(self, pixels: Tensor) -> Tensor:
         """Every rank encodes its share of the views and gets the features of all.
@@ -138,36 +142,39 @@ class TensorParallel(DeepseekOCRForCausalLM):
         if look_every is None:
             follows = self.leading and any(given.get(name) is not None for name in ONLY_HERE)
             look_every = 1 if follows or self.device.type == "cpu" else LOOK_EVERY
-        self.in_step = False
+        self.idle = False
         try:
             if self.leading:
                 shared = {name: value for name, value in given.items() if name not in ONLY_HERE}
                 self.group.tell((args, {**shared, "look_every": look_every}))
             made = super().generate(*args, look_every=look_every, **given)
         except (ValueError, NonFiniteError):  # from the arguments or the logits: on all ranks
-            self.in_step = True
+            self.idle = True
             raise
-        self.in_step = True
+        except BaseException:
+            self.broken = True
+            raise
+        self.idle = True
         return made
 
     def follow(self) -> None:
         """The work of every rank but 0: repeat each `generate` of rank 0, until `stop`."""
         while (job := self.group.tell()) is not None:
             args, given = job
-            try:
+            with contextlib.suppress(ValueError, NonFiniteError):  # rank 0 raises the same and reports it
                 self.generate(*args, **given)
-            except (ValueError, NonFiniteError):
-                pass  # rank 0 raises the same and reports it
 
     def unused(self) -> list[str]:
         """Implementations of the plan that are not used, one line each."""
         if self.slots.decode_layer is decode_layer:
             return []
-        return ["decode_layer of the plan is not used: it spans a layer and has no place for the sums of ranks"]
+        return [
+            "decode_layer of the plan is not used: it spans a layer and has no place for the sums of ranks"
+        ]
 
     def stop(self) -> None:
         """End `follow` on the other ranks, if they are there."""
-        if self.in_step:
+        if self.idle:
             self.group.tell(None)
 
 

@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.commands import ranks
+from deskocr_kit.commands import ocr, ranks
 from deskocr_kit.reading.ocr_options import OcrOptions
+from deskocr_kit.reading.reader import Reader
+from model import NonFiniteError
 from tests.helpers.paths import NANO, ROOT
 
 PAGES = [str(path) for path in sorted((NANO / "pages").glob("*.png"))[:3]]
@@ -78,6 +81,43 @@ def test_a_device_with_an_index_is_refused():
     ):
         ranks.device_of_rank("cuda:1")
     assert str(ranks.device_of_rank("cpu")) == "cpu"
+
+
+class InFlight:
+    """A model that has several pages under way; the second page of them fails."""
+
+    def __init__(self, model):
+        self.model = model
+        self.idle = self.broken = False
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def generate_many(self, jobs):
+        under_way = [(index, job()) for index, job in enumerate(jobs)]
+        for index, given in reversed(under_way):  # the last ends first
+            if index == 1:
+                yield index, NonFiniteError("logits are NaN")
+            else:
+                yield index, self.model.generate(**given, return_logprobs=True)
+
+
+def test_a_page_that_fails_in_the_pipeline_fails_alone_and_texts_keep_their_order(monkeypatch, tmp_path):
+    @contextmanager
+    def reader_of(options):
+        reader = Reader.load(options)
+        reader.model = InFlight(reader.model)
+        yield reader
+
+    monkeypatch.setattr(ocr, "reader_of", reader_of)
+    (bad := tmp_path / "bad.png").write_bytes(b"not an image")
+    words = ["ocr", PAGES[0], str(bad), PAGES[1], PAGES[2], *READ[:-1], "4", "--json"]
+    done = CliRunner().invoke(app, words, env={"DESKOCR_DEBUG": ""})
+    assert done.exit_code == 1
+    records = json.loads(done.stdout[done.stdout.index("[") :])
+    assert [each["file"] for each in records] == [PAGES[0], str(bad), PAGES[1], PAGES[2]]
+    assert ["error" in each for each in records] == [False, True, True, False]
+    assert "logits are NaN" in records[2]["error"] and records[0]["text"] != records[3]["text"]
 
 
 def command(*words, start=(sys.executable, "-m", "deskocr_kit"), **variables):

@@ -75,8 +75,6 @@ def test_what_passes_is_tried_again_and_recorded(server, client, order, stream):
 
 
 def test_the_server_says_how_long_to_wait_and_all_requests_do(server, client):
-    server.orders += ["wait"]
-    client.ask(body(5))
     start = time.monotonic()
     server.orders += ["wait"]
     first = threading.Thread(target=client.ask, args=(body(1),))
@@ -86,7 +84,7 @@ def test_the_server_says_how_long_to_wait_and_all_requests_do(server, client):
     client.ask(body(2))
     first.join()
     assert time.monotonic() - start >= 1.0
-    assert server.numbers == [5, 5, 1, 2, 1] or server.numbers == [5, 5, 1, 1, 2]
+    assert server.numbers in ([1, 2, 1], [1, 1, 2])
 
 
 @pytest.mark.parametrize("order", ["500", "cut"])
@@ -117,7 +115,7 @@ def test_a_refused_request_is_not_sent_again(server, client):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("order", ["slow", "drip"])
+@pytest.mark.parametrize("order", ["slow", "drip", "drip_headers"])
 def test_an_answer_ends_within_the_deadline(server, client, order):
     client.deadline = 0.3
     server.orders.append(order)
@@ -153,18 +151,15 @@ def test_a_server_that_is_not_there_is_given_up_after_a_while(client):
 
 
 def test_a_server_that_answers_other_requests_is_not_given_up(server, client):
-    client.patience = 0.3
-    server.pages[1] = "429"
-    waiting = threading.Thread(target=client.ask, args=(body(1),))
-    waiting.start()
-    for _ in range(12):
-        client.ask(body(2))
-        client.not_before = 0.0
-        time.sleep(0.05)
-    assert waiting.is_alive()
-    del server.pages[1]
-    waiting.join(10)
-    assert not waiting.is_alive()
+    """Silence counts from the last answer, whichever thread got it."""
+    client.patience = 0.0
+    client.alive = time.monotonic() + 60
+    server.pages[1] = ["429", "429"]
+    assert text(client.ask(body(1))) == "page 1"
+    assert client.alive <= time.monotonic(), "the answer has set it"
+    server.pages[1] = ["429"]
+    with pytest.raises(Unusable, match="gave up"):
+        client.ask(body(1))
 
 
 def test_the_end_of_a_run_ends_all_waiting(server, client):

@@ -305,6 +305,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         return True
 
+    def order_drip_headers(self, _) -> bool:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        for _ in range(100):
+            time.sleep(0.05)
+            self.wfile.write(b"x")
+            self.wfile.flush()
+        return True
+
     def order_cut(self, body: dict) -> bool:
         """The connection ends in the middle of the answer."""
         if body.get("stream"):

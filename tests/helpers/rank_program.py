@@ -1,7 +1,7 @@
 """What a process of a parallel model runs in tests: `python -m tests.helpers.rank_program CASE FOLDER`.
 
-launch.launch starts it once per rank. FOLDER/jobs.pt has the checkpoints and prompts, made by `prepare`; rank 0
-leaves its results in FOLDER/results.pt. Nothing else of the tests is imported: each process pays for it.
+launch.launch starts it once per rank. FOLDER/jobs.pt has the checkpoints and prompts, made by `prepare`;
+rank 0 leaves its results in FOLDER/results.pt. Nothing else is imported: each process pays for it.
 """
 
 from __future__ import annotations

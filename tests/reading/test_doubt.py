@@ -213,9 +213,9 @@ def test_the_stored_record_is_of_these_weights_and_reaches_the_aim():
 
 
 def test_low_confidence_tells_wrong_pages_on_other_pages_too(nano):
-    rows = measured.read_mixed(nano, 40, 31)
+    rows = measured.read_mixed(nano, 20, 31)
     wrong = [row[1] > measured.WRONG for row in rows]
-    assert 5 <= sum(wrong) <= 35
+    assert 3 <= sum(wrong) <= 17
     assert measured.auroc([row[2] for row in rows], wrong) >= 0.9
 
 
@@ -238,7 +238,7 @@ def test_demo_shows_the_confidence_of_each_page(tmp_path):
     from deskocr_kit.cli import app
 
     done = CliRunner().invoke(
-        app, ["demo", "--device", "cpu", "--out", str(tmp_path)], env={"COLUMNS": "160"}
+        app, ["demo", "--device", "cpu", "--max-tokens", "60", "--out", str(tmp_path)], env={"COLUMNS": "160"}
     )
     assert done.exit_code == 0 and "confidence" in done.output
     stored = json.loads((tmp_path / SAMPLES[0].stem / "result.json").read_text(encoding="utf-8"))

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from model.untrusted import shown
 
 from .answers import MOST_BYTES, BadAnswer, joined, parsed
+from .deadline import Deadline, limited
 
 if TYPE_CHECKING:
     import httpx
@@ -113,14 +114,18 @@ class Client:
             if not key.isascii() or not key.isprintable():
                 raise ValueError("the key of the server has characters that a header cannot have")
             headers["Authorization"] = f"Bearer {key}"
+        self.limit = Deadline()
+        secure = base_url.startswith("https:")
+        transport = self.httpx.HTTPTransport(
+            verify=ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE")) if secure else True,
+            limits=self.httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            trust_env=False,
+        )
         self.http = self.httpx.Client(
             headers=headers,
-            limits=self.httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            transport=limited(transport, self.limit),
             follow_redirects=False,
             trust_env=False,
-            verify=ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
-            if base_url.startswith("https:")
-            else True,
         )
         self.lock = threading.Lock()
         self.not_before = 0.0  # all requests wait until then (monotonic)
@@ -132,13 +137,21 @@ class Client:
         self.stopped.set()
         self.http.close()
 
-    def ask(self, body: dict[str, Any], on_text: Callable[[str], object] | None = None) -> Answer:
-        """POST /chat/completions. on_text: gets the pieces of a stream (`body["stream"]`).
+    def ask(
+        self,
+        body: dict[str, Any],
+        on_text: Callable[[str], object] | None = None,
+        waits: list[dict[str, Any]] | None = None,
+    ) -> Answer:
+        """POST /chat/completions.
+
+        on_text: gets the pieces of a stream (`body["stream"]`). waits: gets an entry for each request that
+        had no answer, also if an error is raised.
 
         Raises Unusable, Refused, ServerFailed, TooSlow, BadAnswer.
         """
         content = json.dumps(body).encode()
-        waits: list[dict[str, Any]] = []
+        waits = [] if waits is None else waits
 
         def send(limit: float | None) -> Answer:
             start = time.perf_counter()
@@ -222,6 +235,7 @@ class Client:
         left = None if limit is None else max(0.05, limit - time.monotonic())
         timeout = self.httpx.Timeout(connect=CONNECT, read=left, write=WRITE, pool=None)
         headers = {"Content-Type": "application/json"} if content is not None else None
+        self.limit.set(limit)
         try:
             with self.http.stream(method, url, content=content, headers=headers, timeout=timeout) as response:
                 self._check(response, limit)
@@ -350,7 +364,7 @@ def import_httpx() -> Any:
     try:
         import httpx
     except ImportError as error:
-        raise Unusable(f"--engine openai needs httpx ({error}); pip install 'deskocr-kit[engines]'") from None
+        raise Unusable(f"--engine openai needs httpx ({error}); pip install httpx") from None
     return httpx
 
 

@@ -148,6 +148,8 @@ class EngineReader(Reader):
             if official.pages_mode is None:
                 raise ValueError(f"{official.title} reads one page per prompt")
             mode = official.pages_mode
+            if how["ngram_window"] is not None:  # pages repeat headings that one page does not
+                how["ngram_window"] = official.pages_ngram_window
             if options is not None and options.prompt == PageOptions().prompt:
                 text = official.prompts["pages"]
         reading, _ = self.ask(images, text, mode, how, on_text)
@@ -163,8 +165,11 @@ class EngineReader(Reader):
         mode: str,
         how: dict[str, Any],
         on_text: Callable[[str], object] | None = None,
+        waits: list[dict[str, Any]] | None = None,
     ) -> tuple[Reading, Answer]:
         """One request. how: max_new_tokens, no_repeat_ngram_size, ngram_window, temperature.
+
+        waits: see Client.ask.
 
         Raises BadAnswer also for an empty text of a page that is not blank.
         """
@@ -178,7 +183,7 @@ class EngineReader(Reader):
             stream=on_text is not None,
         )
         body = request([png for png, _ in cut], prompt, self.served, asked)
-        answer = self.client.ask(body, on_text)
+        answer = self.client.ask(body, on_text, waits)
         reading = reading_of(answer.json, self.served, time.perf_counter() - start)
         if not reading.text and not all(look(image).blank for image in images):
             raise BadAnswer("the answer is empty, and the page is not")

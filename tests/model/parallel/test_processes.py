@@ -19,7 +19,7 @@ EVERY = ["golden", "nano", *NAMES]
 
 
 def make(folder):
-    """The checkpoints and prompts of all cases: text for two, and a page with padding for each of the family."""
+    """The checkpoints and prompts of all cases: text for two, a page and padding for each of the family."""
     jobs = {"golden": (CHECKPOINT, TEXT), "nano": (NANO, TEXT)}
     for name in NAMES:
         model = DeepseekOCRForCausalLM.random(tiny(name), seed=3)
@@ -95,5 +95,8 @@ def test_a_rank_that_does_not_answer_ends_all(tmp_path, monkeypatch, capfd):
     make(tmp_path)
     began = time.monotonic()
     assert start("hangs", tmp_path, monkeypatch, DESKOCR_RANKS_TIMEOUT="3") == 1
-    assert "rank 0 of 2: another process of this model has ended, or has not answered for 3 s" in capfd.readouterr().err
+    assert (
+        "rank 0 of 2: another process of this model has ended, or has not answered for 3 s"
+        in capfd.readouterr().err
+    )
     assert time.monotonic() - began < 50

@@ -70,7 +70,9 @@ def test_what_divides_at_the_official_sizes(name, ranks, divided):
 
 
 def test_a_number_by_which_nothing_divides_is_refused():
-    with pytest.raises(ValueError, match=r"nothing of this decoder divides by 3 \(10 heads, .*one of 2, 4, 5"):
+    with pytest.raises(
+        ValueError, match=r"nothing of this decoder divides by 3 \(10 heads, .*one of 2, 4, 5"
+    ):
         Split.of(DeepseekOCRConfig(), 3)
     with pytest.raises(ValueError, match="at least 1 process, got 0"):
         Split.of(DeepseekOCRConfig(), 0)
@@ -124,13 +126,17 @@ def test_a_rank_reads_its_share_of_each_tensor_and_no_other_byte(ranks, monkeypa
     regions, item = split.regions(1), 2
     (pieces,) = read.values()
     share = sum(
-        entry.size if name not in regions else entry.size // entry.shape[regions[name].dim] * regions[name].count
+        entry.size
+        if name not in regions
+        else entry.size // entry.shape[regions[name].dim] * regions[name].count
         for name, entry in entries.items()
     )
     assert sum(size for _, size in pieces) == share < sum(entry.size for entry in entries.values())
     assert split.parameters() * item == share  # nano's files have 16 bits
     for entry in entries.values():
-        inside = [(at - entry.start, size) for at, size in pieces if entry.start <= at < entry.start + entry.size]
+        inside = [
+            (at - entry.start, size) for at, size in pieces if entry.start <= at < entry.start + entry.size
+        ]
         region = regions.get(entry.name)
         if region is not None and region.dim == 1:
             rows, columns = entry.shape
@@ -145,7 +151,9 @@ def test_memory_of_a_rank_at_the_official_sizes(name):
     total = sum(map(math.prod, splits[0].shapes.values()))
     held = [split.parameters() for split in splits]
     assert held[0] == total and held == sorted(held, reverse=True)
-    tower = sum(math.prod(s) for n, s in splits[0].shapes.items() if not n.startswith(("model.layers", "lm_head")))
+    tower = sum(
+        math.prod(s) for n, s in splits[0].shapes.items() if not n.startswith(("model.layers", "lm_head"))
+    )
     assert total / 2 < held[1] < total / 2 + tower
     assert splits[1].sums() == 1 + 2 * 12 and splits[2].sums() == 1 + 12
     assert splits[1].cache_values() * 2 == splits[0].cache_values() == splits[2].cache_values()

@@ -1,4 +1,4 @@
-"""Tensor parallel: the logits and the tokens of one process. Ranks are threads here; test_processes has processes."""
+"""Tensor parallel: the logits and the tokens of one process. Ranks are threads here, see test_processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from deskocr_kit.reading.reader import Reader
 from model import DeepseekOCRForCausalLM, NonFiniteError
 from model.generation import LOOK_EVERY
 from model.parallel import tensor
+from model.weight_files import CheckpointError
 from tests.helpers.family import NAMES, batch, tiny
 from tests.helpers.golden import CHECKPOINT, inputs, tensors
 from tests.helpers.paths import NANO
@@ -31,7 +32,9 @@ def together(folder, ranks, work, **how):
         ("text", 2),
         ("text", 3),
         ("batch2_img_text", 2),
-        *(pytest.param(case, 3, marks=pytest.mark.slow) for case in ("g640", "batch2", "crop2x1")),  # 5 s each
+        *(
+            pytest.param(case, 3, marks=pytest.mark.slow) for case in ("g640", "batch2", "crop2x1")
+        ),  # 5 s each
     ],
 )
 def test_logits_and_tokens_of_the_goldens(case, ranks, golden_model):
@@ -114,7 +117,7 @@ def test_views_are_divided_among_the_ranks(ranks, across, tmp_path):
 
 
 def test_rank_0_leads_and_the_others_follow():
-    """A Reader on rank 0; the others get its arguments, also if it reads with a callback, which stays here."""
+    """A Reader on rank 0; the others get its arguments, without the callback."""
     image = Image.open(sorted(PAGE.glob("*.png"))[0])
     alone = Reader.load("nano", "cpu", "fp32")
     said: list[str] = []
@@ -161,21 +164,21 @@ def test_logits_that_are_not_finite_are_an_error_on_all_ranks(tmp_path):
     def work(model):
         with pytest.raises(NonFiniteError, match=r"model\.layers\.1"):
             model.generate(torch.tensor([[0, 5]]), max_new_tokens=3)
-        return model.in_step
+        return model.idle, model.broken
 
-    assert together(tmp_path, 2, work) == [True, True]
+    assert together(tmp_path, 2, work) == [(True, False)] * 2
 
 
-def test_an_error_in_the_middle_leaves_the_model_out_of_step():
+def test_an_error_in_the_middle_leaves_the_model_broken():
     def broken(tokens):
         raise RuntimeError("the pipe is closed")
 
     def work(model):
         with pytest.raises(RuntimeError, match="the pipe is closed"):
             model.generate(torch.tensor([[0, 5]]), max_new_tokens=3, on_tokens=broken)
-        return model.in_step
+        return model.idle, model.broken
 
-    assert together(CHECKPOINT, 2, work) == [False, False]
+    assert together(CHECKPOINT, 2, work) == [(False, True)] * 2
 
 
 def test_a_plan_that_spans_layers_steps_aside_and_says_so(golden_model):
@@ -208,7 +211,9 @@ def test_weights_of_8_bits_are_quantised_rank_by_rank():
     def work(model):
         quantise(model, 8)
         with torch.no_grad():
-            return model(torch.tensor([[0, 5, 9]])).logits, model.generate(torch.tensor([[0, 5, 9]]), max_new_tokens=8)
+            return model(torch.tensor([[0, 5, 9]])).logits, model.generate(
+                torch.tensor([[0, 5, 9]]), max_new_tokens=8
+            )
 
     whole = DeepseekOCRForCausalLM.from_pretrained(CHECKPOINT)
     with torch.no_grad():
@@ -223,3 +228,12 @@ def test_weights_of_8_bits_are_quantised_rank_by_rank():
 def test_a_step_is_not_recorded():
     with pytest.raises(ValueError, match="not recorded"):
         together(CHECKPOINT, 2, lambda model: model.generate(torch.tensor([[0, 5]]), record=lambda run: run))
+
+
+def test_the_part_of_a_rank_is_not_saved_as_a_checkpoint(tmp_path):
+    def work(model):
+        with pytest.raises(CheckpointError, match="not written.*are parts, first lm_head.weight"):
+            model.save_pretrained(tmp_path / str(model.group.rank))
+
+    together(CHECKPOINT, 2, work)
+    assert list(tmp_path.iterdir()) == []
