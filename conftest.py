@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -54,13 +54,22 @@ def pytest_ignore_collect(collection_path, config):
     have = {
         "npu": os.environ["DESKOCR_DEVICE"] == "npu",
         "weights": bool(os.environ.get("DESKOCR_MODEL")),
-        "triton": importlib.util.find_spec("triton") is not None,  # for Linux only
+        "triton": has_triton(),
     }
     lacking = [need for need in needs if not have[need]]
     if lacking:
         LEFT_OUT.append(f"{collection_path.name} (needs {', '.join(lacking)})")
         return True
     return None
+
+
+def has_triton() -> bool:
+    """As deskocr_kit.course.notebooks.has_triton, which imports torch."""
+    try:
+        found = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return tuple(map(int, found.split(".")[:2])) >= (3, 4)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -74,6 +74,8 @@ def test_the_page_on_kernels_states_the_records(found):
     forms = lowered["forms"]
     assert f"{len(forms)} forms of {len(found)} kernels" in text
     assert f"asks for is {max(form['buffer_bytes'] for form in forms) // 1024} KiB" in text
+    discrete = sum(bool(each.discrete) for each in found)
+    assert f"In {discrete} of {len(found)} kernels the front end loads or stores some block" in text
     assert f"largest grid has {max(form['grid'] for form in forms):,} programs" in text
     worst = {dtype: max(each.errors.get(dtype, 0.0) for each in found) for dtype in BUDGETS}
     said = re.search(r"interpreter is (\S+) in fp32, (\S+) in fp16 and (\S+) in bf16", text)
