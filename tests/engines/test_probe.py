@@ -82,6 +82,23 @@ def test_a_wrong_text_stops_the_run_and_says_where_to_look():
     assert any("CER 1.00" in each for each in found.warnings)
 
 
+FORMS = {
+    "typed": "<|det|>text [10, 20, 300, 40]<|/det|>{}",
+    "refs": "<|ref|>{}<|/ref|><|det|>[[10, 20, 300, 40]]<|/det|>",
+    "labels": "<|ref|>text<|/ref|><|det|>[[10, 20, 300, 40]]<|/det|>\n{}",
+    "markdown": "## {}\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_known_text_may_come_with_boxes(form):
+    """Unlimited-OCR has no prompt without boxes."""
+    text = "\n".join(FORMS[form].format(line) for line in TEXT.splitlines())
+    with EngineServer("vllm", name="baidu/Unlimited-OCR", read=lambda *_: (text, False)) as server:
+        found = look(server)
+    assert found.checkpoint is CHECKPOINTS["unlimited-ocr"] and found.guard and not found.warnings
+
+
 def test_the_wrong_kind_of_server_is_found_at_once():
     with EngineServer("transformers") as server, pytest.raises(Unusable, match="Unexpected fields"):
         look(server, server="vllm", served="somebody/llama")

@@ -54,6 +54,11 @@ def guarded(tokens: list[str], size: int, window: int) -> list[str]:
     return out
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_) -> None:
+        """A client that goes away, and an order to die, are no news."""
+
+
 class EngineServer:
     """guard: whether it was started with its flag. raw: log-probabilities from before the guard."""
 
@@ -84,7 +89,7 @@ class EngineServer:
 
     def __enter__(self) -> EngineServer:
         handler = type("Handler", (Handler,), {"engine": self})
-        self.http = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+        self.http = QuietServer(("127.0.0.1", self.port), handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
