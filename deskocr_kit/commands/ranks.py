@@ -86,9 +86,10 @@ def reader_of(options: OcrOptions) -> Iterator[Reader]:
 
 @contextmanager
 def one_message(options: OcrOptions) -> Iterator[None]:
-    """Give rank 0, and the rank that failed first, the time to report an error that others see too.
+    """Report an error of several ranks once, and an error of one rank with its number.
 
-    The launcher then ends the other ranks before they report it again.
+    A rank that only lost another one waits: the launcher ends it when the cause is known. `launch` shows the
+    messages of one rank; torchrun shows all, so there the others wait for rank 0 to report the same error.
     """
     several = started() and (options.processes > 1 or by_torchrun())
     rank, size = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if several else (0, 1)
@@ -98,7 +99,7 @@ def one_message(options: OcrOptions) -> Iterator[None]:
         raise
     except Exception as error:
         lost = isinstance(error, ConnectionError)  # model.parallel.group.RanksLost
-        if rank or lost:
+        if lost or (rank and by_torchrun()):
             time.sleep(GRACE)
         if rank == 0 or lost:
             raise

@@ -11,15 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from typing import IO
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 POLL = 0.05  # seconds between two looks at the processes
-GRACE = 4.0  # seconds that a rank waits for the message of another rank before it prints its own
-LEAVE = (
-    3.0  # seconds that the others have to end after rank 0; less than GRACE, so they do not report its end
+SETTLE = 2.0  # seconds in which rank 0 may report what another rank has failed with
+GRACE = (
+    6.0  # seconds that a rank waits, before it reports that it lost another one, for the cause to be known
 )
+LEAVE = 3.0  # seconds that the others have to end after rank 0
+SHOWN = 10_000  # characters of the messages of a rank that failed
 
 
 def started() -> bool:
@@ -40,26 +44,34 @@ def free_port() -> int:
 def launch(ranks: int, command: Sequence[str]) -> int:
     """Run a command as `ranks` processes and wait for them; returns an exit status.
 
-    Rank 0 has this process's stdin and stdout; the others only stderr. If a rank fails, the others are ended:
-    its exit status is the result. A rank that a signal ended cannot say so, and is reported here.
+    Rank 0 has this process's input and output. What the others write on stderr is kept, and shown for the one
+    that fails first, unless rank 0 fails with it; DESKOCR_DEBUG shows it at once. If a rank fails, the others
+    are ended, and its exit status is the result. A rank that a signal ended is reported here.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}  # else each takes all cores
     shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes: list[subprocess.Popen] = []
+    logs: list[IO[bytes] | None] = []
     try:
         for rank in range(ranks):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank), **shared}
+            env = {**threads, **os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             pipe = None if rank == 0 else subprocess.DEVNULL
-            env = {**threads, **os.environ, **own}
-            processes.append(subprocess.Popen(list(command), env=env, stdin=pipe, stdout=pipe))
-        return wait(processes)
+            kept = rank > 0 and not os.environ.get("DESKOCR_DEBUG")
+            logs.append(tempfile.TemporaryFile() if kept else None)  # noqa: SIM115  # closed below
+            processes.append(
+                subprocess.Popen(list(command), env=env, stdin=pipe, stdout=pipe, stderr=logs[rank])
+            )
+        return wait(processes, logs)
     except KeyboardInterrupt:  # the terminal has sent it to all of them
         return 130
     finally:
         end(processes)
+        for log in logs:
+            if log is not None:
+                log.close()
 
 
-def wait(processes: Sequence[subprocess.Popen]) -> int:
+def wait(processes: Sequence[subprocess.Popen], logs: Sequence[IO[bytes] | None]) -> int:
     """The exit status of rank 0, or of the first rank that fails."""
     left = dict(enumerate(processes))
     while left:
@@ -67,22 +79,35 @@ def wait(processes: Sequence[subprocess.Popen]) -> int:
             if (status := process.poll()) is None:
                 continue
             del left[rank]
-            if status < 0:
-                name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-                why = "; the system may have run out of memory" if name == "SIGKILL" else ""
-                print(f"error: rank {rank} of {len(processes)} was ended by {name}{why}", file=sys.stderr)
-                return 128 - status
-            if status > 0 or rank == 0:
-                leave(left.values() if rank == 0 else ())
+            if rank == 0 and status >= 0:
+                leave(left.values(), LEAVE)
                 return status
+            if status == 0:
+                continue
+            if 0 in left and status > 0:
+                leave([left[0]], SETTLE)
+                if left[0].poll():
+                    return left[0].wait()  # it has the same error, and has reported it
+            report(rank, len(processes), status, logs[rank])
+            return status if status > 0 else 128 - status
         time.sleep(POLL)
     return 0
 
 
-def leave(processes: Iterable[subprocess.Popen]) -> None:
+def report(rank: int, ranks: int, status: int, log: IO[bytes] | None) -> None:
+    """Print what a rank wrote before it failed, and the signal that ended it."""
+    if log is not None:
+        log.seek(0)
+        sys.stderr.write(log.read().decode(errors="replace")[-SHOWN:])
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+        why = "; the system may have run out of memory" if name == "SIGKILL" else ""
+        print(f"error: rank {rank} of {ranks} was ended by {name}{why}", file=sys.stderr)
+
+
+def leave(processes: Iterable[subprocess.Popen], seconds: float) -> None:
     """Give processes time to end by themselves."""
-    limit = time.monotonic() + LEAVE
-    running = list(processes)
+    running, limit = list(processes), time.monotonic() + seconds
     while any(process.poll() is None for process in running) and time.monotonic() < limit:
         time.sleep(POLL)
 
@@ -92,10 +117,8 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()
-    limit = time.monotonic() + 3
+    leave(running, LEAVE)
     for process in running:
-        try:
-            process.wait(max(0.0, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if process.poll() is None:
             process.kill()
-            process.wait()
+        process.wait()

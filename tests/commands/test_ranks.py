@@ -62,8 +62,11 @@ def test_variables_of_a_cluster_without_the_option_change_nothing(monkeypatch):
         raise ValueError("as it is")
 
 
-def test_another_rank_says_its_number_and_waits_for_rank_0(monkeypatch):
+@pytest.mark.parametrize("torchrun", [False, True])
+def test_another_rank_says_its_number_and_under_torchrun_waits_for_rank_0(torchrun, monkeypatch):
     waited = []
+    if torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setattr(ranks.time, "sleep", waited.append)
     for name, value in RANK_1.items():
         monkeypatch.setenv(name, value)
@@ -72,6 +75,16 @@ def test_another_rank_says_its_number_and_waits_for_rank_0(monkeypatch):
         ranks.one_message(OcrOptions(tensor_parallel=2)),
     ):
         raise ValueError("no room")
+    assert waited == [ranks.GRACE] * torchrun
+
+
+def test_a_rank_that_lost_another_one_waits_for_the_cause(monkeypatch):
+    waited = []
+    monkeypatch.setattr(ranks.time, "sleep", waited.append)
+    for name, value in RANK_0.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConnectionError, match="^gone$"), ranks.one_message(OcrOptions(tensor_parallel=2)):
+        raise ConnectionError("gone")
     assert waited == [ranks.GRACE]
 
 
