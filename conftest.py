@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -22,7 +23,6 @@ if os.environ["DESKOCR_DEVICE"].startswith(
 # With several processes the longest files start first, so that no process ends with one of them alone.
 # A hint only: a file that is missing here runs later. The order is by CPU seconds in `make test`.
 LONGEST = (
-    "tests/commands/test_command_line.py",
     "tests/benchmark/test_bench.py",
     "tests/baselines/test_transformers_model.py",
     "tests/baselines/test_family.py",
@@ -30,8 +30,7 @@ LONGEST = (
     "tests/batch/test_kills.py",
     "tests/batch/test_workers.py",
     "notebooks/03_conv2d.ipynb",
-    "tests/compare/test_planted_faults.py",
-    "tests/model/test_network.py",
+    "tests/reading/test_doubt.py",
     "tests/device/test_device.py",
     "tests/operator_census/test_census.py",
     "notebooks/",
@@ -52,12 +51,25 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.suffix != ".ipynb":
         return None
     needs = json.loads(collection_path.read_text("utf-8"))["metadata"].get("deskocr", {}).get("needs", [])
-    have = {"npu": os.environ["DESKOCR_DEVICE"] == "npu", "weights": bool(os.environ.get("DESKOCR_MODEL"))}
+    have = {
+        "npu": os.environ["DESKOCR_DEVICE"] == "npu",
+        "weights": bool(os.environ.get("DESKOCR_MODEL")),
+        "triton": has_triton(),
+    }
     lacking = [need for need in needs if not have[need]]
     if lacking:
         LEFT_OUT.append(f"{collection_path.name} (needs {', '.join(lacking)})")
         return True
     return None
+
+
+def has_triton() -> bool:
+    """As deskocr_kit.course.notebooks.has_triton, which imports torch."""
+    try:
+        found = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return tuple(map(int, found.split(".")[:2])) >= (3, 4)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -33,7 +33,7 @@ steps.port.save("reports/my-model")
 """
 
 MIDDLE = """
-The models below went through all of them as they come, with tiny random weights. {words}
+The models below went through all steps unchanged, with tiny random weights. {words}
 
 `{command}` makes this table. Device: {device}, {dtype}. {versions}.
 The device is simulated: it has the operators and the messages of an NPU, and the numbers of the CPU. The
@@ -44,7 +44,7 @@ proof tries the model's own calls; the hard cases do not depend on a model, and 
 TAIL = """
 Launches and waits: of one forward of the port, with its substitutes. "-": the model generates no text.
 
-## What is in reach, and what is not
+## What works, and what does not
 
 * `port_module` moves a copy to a device and a dtype. Buffers that are not part of the state dict stay in
   fp32, as do the parts that transformers itself loads in fp32. Tensors that are plain attributes are moved

@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from .joined import Branch, run_layers
 from .parts import ClipConfig
 from .slots import Slots
 
@@ -62,6 +63,10 @@ class ClipLayer(nn.Module):
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
 
+    def branches(self) -> tuple[Branch, Branch]:
+        """See joined.py."""
+        return (self.layer_norm1, self.self_attn), (self.layer_norm2, self.mlp)
+
 
 class ClipEncoder(nn.Module):
     """SAM map (b, d, s, s) -> (b, 1 + s*s, d), class token first. No final norm, as in the original."""
@@ -71,12 +76,11 @@ class ClipEncoder(nn.Module):
         self.embeddings = ClipEmbeddings(c, slots)
         self.pre_layrnorm = nn.LayerNorm(c.width, c.eps)
         self.layers = nn.ModuleList(ClipLayer(c, slots) for _ in range(c.layers))
+        self.slots = slots
 
     def forward(self, sam_map: Tensor) -> Tensor:
         x = self.pre_layrnorm(self.embeddings(sam_map))
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return run_layers(x, self.layers, ClipLayer, self.slots)
 
 
 def fuse(clip: Tensor, sam_map: Tensor) -> Tensor:

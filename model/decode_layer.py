@@ -29,6 +29,20 @@ class Experts:
     renormalise: bool
     scale: float
 
+    @classmethod
+    def of(cls, mlp) -> Experts:
+        """The weights of a decoder.MoE; nothing is copied."""
+        return cls(
+            mlp.gate.weight,
+            mlp.experts.gate_up_proj,
+            mlp.experts.down_proj,
+            mlp.shared_experts.gate_up_proj.weight,
+            mlp.shared_experts.down_proj.weight,
+            mlp.top,
+            mlp.renormalise,
+            mlp.scale,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
@@ -46,16 +60,7 @@ class LayerWeights:
         """The weights of a decoder.DecoderLayer; nothing is copied."""
         mlp = layer.mlp
         if hasattr(mlp, "gate"):
-            parts: tuple[Tensor, Tensor] | Experts = Experts(
-                mlp.gate.weight,
-                mlp.experts.gate_up_proj,
-                mlp.experts.down_proj,
-                mlp.shared_experts.gate_up_proj.weight,
-                mlp.shared_experts.down_proj.weight,
-                mlp.top,
-                mlp.renormalise,
-                mlp.scale,
-            )
+            parts: tuple[Tensor, Tensor] | Experts = Experts.of(mlp)
         else:
             parts = (mlp.gate_up_proj.weight, mlp.down_proj.weight)
         return cls(

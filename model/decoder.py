@@ -5,13 +5,17 @@ Shape letters: see slots.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .decode_layer import Experts as ExpertWeights
+from .joined import Branch, untouched
 from .parts import DecoderConfig
-from .slots import Slots
+from .slots import Slots, mixture
 
 
 def rotary_tables(
@@ -110,14 +114,14 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool, cache: KVCache | None
     ) -> Tensor:
-        b, n, d = x.shape
+        b, n, _ = x.shape
         qkv = self.qkv_proj(x).view(b, n, 3 * self.heads, -1).transpose(1, 2)  # b 3h n k
         qk, v = qkv.split((2 * self.heads, self.heads), dim=1)
         q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)  # rotated together: half the operators
         if cache is not None:
             k, v = cache.update(self.index, k, v)
         x = self.slots.attention(q, k, v, mask, causal)
-        return self.o_proj(x.transpose(1, 2).reshape(b, n, d))
+        return self.o_proj(x.transpose(1, 2).reshape(b, n, -1))
 
 
 class DenseMLP(nn.Module):
@@ -168,12 +172,23 @@ class MoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (b, n, d)
         flat = x.reshape(-1, x.shape[-1])
+        if self.spans():
+            return self.slots.mixture(flat, ExpertWeights.of(self)).view_as(x)
         ids, weights = self.route(flat)
         routed = self.slots.moe(flat, self.experts.gate_up_proj, self.experts.down_proj, ids, weights)
         return routed.view_as(x) + self.shared_experts(x)
 
+    def spans(self) -> bool:
+        """Whether the slot `mixture` computes all of this, see slots.SPANNING."""
+        kinds = {MoE, Experts, DenseMLP, nn.Linear}
+        return self.slots.mixture is not mixture and untouched(self.modules(), kinds, self.slots)
+
 
 class DecoderLayer(nn.Module):
+    #: Where the weights are split over processes, the sums of their partial results, see parallel/tensor.py.
+    sum_attention: Callable[[Tensor], Tensor] = staticmethod(lambda x: x)
+    sum_mlp: Callable[[Tensor], Tensor] = staticmethod(lambda x: x)
+
     def __init__(self, c: DecoderConfig, index: int, slots: Slots):
         super().__init__()
         self.input_layernorm = RMSNorm(c.width, c.eps, slots)
@@ -183,5 +198,16 @@ class DecoderLayer(nn.Module):
         self.mlp = DenseMLP(c.width, c.dense_hidden, slots) if dense else MoE(c, slots)
 
     def forward(self, x, rope, mask, causal, cache) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask, causal, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self.sum_attention(self.self_attn(self.input_layernorm(x), rope, mask, causal, cache))
+        return x + self.sum_mlp(self.mlp(self.post_attention_layernorm(x)))
+
+    def branches(self, *how) -> tuple[Branch, Branch]:
+        """See joined.py. how: the arguments of `forward` behind x."""
+
+        def attend(y: Tensor) -> Tensor:
+            return self.sum_attention(self.self_attn(y, *how))
+
+        def mix(y: Tensor) -> Tensor:
+            return self.sum_mlp(self.mlp(y))
+
+        return (self.input_layernorm, attend), (self.post_attention_layernorm, mix)

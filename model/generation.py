@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .decoder import KVCache
 from .fast.recorded import Recorded
-from .fast.step import Step, possible
+from .fast.step import possible
 from .greedy import GreedyOptions, GreedyState
 from .network import Network, padding
 from .nonfinite import NonFiniteError, explain_nonfinite
@@ -117,22 +117,33 @@ def prepare(
     model: Network, prompt: Prompt, options: GreedyOptions, record: Callable | None, observer: Observer
 ) -> tuple[GreedyState, Tensor, Callable[[Tensor], Tensor]]:
     """Embed the prompt and fill the cache: the state, the logits of the first token, and the decode step."""
-    b, n = prompt.input_ids.shape
+    n = prompt.input_ids.shape[1]
     state = GreedyState(model, prompt.input_ids, options)
     # The state has copied the ids to the device. Of an image only pixels, mask and places are copied, once.
     embeds = model.embed(
         state.tokens[:, :n], prompt.images, prompt.images_seq_mask, prompt.images_spatial_crop
     )
     observer.phase("vision")
-    mask, positions = padding(prompt.attention_mask, prompt.input_ids.shape, model.device)
-    cache = make_cache(model.config.decoder, b, n, options.max_new_tokens, embeds.dtype, model.device)
-    visible = None
-    if mask is not None and prompt.attention_mask is not None:
-        visible = torch.ones(b, 1, 1, cache.length, dtype=torch.bool, device=model.device)
-        visible[:, 0, 0, :n] = prompt.attention_mask.bool().to(model.device)
+    cache, positions, mask, visible = places(model, embeds, prompt.attention_mask, options.max_new_tokens)
     logits = prefill(model, embeds, positions, mask, cache)
     observer.phase("prefill")
     return state, logits, decode_step(model, cache, positions[:, -1:], visible, record)
+
+
+def places(
+    model: Network, embeds: Tensor, attention_mask: Tensor | None, new: int
+) -> tuple[KVCache, Tensor, Tensor | None, Tensor | None]:
+    """What a prompt (b, n, d) and `new` tokens need: cache, positions (b, n), mask (see `padding`), and for
+    `decode_step` the places of the cache that are no padding, or None.
+    """
+    b, n, _ = embeds.shape
+    mask, positions = padding(attention_mask, embeds.shape[:2], model.device)
+    cache = make_cache(model.decoder_config, b, n, new, embeds.dtype, model.device)
+    visible = None
+    if mask is not None and attention_mask is not None:
+        visible = torch.ones(b, 1, 1, cache.length, dtype=torch.bool, device=model.device)
+        visible[:, 0, 0, :n] = attention_mask.bool().to(model.device)
+    return cache, positions, mask, visible
 
 
 def prefill(model: Network, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
@@ -164,11 +175,12 @@ def decode_step(
         every = torch.ones(b, 1, 1, cache.length, dtype=torch.bool, device=model.device)
         run = Recorded(model, cache, b, every if visible is None else visible, position + 1, record)
     elif possible(model):
-        run = Step(model, cache, b)
+        run = model.step(model, cache, b)
     else:
 
         def run_modules(token: Tensor, position: Tensor | None, mask: Tensor | None) -> Tensor:
-            at = token.new_full((b, 1), cache.filled) if position is None else position
+            first = token.new_full((b, 1), cache.filled, dtype=torch.long)
+            at = first if position is None else position
             return decode(model, token, at, mask, cache)
 
         run = run_modules

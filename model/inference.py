@@ -47,6 +47,11 @@ class Reading:
     seconds: float  # preprocessing to last token; in a batch the share of this page
     logprobs: Sequence[float] = ()  # natural log-probability of each of `ids`, before the n-gram guard
     spans: Sequence[Span] = ()  # the characters of each of `ids` in `text`
+    counted: int | None = None  # new tokens, where `ids` only stand for them: of a serving engine
+
+    @property
+    def new_tokens(self) -> int:
+        return len(self.ids) if self.counted is None else self.counted
 
     @cached_property
     def scores(self) -> Scores:
@@ -66,7 +71,8 @@ class Reading:
     def __repr__(self) -> str:
         stop = ", truncated" if self.truncated else ""
         sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
-        return f"≈ {self.text!r} ({len(self.ids)} tokens{stop}{sure})"  # ≈ marks what the notebook tests skip
+        # ≈ marks what the notebook tests skip
+        return f"≈ {self.text!r} ({self.new_tokens} tokens{stop}{sure})"
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'  # model output
@@ -173,6 +179,44 @@ def read_pages(
         ImageError: one of the pages cannot be read.
         ValueError, NonFiniteError: see generation.generate.
     """
+    request = make_request(
+        model,
+        tokenizer,
+        pages,
+        prompt,
+        mode,
+        max_new_tokens=max_new_tokens,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        ngram_window=ngram_window,
+    )
+    if observer is not None:
+        observer.phase("preprocess")
+    generated, logprobs = model.generate(
+        **request.arguments, on_tokens=on_tokens, observer=observer, return_logprobs=True
+    )
+    return make_readings(model, tokenizer, request, generated, logprobs)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Pages as arguments of `generate`. start: time.perf_counter() when they came."""
+
+    arguments: dict[str, Any]
+    start: float
+
+
+def make_request(
+    model,
+    tokenizer,
+    pages: Sequence,
+    prompt: str,
+    mode: str | Mode | None = None,
+    *,
+    max_new_tokens: int | None = None,
+    no_repeat_ngram_size: int | None = None,
+    ngram_window: int | None = None,
+) -> Request:
+    """Prepare pages for the model; the arguments and errors are those of `read_pages`."""
     start = time.perf_counter()
     config = model.config
     official = config.checkpoint
@@ -189,23 +233,22 @@ def read_pages(
         image_token_id=config.image_token_id,
         bos_token_id=config.bos_token_id,
     )
-    if observer is not None:
-        observer.phase("preprocess")
-    end = config.eos_token_id
+    rules = {
+        "max_new_tokens": max_new_tokens or official.max_new_tokens,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "ngram_window": ngram_window,
+        "ngram_whitelist": table_cells(tokenizer),
+    }
+    return Request({**inputs, **rules}, start)
+
+
+def make_readings(model, tokenizer, request: Request, generated, logprobs) -> list[Reading]:
+    """One Reading per page of a request, from what `generate` returned for it."""
+    inputs, end = request.arguments, model.config.eos_token_id
     n = inputs["input_ids"].shape[1]
-    generated, logprobs = model.generate(
-        **inputs,
-        max_new_tokens=max_new_tokens or official.max_new_tokens,
-        no_repeat_ngram_size=no_repeat_ngram_size,
-        ngram_window=ngram_window,
-        ngram_whitelist=table_cells(tokenizer),
-        on_tokens=on_tokens,
-        observer=observer,
-        return_logprobs=True,
-    )
     # Behind the end token there is padding, until the longest page of the batch has ended.
     rows = [ids[: ids.index(end) + 1] if end in ids else ids for ids in generated[:, n:].tolist()]
-    per_token = (time.perf_counter() - start) / sum(map(len, rows))
+    per_token = (time.perf_counter() - request.start) / sum(map(len, rows))
     scores = [
         Scores.of(tokenizer, ids, end, values[: len(ids)])
         for ids, values in zip(rows, logprobs.tolist(), strict=True)

@@ -7,7 +7,7 @@ parameter here (qkv, gate|up, experts). `placements` maps each official name to 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from .config import DeepseekOCRConfig
 from .files import write_json
 from .foreign_weights import no_config, whose
 from .network import Network
-from .safetensors_io import read_into, write_file
+from .safetensors_io import Region, read_into, write_file
 from .untrusted import UntrustedFile, open_regular, read_json_object, shown
 from .weight_files import INDEX, SHOWN, CheckpointError, Entry, find_tensors
 
 IGNORED = {"model.vision_model.embeddings.position_ids"}  # a buffer in some re-saved copies
-# CLIP's own patch embedding is never used. Copies that transformers writes lack it; it is zero then.
+# CLIP's own patch embedding is never used. Copies that transformers writes do not have it; then it is zero.
 OPTIONAL = {"model.vision_model.embeddings.patch_embedding.weight"}
 
 Index = tuple[int | slice, ...]
@@ -34,14 +34,13 @@ Index = tuple[int | slice, ...]
 
 def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> Iterator[tuple[str, Index]]:
     """The official tensors that form the parameter `ours`, each with its slice."""
-    decoder = config.decoder
     name = ours.replace("vision_model.layers.", "vision_model.transformer.layers.")
     name = re.sub(r"embeddings\.(patch|position)_embedding$", r"embeddings.\1_embedding.weight", name)
     name = re.sub(r"^(model\.qwen2_model)\.(layers|norm)\.", r"\1.model.model.\2.", name)
     layer, _, last = name.rpartition(".self_attn.")
     if name.startswith("model.layers.") and name.endswith("self_attn.qkv_proj.weight"):
         for i, part in enumerate("qkv"):
-            rows = slice(i * decoder.width, (i + 1) * decoder.width)
+            rows = slice(i * shape[0] // 3, (i + 1) * shape[0] // 3)
             yield f"{layer}.self_attn.{part}_proj.weight", (rows,)
     elif name.startswith("model.qwen2_model.") and last.startswith("qkv_proj."):
         encoder, start = config.encoder, 0
@@ -65,10 +64,10 @@ def official_names(config: DeepseekOCRConfig, ours: str, shape: torch.Size) -> I
 
 
 class NoInitialisation(TorchFunctionMode):
-    """Leaves the parameters of new modules as they are.
+    """Skips the initialisation of new modules.
 
-    A checkpoint or `random` fills them later. Random numbers on the meta device would import torch._dynamo,
-    which takes a second.
+    A checkpoint or `random` fills the parameters later. Random numbers on the meta device would import
+    torch._dynamo, which takes a second.
     """
 
     FILLS = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_))
@@ -80,7 +79,7 @@ class NoInitialisation(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def skeleton(config: DeepseekOCRConfig, build: type[Network] = Network) -> Network:
+def skeleton(config: DeepseekOCRConfig, build: Callable[..., Network] = Network) -> Network:
     """The network on the meta device: shapes without memory."""
     with torch.device("meta"), NoInitialisation():
         return build(config)
@@ -133,7 +132,7 @@ def read_config(folder: Path) -> DeepseekOCRConfig:
         raise CheckpointError(f"{shown(path)}: " + ";\n  ".join(refused))
     try:
         return DeepseekOCRConfig(**config_check.without_noise(content))
-    except Exception as error:  # transformers' base class, too, may refuse a value
+    except Exception as error:  # the base class in transformers may refuse a value too
         why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{shown(path)}: {shown(why.removeprefix('config.json: '))}") from error
 
@@ -165,14 +164,14 @@ def compare(expected: dict[str, list[int]], found: dict[str, Entry], folder: Pat
 
 
 def tensors_of(folder: Path) -> dict[str, Entry]:
-    """The tensors of a folder that belong to the network or claim to. Raises CheckpointError."""
+    """The tensors of a folder, without those that are ignored. Raises CheckpointError."""
     return {name: entry for name, entry in find_tensors(folder).items() if name not in IGNORED}
 
 
 def check_tensors(config: DeepseekOCRConfig, entries: dict[str, Entry], folder: Path) -> None:
     """Raise CheckpointError unless the tensors are those of the config.
 
-    The number is compared before the network is built: a config.json may ask for a thousand million tensors.
+    Their number is compared before the network is built, because a config.json may ask for a billion.
     """
     decoder = config.decoder
     dense = min(decoder.dense_layers, decoder.layers)
@@ -216,11 +215,17 @@ def materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> N
 
 
 def load(
-    folder: Path, dtype: torch.dtype | None, device: torch.device, build: type[Network] = Network
+    folder: Path,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    build: Callable[..., Network] = Network,
+    region: Callable[[str], Region | None] = lambda name: None,
 ) -> Network:
     """Stream a checkpoint folder into a model, tensor by tensor, each directly into its place.
 
-    dtype None takes that of the first tensor in the files. Peak memory: the model and one tensor.
+    dtype: None for that of the first tensor in the files. Peak memory: the model and one tensor. Tensors
+    without a parameter in the model are not read (parallel/ builds parts of a model). region: what is read of
+    an official tensor; None: all of it.
     """
     config, entries = check_folder(folder)
     model = skeleton(config, build)
@@ -232,24 +237,27 @@ def load(
         for name in OPTIONAL & (placed.keys() - entries.keys()):
             parameters[placed[name][0]].zero_()
         for entry in sorted(entries.values(), key=lambda e: (e.path, e.start)):  # sequential reads
-            ours, index = placed[entry.name]
-            read_into(entry, files[entry.path], parameters[ours].detach()[index])
+            if entry.name in placed:
+                ours, index = placed[entry.name]
+                target = parameters[ours].detach()[index]
+                read_into(entry, files[entry.path], target, region(entry.name))
     return model
 
 
 def save(config: DeepseekOCRConfig, model: nn.Module, folder: Path, shard_bytes: int = 5_000_000_000) -> None:
-    """Write config.json and the official tensors; above `shard_bytes` several files and an index.
+    """Write config.json and the official tensors; above `shard_bytes`, several files and an index.
 
     Raises:
-        CheckpointError: the model lacks some of the tensors, as a quantised one does; nothing is written.
+        CheckpointError: the model lacks tensors, for example because it is quantised; nothing is written.
     """
     folder = Path(folder)
-    there = {name for name, _ in model.named_parameters()}
-    needed = {name for name, _ in skeleton(config).named_parameters()}
-    if gone := sorted(needed - there):
+    there = {name: p.shape for name, p in model.named_parameters()}
+    needed = {name: p.shape for name, p in skeleton(config).named_parameters()}
+    if gone := sorted(name for name, shape in needed.items() if there.get(name) != shape):
         raise CheckpointError(
-            f"{folder}: not written. {len(gone)} of {len(needed)} weights are missing from the model, first "
-            f"{gone[0]}; a quantised model cannot be saved, save the model before quantising."
+            f"{folder}: not written. {len(gone)} of {len(needed)} weights are missing from the model or are "
+            f"parts, first {gone[0]}; a quantised model cannot be saved, save the model before quantising. "
+            "Nor can the part of a model that one of several processes has."
         )
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[list[tuple[str, Tensor]]] = [[]]

@@ -15,12 +15,14 @@ from torch import Tensor
 from .config import DeepseekOCRConfig
 from .decoder import DecoderLayer, KVCache, RMSNorm, rotary_tables
 from .fast import DEFAULTS
+from .fast.step import Step
+from .joined import run_layers_and_norm
 from .pages import Page, Sample, by_sample
 from .sam import SamEncoder
 from .slots import Slots
 from .vision import tower
 
-AT_ONCE = 1024 * 1024  # pixels per batch on a CPU; activations of more do not fit its cache
+AT_ONCE = 1024 * 1024  # pixels per batch on a CPU; the activations of more pixels do not fit into its cache
 AT_ONCE_DEVICE = 32 * AT_ONCE  # on a device: a page and its 32 tiles; many pages take several batches
 
 
@@ -41,7 +43,7 @@ class Projector(nn.Module):
 
 
 class DeepseekOCRModel(nn.Module):
-    """Everything except the output matrix. The attributes have the official names."""
+    """The network without the output matrix. The attributes have the official names."""
 
     def __init__(self, config: DeepseekOCRConfig, slots: Slots):
         super().__init__()
@@ -61,8 +63,8 @@ class DeepseekOCRModel(nn.Module):
     def encode_views(self, pixels: Tensor) -> Tensor:
         """Square views (b, 3, S, S) -> features (b, tokens, d), in the dtype of the weights.
 
-        tokens: (S/64)**2, or the number of learned queries. A device encodes AT_ONCE_DEVICE pixels in one
-        batch, for large operators; a CPU encodes AT_ONCE pixels at a time.
+        tokens: (S/64)**2, or the number of learned queries. A batch has at most AT_ONCE_DEVICE pixels on a
+        device, where large operators are efficient, and at most AT_ONCE on a CPU.
         """
         pixels = pixels.to(self.view_seperator.dtype)
         at_once = AT_ONCE if pixels.device.type == "cpu" else AT_ONCE_DEVICE
@@ -73,11 +75,16 @@ class DeepseekOCRModel(nn.Module):
 
 
 class Network(nn.Module):
-    """The network without loading, saving and generation: see modeling_deepseekocr.py for those."""
+    """The network without loading, saving and generation, which are in modeling_deepseekocr.py.
+
+    `decoder_config`: the sizes of the decoder in this process; parallel/ splits one over several processes.
+    """
+
+    step: type[Step] = Step  # how a token is decoded, see fast/step.py
 
     def __init__(self, config: DeepseekOCRConfig, plan: Mapping[str, Callable] | None = None):
         super().__init__()
-        self.config = config
+        self.config, self.decoder_config = config, config.decoder
         self.slots = replace(Slots(), **{**DEFAULTS, **(plan or {})})
         self.model = DeepseekOCRModel(config, self.slots)
         self.lm_head = nn.Linear(config.decoder.width, config.decoder.vocab, bias=False)
@@ -97,6 +104,10 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.lm_head.weight.dtype
 
+    def encode_views(self, pixels: Tensor) -> Tensor:
+        """Square views of one size (b, 3, S, S) -> features (b, tokens, d)."""
+        return self.model.encode_views(pixels)
+
     def encode_pages(self, images: Sequence[Page], spatial_crop: Sequence[Sequence[int]]) -> list[Tensor]:
         """The token vectors of each page, [(tokens, d), …]: local rows, global rows, separator.
 
@@ -115,7 +126,7 @@ class Network(nn.Module):
                 raise ValueError(f"views must be squares of a multiple of 64 pixels, got {size[0]}x{size[1]}")
             same = [view for view in views if tuple(view[2].shape[-2:]) == size]
             pixels = torch.cat([pixels for _, _, pixels in same]).to(self.dtype).to(self.device)
-            encoded = self.model.encode_views(pixels).split([len(pixels) for _, _, pixels in same])
+            encoded = self.encode_views(pixels).split([len(pixels) for _, _, pixels in same])
             for (page, is_global, _), rows in zip(same, encoded, strict=True):
                 features[page, is_global] = rows
         m = self.model
@@ -136,10 +147,10 @@ class Network(nn.Module):
         """Token embeddings (b, n, d) with the vectors of the pages at the masked positions, page after page.
 
         A sample is text-only if its row of `images_seq_mask` is all False; its pixels are then ignored. (The
-        original decides for the whole batch by whether the pixels of sample 0 sum to zero.)
+        original decides this for the whole batch: it tests whether the pixels of sample 0 sum to zero.)
 
         Raises:
-            ValueError: the numbers of positions and vectors differ; names the sample.
+            ValueError: the number of masked positions of a sample differs from the number of its vectors.
         """
         embeds = self.model.embed_tokens(input_ids.to(self.device))
         if images is None or images_seq_mask is None:
@@ -183,12 +194,21 @@ class Network(nn.Module):
             rope = rotary_tables(positions, c.head_dim, c.rope_theta, embeds.dtype)
         else:
             rope = cache.rotary(positions)
-        x = embeds
-        for layer in self.model.layers:
-            x = layer(x, rope, mask, causal, cache)
+        layers, norm, kept = self.model.layers, self.last_norm, slice(-last, None)
+        kinds, how = (DecoderLayer, RMSNorm), (rope, mask, causal, cache)
+        x = run_layers_and_norm(embeds, layers, kinds, self.slots, norm, kept, how)
         if cache is not None:
             cache.advance(embeds.shape[1])
-        return self.lm_head(self.model.norm(x[:, -last:])).float()
+        return self.head(x)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm behind the last layer; nothing where that layer is in another process."""
+        return self.model.norm
+
+    def head(self, x: Tensor) -> Tensor:
+        """What `last_norm` gives (b, n, d) -> logits (b, n, vocab) fp32."""
+        return self.lm_head(x).float()
 
     def forward(
         self,
@@ -220,11 +240,11 @@ class Network(nn.Module):
 
 
 def padding(
-    attention_mask: Tensor | None, shape: torch.Size, device: torch.device
+    attention_mask: Tensor | None, shape: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor | None, Tensor]:
     """Mask (b, 1, n, n) bool, or None if plain causal is enough; and positions (b, n) that skip padding.
 
-    A row of padding attends to itself, so that it stays finite; its values are not used.
+    A row of padding attends to itself, so that its values stay finite; they are not used.
     """
     b, n = shape
     if attention_mask is None or bool(attention_mask.all()):

@@ -13,6 +13,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .decoder import DenseMLP, RMSNorm, rotary_tables
+from .joined import Branch, run_layers_and_norm
 from .parts import QueryConfig
 from .slots import Slots
 
@@ -59,6 +60,14 @@ class QueryLayer(nn.Module):
         x = x + self.self_attn(self.input_layernorm(x), rope, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
+    def branches(self, rope: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Branch, Branch]:
+        """See joined.py."""
+
+        def attend(y: Tensor) -> Tensor:
+            return self.self_attn(y, rope, mask)
+
+        return (self.input_layernorm, attend), (self.post_attention_layernorm, self.mlp)
+
 
 class QueryEncoder(nn.Module):
     """SAM map (b, d, s, s) -> the outputs of the queries (b, queries, d)."""
@@ -70,7 +79,7 @@ class QueryEncoder(nn.Module):
         self.query_1024 = nn.Embedding(large, c.width)
         self.layers = nn.ModuleList(QueryLayer(c, slots) for _ in range(c.layers))
         self.norm = RMSNorm(c.width, c.eps, slots)
-        self.head_dim, self.theta = c.head_dim, c.rope_theta
+        self.head_dim, self.theta, self.slots = c.head_dim, c.rope_theta, slots
 
     def forward(self, sam_map: Tensor) -> Tensor:
         b, _, s, _ = sam_map.shape
@@ -81,6 +90,5 @@ class QueryEncoder(nn.Module):
         positions = torch.arange(x.shape[1], device=x.device)[None]
         rope = rotary_tables(positions, self.head_dim, self.theta, x.dtype)
         mask = reading_mask(places, len(queries), x.device)
-        for layer in self.layers:
-            x = layer(x, rope, mask)
-        return self.norm(x[:, places:])
+        kinds, kept = (QueryLayer, RMSNorm), slice(places, None)
+        return run_layers_and_norm(x, self.layers, kinds, self.slots, self.norm, kept, (rope, mask))

@@ -10,8 +10,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .joined import Branch, run_layers, untouched
 from .parts import SamConfig
-from .slots import Slots
+from .slots import Slots, sam_attention
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
@@ -88,6 +89,17 @@ class SamAttention(nn.Module):
         x = self.slots.rel_pos_attention(q, k, v, rel_h, rel_w)
         return self.proj(x.transpose(1, 2).reshape(b, s, s, d))
 
+    def spans(self) -> bool:
+        """Whether the slot `sam_attention` computes the windows, see slots.SPANNING."""
+        replaced = self.slots.sam_attention is not sam_attention
+        return replaced and untouched(self.modules(), {SamAttention, nn.Linear}, self.slots)
+
+    def in_windows(self, x: Tensor, window: int) -> Tensor:
+        """`forward` on each window of a map (b, s, s, d) -> (b, s, s, d). window 0: the whole map."""
+        attend = self.slots.sam_attention
+        qkv = self.qkv(x)
+        return self.proj(attend(qkv, self.qkv.bias, self.rel_pos_h, self.rel_pos_w, self.heads, window))
+
 
 class SamMlp(nn.Module):
     def __init__(self, c: SamConfig, slots: Slots):
@@ -109,14 +121,20 @@ class SamBlock(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:  # (b, s, s, d)
-        y = self.norm1(x)
+        x = x + self.attend(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+    def attend(self, y: Tensor) -> Tensor:
+        if self.attn.spans():
+            return self.attn.in_windows(y, self.window)
         if self.window:
             # The padding is added after the norm and not masked: its q, k and v are the bias of qkv.
-            y = from_windows(self.attn(to_windows(y, self.window)), x.shape[1])
-        else:
-            y = self.attn(y)
-        x = x + y
-        return x + self.mlp(self.norm2(x))
+            return from_windows(self.attn(to_windows(y, self.window)), y.shape[1])
+        return self.attn(y)
+
+    def branches(self) -> tuple[Branch, Branch]:
+        """See joined.py."""
+        return (self.norm1, self.attend), (self.norm2, self.mlp)
 
 
 class SamEncoder(nn.Module):
@@ -142,6 +160,5 @@ class SamEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.patch_embed(pixels)
         x = x + self.slots.resize_grid(self.pos_embed, x.shape[1])
-        for block in self.blocks:
-            x = block(x)
+        x = run_layers(x, self.blocks, SamBlock, self.slots)
         return self.net_3(self.net_2(self.neck(x.permute(0, 3, 1, 2))))

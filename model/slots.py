@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .choose import choose
-from .decode_layer import decode_layer
+from .decode_layer import Experts, decode_layer
 
 
 def conv2d(
@@ -71,6 +71,28 @@ def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Ten
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
+def sam_attention(qkv: Tensor, bias: Tensor, rel_h: Tensor, rel_w: Tensor, heads: int, window: int) -> Tensor:
+    """SAM's attention inside the windows of a map -> (b, s, s, d), before the output projection.
+
+    qkv (b, s, s, 3d) = [q | k | v], each of `heads` heads; rel_h and rel_w (2l-1, k) as stored, see
+    relative_table; window: the side of a window, 0 for the whole map. Windows that reach beyond the map see
+    keys and values there: the map is padded with zeros before the product for q, k and v, so that they are
+    its bias (3d).
+    """
+    b, s, _, d3 = qkv.shape
+    side = window or s
+    count = -(-s // side)
+    if count * side > s:
+        inside = qkv
+        qkv = bias.expand(b, count * side, count * side, d3).contiguous()
+        qkv[:, :s, :s] = inside
+    windows = qkv.view(b, count, side, count, side, d3).transpose(2, 3)
+    q, k, v = windows.reshape(b * count**2, side**2, 3, heads, -1).permute(2, 0, 3, 1, 4)  # each b h n k
+    out = rel_pos_attention(q, k, v, relative_table(rel_h, side), relative_table(rel_w, side))
+    out = out.transpose(1, 2).reshape(b, count, count, side, side, d3 // 3).transpose(2, 3)
+    return out.reshape(b, count * side, count * side, d3 // 3)[:, :s, :s]
+
+
 def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum over the chosen experts -> (n, d).
 
@@ -86,10 +108,37 @@ def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) 
     return out.to(x.dtype)
 
 
+def mixture(x: Tensor, experts: Experts) -> Tensor:
+    """Router, chosen experts and shared experts for the tokens of a prompt: x (n, d), normed -> (n, d).
+
+    The router computes in fp32. A softmax over all experts gives the shares, of which the largest are taken.
+    """
+    e = experts
+    weights, ids = F.linear(x.float(), e.gate.float()).softmax(-1).topk(e.top, dim=-1)
+    if e.renormalise:
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+    shared = F.linear(swiglu(F.linear(x, e.shared_gate_up)), e.shared_down)
+    return moe(x, e.gate_up, e.down, ids, weights * e.scale) + shared
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) in fp32, rounded to x's dtype, then times weight. x (..., d)."""
     x32 = x.float()
     return weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def add_rms_norm(x: Tensor, other: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(x + other, its RMS norm). x and other (..., d), weight (d)."""
+    total = x + other
+    return total, rms_norm(total, weight, eps)
+
+
+def add_layer_norm(
+    x: Tensor, other: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """(x + other, its layer norm). x and other (..., d), weight and bias (d)."""
+    total = x + other
+    return total, F.layer_norm(total, weight.shape, weight, bias, eps)
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -190,7 +239,7 @@ def operator(supports: Callable[..., bool] | None = None, prepare: Callable | No
 
 #: Slots that span others. As long as they hold their references, the network takes the other slots instead,
 #: so a wrapper around such a reference would change what runs.
-SPANNING = ("decode_layer", "choose")
+SPANNING = ("decode_layer", "choose", "add_layer_norm", "add_rms_norm", "sam_attention", "mixture")
 
 
 @dataclass
@@ -201,8 +250,12 @@ class Slots:
     place_images: Callable = place_images
     attention: Callable = attention
     rel_pos_attention: Callable = rel_pos_attention
+    sam_attention: Callable = sam_attention
     moe: Callable = moe
+    mixture: Callable = mixture
     rms_norm: Callable = rms_norm
+    add_rms_norm: Callable = add_rms_norm
+    add_layer_norm: Callable = add_layer_norm
     rotary: Callable = rotary
     swiglu: Callable = swiglu
     gelu: Callable = gelu

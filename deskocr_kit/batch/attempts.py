@@ -5,8 +5,10 @@
     out of memory                  the group is halved, and no later group is larger
     a text loops or is cut off     the page is read once more with a stronger n-gram guard; the better one
                                    of the two texts is kept
+    an answer cannot be used       (of a serving engine) the page is read again with other settings
 
-A page that is set aside has at most TRIES failures. Every attempt is recorded in `Item.tries`.
+A device may have settings of its own for the further attempts: `otherwise`. A page that is set aside has at
+most TRIES failures. Every attempt is recorded in `Item.tries`.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Item:
     cache_key: str = ""
     cached: Reading | None = None
     tries: list[dict] = field(default_factory=list)
+    waits: list[dict] = field(default_factory=list)  # requests of the attempt that runs which had no answer
 
     @property
     def shape(self) -> tuple:
@@ -79,13 +82,17 @@ def read_group(
             groups += _parts(group, limit.size)
             continue
         start = time.perf_counter()
+        guard = _after_answers(device, group)
+        how = {"guard": guard} if guard is not None else {}
         try:
-            readings = device.read(group)
+            readings = device.read(group, guard)
         except Fault as fault:
             seconds = (time.perf_counter() - start) / len(group)
             for item in group:
                 item.tries.append(
                     {
+                        **how,
+                        **_waits(item),
                         "pages": len(group),
                         "outcome": fault.kind,
                         "error": str(fault),
@@ -102,7 +109,7 @@ def read_group(
                 yield group[0], fault
             continue
         for item, reading in zip(group, readings, strict=True):
-            item.tries.append(_attempt(reading, len(group)))
+            item.tries.append({**how, **_waits(item), **_attempt(reading, len(group))})
         yield from _read_again(device, group, readings)
 
 
@@ -111,25 +118,44 @@ def _parts(group: list[Item], size: int) -> list[list[Item]]:
     return [group[at : at + size] for at in range(0, len(group), size)][::-1]
 
 
+def _after_answers(device: Device, group: list[Item]) -> dict | None:
+    """The settings for a page after answers that could not be used; None: the device's own."""
+    answers = sum(each["outcome"] == "answer" for each in group[0].tries) if len(group) == 1 else 0
+    ways = _ways(device, group) if answers else []
+    return ways[min(answers, len(ways)) - 1] if ways else None
+
+
+def _ways(device: Device, group: list[Item]) -> list[dict]:
+    """The settings of further attempts, in order."""
+    otherwise = getattr(device, "otherwise", None)
+    return [stronger(device.settings)] if otherwise is None else otherwise(group)
+
+
 def _read_again(device: Device, group: list[Item], readings: list[Reading]) -> Iterator[tuple[Item, Reading]]:
-    """The pages of a group, after a second attempt for those that loop or are cut off."""
+    """The pages of a group, after further attempts for those that loop or are cut off."""
     kept = dict(enumerate(readings))
-    bad = [i for i, reading in kept.items() if fault_in(reading)]
-    if bad:
-        guard = stronger(device.settings)
+    for guard in _ways(device, group) if any(map(fault_in, readings)) else ():
+        bad = [i for i, reading in kept.items() if fault_in(reading)]
+        if not bad:
+            break
         try:
             second = device.read([group[i] for i in bad], guard)
         except Fault as fault:  # the first text is better than none
             for i in bad:
-                group[i].tries.append(
-                    {"pages": len(bad), "guard": guard, "outcome": fault.kind, "error": str(fault)}
-                )
+                failed = {"pages": len(bad), "guard": guard, "outcome": fault.kind, "error": str(fault)}
+                group[i].tries.append({**_waits(group[i]), **failed})
         else:
             for i, reading in zip(bad, second, strict=True):
-                group[i].tries.append({"guard": guard, **_attempt(reading, len(bad))})
+                group[i].tries.append({"guard": guard, **_waits(group[i]), **_attempt(reading, len(bad))})
                 kept[i] = min(kept[i], reading, key=lambda each: FAULTS.index(fault_in(each)))
     for i, item in enumerate(group):
         yield item, kept[i]
+
+
+def _waits(item: Item) -> dict:
+    """What was tried within an attempt, once."""
+    waits, item.waits = item.waits, []
+    return {"waits": waits} if waits else {}
 
 
 FAULTS = ("", "truncated", "loop")  # from good to bad; the first of equals is kept
@@ -150,6 +176,6 @@ def _attempt(reading: Reading, pages: int) -> dict:
     return {
         "pages": pages,
         "outcome": fault_in(reading) or "done",
-        "tokens": len(reading.ids),
+        "tokens": reading.new_tokens,
         "seconds": round(reading.seconds, 3),
     }

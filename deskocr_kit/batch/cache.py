@@ -46,8 +46,10 @@ class Cache:
             if entry["key"] != key or not all(isinstance(entry[n], kind) for n, kind in _KINDS.items()):
                 return None
             fields = {name: entry[name] for name in _KINDS}
+            counted = entry.get("counted")
             return Reading(
-                **fields | {"grid": tuple(entry["grid"]), "spans": [tuple(s) for s in entry["spans"]]}
+                **fields | {"grid": tuple(entry["grid"]), "spans": [tuple(s) for s in entry["spans"]]},
+                counted=counted if isinstance(counted, int) else None,
             )
         except (OSError, UntrustedFile, KeyError, TypeError):
             return None
@@ -56,7 +58,13 @@ class Cache:
         """Raises OSError if the entry cannot be written."""
         fields = {name: getattr(reading, name) for name in _KINDS}
         spans = [list(span) for span in reading.spans]
-        rest = {"key": key, "grid": list(reading.grid), "spans": spans, "logprobs": list(reading.logprobs)}
+        rest: dict[str, Any] = {
+            "key": key,
+            "grid": list(reading.grid),
+            "spans": spans,
+            "logprobs": list(reading.logprobs),
+        }
+        rest |= {} if reading.counted is None else {"counted": reading.counted}
         write_json(self._path(key), fields | rest)
 
     def _path(self, key: str) -> Path:

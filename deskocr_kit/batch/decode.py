@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from model.modes import Mode
 from model.tiling import make_views
@@ -22,7 +22,7 @@ from ..reading.pages import Page, count_pages, iter_pages
 from .attempts import Item
 from .cache import Cache
 from .channel import Closed
-from .manifest import Manifest, Stored
+from .manifest import Stored
 from .records import done_line, is_complete, stored_in
 from .sources import Source
 
@@ -56,12 +56,22 @@ class FileEnd:
     seen: frozenset[int]  # the pages that were delivered
 
 
+class Known(Protocol):
+    """What is known about files and pages: manifest.Manifest, or stages.FileView for one file."""
+
+    def content(self, key: str) -> tuple[int, int, str, int | None]: ...
+    def set_content(self, key: str, size: int, changed: int, sha256: str) -> None: ...
+    def pages(self, key: str) -> dict[int, Stored]: ...
+    def folder(self, key: str, number: int) -> str: ...
+    def put(self, key: str, number: int, row: Stored) -> None: ...
+
+
 @dataclass
 class Decoder:
     """Delivers the pages of files to two channels: `decoded` for the next stage, `known` for the writer."""
 
     out: Path
-    manifest: Manifest
+    manifest: Known
     settings: str  # digest of the settings; pages done with others are read again
     decoded: Callable[[Item], Any]
     known: Callable[[Any], Any]

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from model.modes import Mode, get_mode
 from model.official import CHECKPOINTS
 
 from ..reading.fingerprint import digest_of, settings_of
@@ -40,6 +41,11 @@ class About:
     reader: Reader  # its model has only `device` and `dtype`
     settings: dict  # see fingerprint.settings_of
     plan: str  # a digest of the implementations in the slots
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in which pages are cut."""
+        return get_mode(self.settings["mode"], self.reader.model.config.checkpoint)
 
 
 def load(options: LoadOptions, device: str) -> Reader:

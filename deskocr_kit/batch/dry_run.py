@@ -10,6 +10,7 @@ from typing import Any
 
 from ..reading.options import PageOptions
 from ..reading.pages import iter_pages
+from .cluster import Cluster
 from .decode import page_count, special
 from .progress import Progress, duration
 from .run import Plan, run
@@ -51,7 +52,7 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
     """Look at every file without reading its text, and read SAMPLE pages into a folder that is deleted.
 
     A file is damaged if its first chosen page cannot be opened. The time is that of the sample, without the
-    loading of the weights, on the devices of the run.
+    loading of the weights, on the devices of the run; of a cluster, on one of its workers.
     """
     found = Estimate(files=len(sources))
     good: list[Source] = []
@@ -69,6 +70,10 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
     step = max(1, len(good) // SAMPLE)
     chosen = good[::step][:SAMPLE]
     if chosen:
+        share = 1
+        if isinstance(devices[0], Cluster):  # the sample needs no folder that machines share
+            one, share = devices[0].sample()
+            devices = [one]
         with tempfile.TemporaryDirectory(prefix="deskocr-dry-run-") as folder:
             small = replace(plan, cache=None, formats=(), gallery=False, retry_failed=False)
             summary = run(chosen, Path(folder), devices, options, small, Progress())
@@ -76,7 +81,7 @@ def estimate(sources: Sequence[Source], devices: Sequence[Any], options: PageOpt
         found.sample = len(summary.read)
         if found.sample:
             whole = found.pages - len(found.damaged)
-            found.seconds = round(summary.seconds / found.sample * whole, 1)
+            found.seconds = round(summary.seconds / found.sample * whole / share, 1)
             found.bytes = round(size / found.sample * whole)
     return found
 

@@ -14,6 +14,8 @@ KINDS = {
     "worker": "the worker process ended",
     "deadline": "the page took longer than the deadline",
     "reading": "the model raised an error",
+    "server": "the serving engine failed at this page",
+    "answer": "the answer of the serving engine cannot be used",
     "output": "the results cannot be written",
 }
 
@@ -24,6 +26,9 @@ class Fault(Exception):
     def __init__(self, kind: str, text: str):
         super().__init__(text)
         self.kind = kind
+
+    def __reduce__(self):  # an exception is pickled with one argument otherwise
+        return Fault, (self.kind, str(self))
 
 
 class CannotContinue(ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from pathlib import Path
 
 try:
@@ -12,6 +13,7 @@ except ImportError:  # Windows has no such lock; two runs are then not told apar
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
+SIZE = 80  # bytes in which its content fits
 
 
 class Locked(OSError):
@@ -39,7 +41,7 @@ class FolderLock:
                     )
                 time.sleep(self.poll)
             os.ftruncate(self.handle, 0)
-            os.pwrite(self.handle, f"process {os.getpid()}".encode(), 0)
+            os.pwrite(self.handle, f"process {os.getpid()} of {uuid.uuid4().hex}".encode(), 0)
         except BaseException:
             os.close(self.handle)
             raise
@@ -60,5 +62,13 @@ class FolderLock:
         return True
 
     def _holder(self) -> str:
-        text = os.pread(self.handle, 40, 0).decode("ascii", "replace")
-        return text if text.startswith("process ") else "another process"
+        text = os.pread(self.handle, SIZE, 0).decode("ascii", "replace")
+        return text.partition(" of ")[0] if text.startswith("process ") else "another process"
+
+
+def holder(out: Path) -> str:
+    """What the process that holds a folder wrote into its lock: unique to one run. "" without a lock."""
+    try:
+        return (Path(out) / NAME).read_text("ascii", "replace")
+    except OSError:
+        return ""

@@ -151,8 +151,12 @@ class Manifest:
             query = "select folder from pages where key = ? and number = ? and folder is not null"
             if found := self.db.execute(query, (key, number)).fetchone():
                 return found[0]
-            base = self.db.execute("select base from files where key = ?", (key,)).fetchone()[0]
-        return base if number == 1 else f"{base}-p{number}"
+            return page_folder(self.base(key), number)
+
+    def base(self, key: str) -> str:
+        """The name of the folder of a file's first page."""
+        with self.lock:
+            return self.db.execute("select base from files where key = ?", (key,)).fetchone()[0]
 
     def put(self, key: str, number: int, row: Stored) -> None:
         with self.lock, self.db:
@@ -168,15 +172,21 @@ class Manifest:
 
     def failed(self) -> list[tuple[str, list[int]]]:
         """(path, page numbers) of every file with failed pages."""
+        return list(self._numbers("given", "failed").items())
+
+    def pending(self) -> dict[str, list[int]]:
+        """{key: page numbers} of every file with pages that have no outcome."""
+        return self._numbers("key", "pending")
+
+    def _numbers(self, name: str, state: str) -> dict[str, list[int]]:
         query = (
-            "select given, number from pages join files using (key) where state = 'failed' "
-            "order by place, number"
+            f"select {name}, number from pages join files using (key) where state = ? order by place, number"
         )
         found: dict[str, list[int]] = {}
         with self.lock:
-            for given, number in self.db.execute(query):
-                found.setdefault(given, []).append(number)
-        return list(found.items())
+            for file, number in self.db.execute(query, (state,)):
+                found.setdefault(file, []).append(number)
+        return found
 
     def records(self, state: str | None = None) -> Iterator[tuple[str, str]]:
         """(base, line) of every page that is done or failed, by file and page. Needs the memory of a few.
@@ -216,6 +226,11 @@ class Manifest:
                     "insert or ignore into pages values (?, ?, ?, ?, ?, ?)",
                     (key, number, page.state, page.folder, page.settings, page.record),
                 )
+
+
+def page_folder(base: str, number: int) -> str:
+    """The name of a page's folder. base: that of the first page of its file."""
+    return base if number == 1 else f"{base}-p{number}"
 
 
 class Names:

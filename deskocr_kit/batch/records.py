@@ -22,6 +22,8 @@ _COPIED = (
     "seconds",
     "truncated",
     "confidence",
+    "no_confidence",
+    "engine",
     "warnings",
     "notes",
 )

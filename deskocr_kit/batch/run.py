@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from model.files import write_json
-from model.modes import get_mode
 
 from ..reading.fingerprint import digest_of
 from ..reading.options import PageOptions
 from .attempts import BatchSize
 from .cache import Cache
+from .cluster import Cluster, Job
 from .decode import Decoder, Preparer, page_count
 from .devices import About, LocalDevice
 from .faults import CannotContinue
@@ -33,6 +33,7 @@ from .gallery import FILE as GALLERY
 from .gallery import lines_of, write_gallery
 from .lock import FolderLock
 from .manifest import Manifest
+from .outcome import PageWriter
 from .pipeline import Pipeline
 from .progress import Progress
 from .records import KIT, PAGES
@@ -106,9 +107,9 @@ def run(
 ) -> Summary:
     """Read every page of `sources` into `out`.
 
-    devices: LocalDevice or WorkerDevice; one queue feeds them all. on_start is called when they are ready. A
-    run that cannot go on (a full disk, no working device) ends with the reason in `stopped`; its pages stay
-    pending.
+    devices: LocalDevice or WorkerDevice; one queue feeds them all. Or one cluster.Cluster. on_start is called
+    when they are ready. A run that cannot go on (a full disk, no working device) ends with the reason in
+    `stopped`; its pages stay pending.
 
     Raises:
         OSError: `out` cannot be created, or another run writes to it (lock.Locked).
@@ -135,6 +136,8 @@ def run(
 
 def start(devices: Sequence[Any], progress: Progress) -> About:
     """Start all devices at once; those that fail are left out by the pipeline. Raises if none starts."""
+    if isinstance(devices[0], Cluster):
+        return devices[0].start()
     pool = ThreadPoolExecutor(len(devices))
     starts = [pool.submit(device.start) for device in devices]
     try:
@@ -183,34 +186,18 @@ def _run(
     summary = Summary(about.settings)
     settings = digest_of(about.settings)
     cache = Cache(plan.cache, about.settings, about.plan, KIT) if plan.cache is not None else None
-    writer = Writer(out, manifest, about, options, settings, summary, progress, KIT, cache)
+    pages = PageWriter(out, about, options, cache)
+    writer = Writer(pages, manifest, settings, summary, progress)
     begin = time.perf_counter()
     try:
         manifest.register(sources)
         progress.expect(sum(expected(source, manifest, options.password) for source in sources))
         progress.event("start", files=len(sources), pages=progress.total, settings=about.settings)
-        capacity = 2 * plan.batch_size * len(devices) + plan.workers
-        official = about.reader.model.config.checkpoint
-        mode = get_mode(about.settings["mode"], official) if devices[0].prepares else None
-        pipeline = Pipeline(
-            Preparer(mode, cache).prepare,
-            devices,
-            writer.take,
-            BatchSize(plan.batch_size),
-            capacity,
-            plan.workers,
-            progress.say,
-        )
-        decoder = Decoder(
-            out,
-            manifest,
-            settings,
-            pipeline.decoded.put,
-            pipeline.written.put,
-            plan.dpi,
-            options.password,
-        )
-        pipeline.run(partial(decoder.run, sources))
+        if isinstance(devices[0], Cluster):
+            job = Job(sources, manifest, settings, pages, plan.batch_size, plan.dpi)
+            devices[0].read_all(job, writer.take, progress.say)
+        else:
+            _read_here(sources, devices, plan, manifest, writer, progress.say)
     except KeyboardInterrupt:
         summary.interrupted = True
     except CannotContinue as error:
@@ -228,6 +215,32 @@ def _run(
     return summary
 
 
+def _read_here(
+    sources: Sequence[Source],
+    devices: Sequence[Any],
+    plan: Plan,
+    manifest: Manifest,
+    writer: Writer,
+    note: Callable[[str], None],
+) -> None:
+    """Decode the pages in this process, and read them with its devices."""
+    pages = writer.pages
+    capacity = 2 * plan.batch_size * len(devices) + plan.workers
+    mode = pages.about.mode if devices[0].prepares else None
+    prepare, size = Preparer(mode, pages.cache).prepare, BatchSize(plan.batch_size)
+    pipeline = Pipeline(prepare, devices, writer.take, size, capacity, plan.workers, note)
+    decoder = Decoder(
+        pages.out,
+        manifest,
+        writer.settings,
+        pipeline.decoded.put,
+        pipeline.written.put,
+        plan.dpi,
+        pages.options.password,
+    )
+    pipeline.run(partial(decoder.run, sources))
+
+
 def expected(source: Source, manifest: Manifest, password: str | None = None) -> int:
     """The number of pages to expect of a file, as far as it is cheap to know."""
     count = manifest.content(source.key)[3]
@@ -242,13 +255,15 @@ def finish(out: Path, manifest: Manifest, writer: Writer, plan: Plan, summary: S
     writer.refresh()
     write_formats(out, manifest, plan.formats)
     if plan.gallery:
-        title = f"{out.name or 'Pages'}: what {writer.about.reader.name} read"
+        title = f"{out.name or 'Pages'}: what {writer.pages.about.reader.name} read"
         write_gallery(out, lines_of(manifest), manifest.counts(), title=title)
     write_json(out / SUMMARY, summary.record())
 
 
 def _per_device(devices: Sequence[Any]) -> dict[str, int]:
     """{device: pages that it read}; equal names get a number."""
+    if isinstance(devices[0], Cluster):
+        return dict(devices[0].read_pages)
     names = [device.name for device in devices]
     return {
         name if names.count(name) == 1 else f"{name} #{i}": device.read_pages

@@ -44,6 +44,7 @@ def bench(spec: BenchSpec, out: str | Path, quiet: bool = False) -> dict:
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE if quiet else None, text=True, env=env
     )
+    assert child.stdin is not None  # it is a pipe
     child.stdin.write(spec.to_json())
     child.stdin.close()
     child.stdin = None

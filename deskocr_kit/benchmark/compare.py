@@ -63,14 +63,14 @@ def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 200
     """
     if not len(old) or not len(new):
         return {"ratio": None, "interval_95": None, "verdict": NOISE}
-    rng, old, new = np.random.default_rng(0), np.asarray(old), np.asarray(new)
+    rng, before, after = np.random.default_rng(0), np.asarray(old), np.asarray(new)
 
     def medians(x):
         return np.median(x[rng.integers(0, len(x), (rounds, len(x)))], axis=1)
 
     paired = len(old) == len(new)
-    drawn = medians(new / old) if paired else medians(new) / medians(old)
-    ratio = float(np.median(new / old) if paired else np.median(new) / np.median(old))
+    drawn = medians(after / before) if paired else medians(after) / medians(before)
+    ratio = float(np.median(after / before) if paired else np.median(after) / np.median(before))
     low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975)))
     word = NOISE
     if abs(ratio - 1) >= SMALLEST and not low <= 1 <= high:
@@ -85,7 +85,7 @@ def identity(result: dict) -> dict:
         "simulated device": result["simulated"],
         "device": stamp["device"]["name"],
         "processor": stamp["machine"]["processor"],
-        "checkpoint": stamp["checkpoint"]["sha256"],
+        "checkpoint": stamp["checkpoint"]["sha256"] or stamp["checkpoint"]["name"],  # an engine tells no sum
         "pages": [(page["name"], page["characters"]) for page in result["pages"]],
         "mode": result["method"]["mode"],
     }
@@ -138,7 +138,7 @@ def compare_benchmarks(old: dict, new: dict) -> dict:
     apart = different(identity(old), identity(new))
     why = [f"{name} differs" for name in apart]
     why += ["a simulated device has no times"] if new["simulated"] else []
-    found = {
+    found: dict = {
         "why_not": why,
         "differs": different(conditions(old), conditions(new)),
         "times": {},

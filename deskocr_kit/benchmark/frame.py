@@ -21,8 +21,8 @@ def bench_frame(result: dict):
         about = {key: page.get(key) for key in PAGE}
         for number, run in enumerate(page["runs"]):
             times = {key: value for key, value in run.items() if isinstance(value, float)}
-            times["tpot"] = tpot(run["e2e"], run["ttft"], page["new_tokens"])
-            rows.append({**about, "repeat": number, **times})
+            later = tpot(run["e2e"], run["ttft"], page["new_tokens"])
+            rows.append({**about, "repeat": number, **times, "tpot": later})
         if not page["runs"]:
             rows.append(about)
     return pd.DataFrame(rows)

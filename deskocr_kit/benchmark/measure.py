@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from model.files import write_json
 
 from ..device import device_memory, is_simulated, pick_device, reset_peak, synchronize
 from ..display.progress import bar
+from ..reading.engines.options import EngineOptions
 from ..reading.options import PageOptions
 from ..reading.reader import Reader
 from ..reading.repetition import looped, loops
 from ..reading.text_distance import NORMALISATION, cer, edits, ned, normalise
-from . import counts, limits, timing
+from . import counts, limits, served, timing
+from .kernels_used import kernels_used
 from .limits import weight_bytes
 from .pages import subjects
 from .race import compare_peer
@@ -29,7 +31,7 @@ from .summary import category, success, summarise
 
 def measure(spec: BenchSpec, out: Path) -> dict:
     """Run all steps of `spec` and write out/bench.json; until then results are in out/bench.partial.json."""
-    result = {"format": FORMAT, "complete": False, "stopped": "", "pages": []}
+    result: dict = {"format": FORMAT, "complete": False, "stopped": "", "pages": []}
 
     def store():
         bound = spec.success_cer
@@ -56,6 +58,9 @@ def measure(spec: BenchSpec, out: Path) -> dict:
 def steps(spec: BenchSpec, result: dict):
     """Fill `result`; each yield is a state to store."""
     yield  # a run interrupted before the next yield is stored without a page
+    if spec.engine != "kit":
+        yield from served.steps(spec, result, page_record, method)
+        return
     device = pick_device(spec.device, quiet=True)
     simulated = result["simulated"] = is_simulated(device)
     reader, before = load(spec, device, result)
@@ -63,6 +68,8 @@ def steps(spec: BenchSpec, result: dict):
     options = replace(spec.only(PageOptions), mode=mode)
     result["stamp"] = stamp(spec, reader)
     result["method"] = method(spec, mode, simulated)
+    if found := kernels_used(vars(reader.model.slots)):
+        result["kernels"] = found
     pages = subjects(spec, mode)
     yield
     peak = reset_peak(device)
@@ -136,9 +143,9 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict], tokenizer) -> 
         "characters": characters,
         "characters_read": len(text),
         "size": list(page.image.size),
-        "vision_tokens": reading.image_tokens,
+        "vision_tokens": reading.image_tokens or None,  # an engine does not tell
         "prompt_tokens": reading.prompt_tokens,
-        "new_tokens": len(reading.ids),
+        "new_tokens": reading.new_tokens,
         "edits": edits(text, truth)[0] if known else None,
         "cer": cer(text, truth) if known else None,
         "ned": ned(text, truth) if known else None,
@@ -154,8 +161,9 @@ def page_record(spec: BenchSpec, page, reading, runs: list[dict], tokenizer) -> 
 
 def method(spec: BenchSpec, mode: str, simulated: bool) -> dict:
     """The method of measuring as text, with the values that were used."""
+    of_engines = set() if spec.engine != "kit" else {each.name for each in fields(EngineOptions)}
     return {
-        **spec.public(),
+        **{name: value for name, value in spec.public().items() if name not in of_engines},
         "pages": len(spec.pages),
         "model": Path(spec.model or "default").name,
         "plan": Path(spec.plan).name if spec.plan else None,

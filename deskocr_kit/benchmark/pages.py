@@ -78,7 +78,8 @@ def sheet(rng: random.Random, characters: int):
 
     face = font(rng.choice(REGULAR), 26)
     image = Image.new("RGB", (1024, 1448), "white")
-    pen, lines, total = ImageDraw.Draw(image), [], 0
+    pen, total = ImageDraw.Draw(image), 0
+    lines: list[str] = []
     while total < characters:
         line = word(rng)
         while len(line) < 50:

@@ -102,9 +102,10 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
     running = {name: seconds for name, seconds in tried.items() if isinstance(seconds, float)}
     if not running:
         return {"unavailable": f"no implementation of its experts runs here: {tried}"}
-    fastest = min(running, key=running.get)
+    fastest = min(running, key=lambda name: running[name])
     peer.set_experts_implementation(fastest)
-    sides, same, total = {"ours": [], "peer": []}, 0, 0
+    sides: dict[str, list[dict]] = {"ours": [], "peer": []}
+    same = total = 0
     race(ours(*raced[0]), device, raced[0][1])
     for inputs, tokens in raced:
         for _ in range(spec.repeats):
@@ -115,8 +116,8 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
             sides["peer"].append(b)
     figures = {}
     for name in ("ttft", "tpot", "e2e"):
-        a, b = ([run[name] for run in sides[side] if run[name] is not None] for side in ("ours", "peer"))
-        figures[name] = {"ours": spread(a), "peer": spread(b), **timing_verdict(b, a)}
+        mine, peers = ([run[name] for run in runs if run[name] is not None] for runs in sides.values())
+        figures[name] = {"ours": spread(mine), "peer": spread(peers), **timing_verdict(peers, mine)}
     return {
         "name": f"transformers {peer_module(model.config)}",
         "experts": fastest,

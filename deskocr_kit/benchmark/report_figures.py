@@ -18,6 +18,8 @@ def figures(result: dict) -> dict[str, tuple[str, str]]:
     makers = [launches, accuracy]
     if result.get("summary", {}).get("all", {}).get("runs"):
         makers = [phases, roofline, launches, latency, accuracy]
+    if "engine" in result:  # it does not tell its phases
+        makers = [each for each in makers if each not in (phases, roofline)]
     made = {}
     for maker in makers:
         drawn = maker(result)

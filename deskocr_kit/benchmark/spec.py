@@ -7,7 +7,9 @@ import os
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from ..reading.engines.options import EngineOptions
 from ..reading.options import LoadOptions, Options, PageOptions, default_for, option
 
 FORMAT = 1  # of bench.json; bench.schema.json describes it
@@ -30,7 +32,7 @@ class Repetitions(Options):
 
 
 @dataclass(frozen=True)
-class BenchSpec(PageOptions, Repetitions, LoadOptions):
+class BenchSpec(EngineOptions, PageOptions, Repetitions, LoadOptions):
     """The options of reading and of measuring. Raises ValueError for a value that is not allowed.
 
     The order of the bases is the order of the fields, last base first; `command` follows it.
@@ -41,6 +43,13 @@ class BenchSpec(PageOptions, Repetitions, LoadOptions):
     # The text of drawn pages is always kept.
     keep_text: bool = option(False, "Store the text of given pages.")
     peer: bool = False  # transformers' unlimited_ocr in the same run
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine not in ("kit", "openai"):
+            raise ValueError(f"--engine {self.engine} cannot be measured; choose kit or openai")
+        if self.engine != "kit" and self.peer:
+            raise ValueError("the race with transformers needs --engine kit")
 
     @classmethod
     def from_json(cls, text: str) -> BenchSpec:
@@ -56,11 +65,18 @@ class BenchSpec(PageOptions, Repetitions, LoadOptions):
             if hidden or value == field.default:
                 continue
             name = "--" + field.name.replace("_", "-")
-            path = isinstance(value, str) and os.sep in value
-            words += [name] if value is True else [name, Path(value).name if path else str(value)]
+            words += [name] if value is True else [name, public(field.name, value)]
         if self.peer:
             words += ["--compare", "unlimited_ocr"]
         return shlex.join(words)
+
+
+def public(name: str, value: object) -> str:
+    """A value without what is private: folders, and the host of a URL."""
+    if name == "base_url":
+        parts = urlsplit(str(value))
+        return f"{parts.scheme}://HOST{parts.path}"
+    return Path(value).name if isinstance(value, str) and os.sep in value else str(value)
 
 
 def folder_for(device_label: str, model: str | None) -> str:

@@ -21,9 +21,8 @@ from .spec import BenchSpec
 PACKAGES = ("torch", "torch-npu", "transformers", "tokenizers", "numpy", "pillow", "safetensors")
 
 
-def stamp(spec: BenchSpec, reader) -> dict:
-    import torch
-
+def environment(spec: BenchSpec) -> dict:
+    """What does not depend on what reads the pages."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": spec.command(),
@@ -40,9 +39,17 @@ def stamp(spec: BenchSpec, reader) -> dict:
             "memory_bytes": device_memory("cpu").total,
             "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         },
+        "variables": variables(),
+    }
+
+
+def stamp(spec: BenchSpec, reader) -> dict:
+    import torch
+
+    return {
+        **environment(spec),
         "device": describe_device(reader.model.device),
         "threads": torch.get_num_threads(),
-        "variables": variables(),
         "checkpoint": {
             "name": reader.name,
             "sha256": digest(reader.folder),

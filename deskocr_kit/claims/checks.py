@@ -45,7 +45,7 @@ def _missing(operator: str, call: tuple, try_it: Callable[[torch.device], float]
     """
     if not here.npu:
         found = kernels(operator)
-        meta = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in call]
+        meta = tuple(torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in call)
         stated = [
             f"torch_npu {v}: a kernel{_why(judge(operator, 'launch', meta, version=v))}"
             if has

@@ -3,8 +3,8 @@
     python -m deskocr_kit.claims                                 # all checks, writes reports/claims.md
     python -m deskocr_kit.claims conv2d-missing --device npu     # one check, on a device
 
-The claims are data (claims.json); the checks are in checks.py and reading_checks.py. An outcome is the result
-of a check in this run: "holds", "fails", or "needs a device" if this machine cannot decide.
+The claims are in claims.json, the checks in checks.py and reading_checks.py. The outcome of a check is
+"holds", "fails", or "needs a device" if this machine cannot decide.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Row:
 
 
 class Ledger(list):
-    """Rows with a text, an HTML and a Markdown form."""
+    """Rows, which print as text, HTML or Markdown."""
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -92,7 +92,7 @@ def run(ids: Sequence[str] = (), device: str = "cpu", model: str | None = None) 
     """Run the checks of some claims (default: all).
 
     Args:
-        ids: of the claims.
+        ids: the claims to check.
         device: as for `pick_device`.
         model: checkpoint for the checks that read pages.
 

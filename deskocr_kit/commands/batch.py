@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ..reading.options import ReadingOptions
+from ..reading.engines.options import ServedOptions
 from .options import takes
 from .terminal import check_folder, note, note_prompt, note_reader
 
 FORMATS_HELP = "md, json, html, csv (tables), dolma, omnidocbench; several with commas, or none."
+WORKERS_HELP = "Threads that prepare pages (2); with --engine ray its actors (one per device)."
+THREADS = 2
 DEADLINE = 1800.0  # seconds: a page with all of 8192 tokens at 5 tokens per second
 
 
-@takes(ReadingOptions)
+@takes(ServedOptions)
 def batch(
     out: Annotated[Path, typer.Option(metavar="DIR", help="For the results; the same DIR continues a run.")],
-    options: ReadingOptions,
+    options: ServedOptions,
     pages: Annotated[
         list[str] | None,
         typer.Argument(
@@ -30,7 +32,7 @@ def batch(
     recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too.")] = False,
     dpi: Annotated[float | None, typer.Option(help="Resolution of PDF pages. Default: 144.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pages decoded together.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that open and prepare pages.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
     devices: Annotated[str, typer.Option(help="Several, such as npu:0,npu:1: a process each.")] = "",
     deadline: Annotated[float, typer.Option(min=0, help="Seconds for a page; 0: no limit.")] = DEADLINE,
     restart_after: Annotated[
@@ -53,6 +55,7 @@ def batch(
     Exit status: 0 all pages read, 1 some pages failed or are pending, 2 usage error, 130 interrupted.
     """
     from ..batch.dry_run import estimate
+    from ..batch.engines import Places, UsageError, devices_of
     from ..batch.progress import Progress
     from ..batch.run import Plan, run
     from ..batch.sources import sources
@@ -66,7 +69,7 @@ def batch(
     files = sources(pages, recursive=recursive) if pages else []
     plan = Plan(
         batch_size=batch_size,
-        workers=workers,
+        workers=workers or THREADS,
         dpi=dpi,
         cache=cache,
         formats=formats_of(formats),
@@ -75,7 +78,13 @@ def batch(
         retry_failed=retry_failed,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C; works under nohup
-    places = devices_of(options, devices, one_process, deadline, restart_after)
+    try:
+        places = devices_of(
+            options,
+            Places(devices, one_process, deadline, restart_after, batch_size, note, workers or 0),
+        )
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from error
     if dry_run:
         found = estimate(files, places, options, plan)
         print(printable_json(found.record()) if as_json else printable(repr(found)))
@@ -98,36 +107,3 @@ def formats_of(names: str) -> list[str]:
     if unknown := [name for name in found if name not in FORMATS]:
         raise typer.BadParameter(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
     return list(dict.fromkeys(found))
-
-
-def devices_of(
-    options: ReadingOptions, names: str, one_process: bool, deadline: float, restart_after: int
-) -> list[Any]:
-    """The devices of a run. Raises typer.BadParameter, and whatever the loading of a Reader here raises."""
-    import os
-    from dataclasses import replace
-    from functools import partial
-
-    from ..batch.devices import LocalDevice, WorkerDevice, load
-    from ..reading.reader import Reader
-
-    given = [each.strip() for each in names.split(",") if each.strip()] or [options.device]
-    if one_process:
-        if len(given) > 1:
-            raise typer.BadParameter("--one-process reads with one device; leave --devices out")
-        return [LocalDevice(Reader.load(replace(options, device=given[0])), options)]
-    for each in given:
-        replace(options, device=each)  # raises ValueError for an unknown name
-    on_cpu = sum(each.lower() == "cpu" for each in given)
-    threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else 0
-    return [
-        WorkerDevice(
-            partial(load, options),
-            each,
-            options,
-            deadline=deadline or None,
-            restart_after=restart_after,
-            threads=threads,
-        )
-        for each in given
-    ]

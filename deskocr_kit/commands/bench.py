@@ -37,7 +37,8 @@ def bench(
     compare = compare or []
     earlier = [(name, load_benchmark(name)) for name in compare if name not in (UNLIMITED, ORIGINAL)]
     spec = replace(options, pages=tuple(map(str, pages or ())), peer=UNLIMITED in compare)
-    out = out or Path("reports") / folder_for(label(spec.device), spec.model)
+    served = spec.engine != "kit"
+    out = out or Path("reports") / folder_for(spec.engine if served else label(spec.device), spec.model)
     if (out / FILE).exists():
         print(f"{out / FILE} will be replaced at the end; use --out DIR to keep it", file=sys.stderr)
     try:

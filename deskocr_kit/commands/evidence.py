@@ -81,7 +81,7 @@ def evidence(
 
 
 def _agreed(question: str, yes: bool) -> bool:
-    """Whether the user agrees. Without a terminal nobody can be asked, and --yes is needed."""
+    """Whether the user agrees. Without a terminal there is no question, and --yes is needed."""
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -20,7 +20,7 @@ MOST = 1 << 30  # bytes read of a pipe, which need not end
 
 
 def _ends(stream: BinaryIO) -> bytes:
-    """The content of a stream; of a long one its first HEAD and last TAIL bytes, which is said."""
+    """The content of a stream. Of a long one the first HEAD and last TAIL bytes, with a note on stderr."""
     head, tail = stream.read(HEAD), bytearray()
     total = len(head)
     while total < MOST and (piece := stream.read(1 << 20)):

@@ -34,9 +34,10 @@ def run(
 ) -> None:
     """Run each notebook in a new kernel, and store it without the parts that change between runs.
 
+    Without names, a notebook is left out if it needs a package that is not installed.
     With --out the stored notebooks do not change; an executed copy and an HTML page of each are written.
     """
-    from ..course.notebooks import execute, find
+    from ..course.notebooks import execute, find, lacking
     from ..display.progress import bar
 
     if out is None and (device or checkpoint or pages or parameter):
@@ -52,7 +53,9 @@ def run(
     failed = []
     with bar(total=len(chosen), unit="notebook") as progress:
         for path in chosen:
-            if out is None:
+            if not paths and (absent := lacking(path)):
+                progress.print(f"left out {path}: it needs {', '.join(absent)}")
+            elif out is None:
                 execute(path)
                 progress.print(f"stored {path}")
             elif problem := _copy(path, out, {"device": device or "auto", **given}, offered):

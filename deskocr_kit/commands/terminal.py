@@ -52,8 +52,4 @@ def note_prompt(options) -> None:
 
 def note_reader(reader) -> None:
     """Print which weights are used, on which device, and in which dtype."""
-    from ..device.dtypes import dtype_name
-
-    kind = reader.options.weights
-    rounded = "" if kind == "plain" else f", {kind} weights"
-    note(f"reading with {reader.name} on {reader.model.device}, {dtype_name(reader.model.dtype)}{rounded}")
+    note(f"reading with {reader.name} on {reader.where}")

@@ -194,7 +194,8 @@ def headroom(
         about: a remark for titles.
     """
     names = blocks or blocks_of(model)
-    peaks, layers, hooks = _Peaks(), {}, []
+    peaks, hooks = _Peaks(), []
+    layers: dict[str, float] = {}
 
     def before(name):
         return lambda module, args: peaks.path.append(name)

@@ -157,9 +157,11 @@ HYPOTHESES: dict[str, dict[str, Callable]] = {
         ),
     },
     "rel_pos_attention": {
-        "bias missing": lambda *a: _rel_pos(*a, bias=False),
-        "bias of the scaled query": lambda *a: _rel_pos(*a, query=lambda q: q * q.shape[-1] ** -0.5),
-        "rows and columns of the bias exchanged": lambda *a: _rel_pos(*a, swap=True),
+        "bias missing": lambda q, k, v, h, w: _rel_pos(q, k, v, h, w, bias=False),
+        "bias of the scaled query": lambda q, k, v, h, w: _rel_pos(
+            q, k, v, h, w, query=lambda q: q * q.shape[-1] ** -0.5
+        ),
+        "rows and columns of the bias exchanged": lambda q, k, v, h, w: _rel_pos(q, k, v, h, w, swap=True),
     },
     "rms_norm": {
         "eps missing": lambda x, w, eps: w * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)),

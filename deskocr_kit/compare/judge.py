@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -83,7 +84,8 @@ class Judge:
             formula = self.formula(call, mine, original)
         return Judgement(isolated, peer, budget, formula, note)
 
-    def counterparts(self, call: Call) -> tuple[Callable, Callable]:
+    def counterparts(self, call: Call) -> tuple[Any, Any]:
+        """The functions of a slot, or the modules: (of the candidate, of the reference)."""
         if call.slot:
             return getattr(self.ours, call.slot), getattr(self.theirs, call.slot)
         return submodule(self.candidate, call.module), submodule(self.reference, call.module)
@@ -151,11 +153,10 @@ class Judge:
         budget, base = self.given or tolerance(dtype).block, where(self.reference, self.reference)[1]
         if not self.three_way or dtype == base or call.slot:
             return None, budget, ""
-        peer = None
-        for buffers in (False, True):  # frequencies stay in fp32, unless this module cannot work so
-            peer = attempt(lowered(original, module, dtype, buffers), call, arguments, CPU, budget)
-            if not peer.problem:
-                break
+        # Frequencies stay in fp32, unless this module cannot work so.
+        peer = attempt(lowered(original, module, dtype, False), call, arguments, CPU, budget)
+        if peer.problem:
+            peer = attempt(lowered(original, module, dtype, True), call, arguments, CPU, budget)
         if not peer.finite or peer.problem or self.given is not None:
             return peer, budget, ""
         widest = tolerance(dtype).network

@@ -151,9 +151,9 @@ def between_blocks(
     came: the candidate's call.
     """
     skipped = tuple(_blocks(m, names) for m in (judge.reference, judge.candidate))
-    runs = [functools.partial(run, m) for m in (judge.reference, judge.candidate)]
-    operator = first_overflow(*runs, skipped) if not given.finite else None
-    operator = operator or first_operator(*runs, max(budget, 1e-3), skipped)
+    theirs, ours = (functools.partial(run, m) for m in (judge.reference, judge.candidate))
+    operator = first_overflow(theirs, ours, skipped) if not given.finite else None
+    operator = operator or first_operator(theirs, ours, max(budget, 1e-3), skipped)
     target = f"the input of {call.name}" if call is not None else "the output"
     what = f"{target} differs, although every block is right in itself ({given})"
     what = f"{moved}; {what}" if (moved := _one_position_off(came, call)) else what
@@ -197,8 +197,9 @@ def _raises(function, call: Call, device, dtype) -> OperatorFault | None:
 def _unchanged(module, call: Call, device) -> bool:
     output, _ = _run(module, call, device, torch.float32)
     first = next(tensors(call.args), None)
-    same = isinstance(output, torch.Tensor) and first is not None and output.shape == first.shape
-    return same and torch.equal(output.detach().cpu().float(), first.detach().cpu().float())
+    if not isinstance(output, torch.Tensor) or first is None or output.shape != first.shape:
+        return False
+    return torch.equal(output.detach().cpu().float(), first.detach().cpu().float())
 
 
 def _one_position_off(came: Call | None, call: Call | None) -> str:
@@ -270,7 +271,7 @@ def side_by_side(theirs, ours, call: Call, device) -> OperatorFault | None:
         # Moved before the walk, because the copies to a device are not operators of the function.
         args, kwargs = (keep(move_to(given, where_, torch.float32)) for given in (call.args, call.kwargs))
         runs.append(functools.partial(function, *args, **kwargs))
-    return first_operator(*runs, tolerance(torch.float32).block)
+    return first_operator(runs[0], runs[1], tolerance(torch.float32).block)
 
 
 def _routing(twin, theirs, call: Call, device) -> list[str]:

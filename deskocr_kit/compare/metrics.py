@@ -164,7 +164,7 @@ def _pair(a, b, rtol: float, index: int) -> Closeness:
         return Closeness(problem="{}, expected {}".format(*kinds))
     texts = isinstance(a, (str, bytes)) or isinstance(b, (str, bytes))
     if not texts and (isinstance(a, (float, complex)) or isinstance(b, (float, complex))):
-        return closeness(*(torch.tensor(x, dtype=torch.complex128) for x in (a, b)))
+        return closeness(torch.tensor(a, dtype=torch.complex128), torch.tensor(b, dtype=torch.complex128))
     if a == b and type(a) is type(b):
         return EQUAL
     if isinstance(a, str) and isinstance(b, str):

@@ -227,7 +227,7 @@ def figures(name: str, a: Tensor, b: Tensor) -> DumpRow:
     cosine = (
         1.0 if not float(scale) and torch.equal(x, y) else float(x @ y / scale) if float(scale) else math.nan
     )
-    within = tuple(float((relative < limit).double().mean()) for limit in (0.001, 0.005))
+    within = float((relative < 0.001).double().mean()), float((relative < 0.005).double().mean())
     return DumpRow(name, cosine, float(away.norm()), float(away.max()), float(relative.max()), within)
 
 

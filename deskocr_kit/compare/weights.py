@@ -16,7 +16,7 @@ INTEGER = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 @dataclass(frozen=True)
 class WeightFault:
-    """A parameter that differs from the reference's, which is rounded to the candidate's dtype."""
+    """A parameter that differs from the reference's parameter, rounded to the candidate's dtype."""
 
     name: str
     what: str
@@ -36,11 +36,11 @@ class WeightFault:
 
 
 def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFault]:
-    """All differences. Exchanged blocks are one fault each, instead of one per tensor.
+    """The differences between the parameters and buffers of two models.
 
-    The reference is first rounded to the candidate's dtype, so that an fp16 copy of it has no fault, unless a
-    value becomes infinite. A tied weight is one fault with all its names. Equal weights that are tied in one
-    of the models only are no fault.
+    Two exchanged blocks count as one fault, not as one per tensor. The reference is first rounded to the
+    candidate's dtype, so an fp16 copy of it has no fault, unless a value becomes infinite. A tied weight is
+    one fault with all its names. Weights that are equal, but tied in only one of the models, are no fault.
     """
     ours, theirs = named(candidate), named(reference)
     faults = [WeightFault(n, "missing in the candidate") for n in theirs if n not in ours]
@@ -60,7 +60,7 @@ def compare_weights(reference: nn.Module, candidate: nn.Module) -> list[WeightFa
 
 
 def named(model: nn.Module) -> dict[str, Tensor]:
-    """{name: parameter or buffer}, a tied one under each of its names."""
+    """{name: parameter or buffer}; a tied parameter appears under each of its names."""
     return dict(model.named_parameters(remove_duplicate=False)) | dict(
         model.named_buffers(remove_duplicate=False)
     )
@@ -106,7 +106,7 @@ def _compare(name: str, ours: Tensor, theirs: Tensor) -> WeightFault | None:
 
 
 def _lost(ours: Tensor, theirs: Tensor) -> str:
-    """Describe values of the reference that are infinite in the candidate's dtype; masks may be."""
+    """Describe values of the reference that are infinite in the candidate's dtype, masks excepted; or ""."""
     if not exceeds(theirs.cpu(), ours.dtype) or bool(torch.isfinite(ours).all()):
         return ""
     reach = float(theirs.detach().cpu().abs().masked_fill(hidden(theirs), 0.0).max())
@@ -124,13 +124,14 @@ def _moved(x: Tensor, y: Tensor) -> str:
         places: dict[bytes, int] = {}
         for i in range(len(b)):
             places.setdefault(b[i].numpy().tobytes(), i)
-        source = [places.get(a[i].numpy().tobytes()) for i in wrong]
-        if len(wrong) < 2 or None in source or len(set(source)) < len(source):
+        found = [places.get(a[i].numpy().tobytes()) for i in wrong]
+        source = [place for place in found if place is not None]
+        if len(wrong) < 2 or len(source) < len(found) or len(set(source)) < len(source):
             continue
         word = "rows" if axis == 0 else f"places of axis {axis}"
         if (
             len(wrong) >= len(b) - 1 and source == wrong[::-1]
-        ):  # of an odd number the middle one keeps its place
+        ):  # if their number is odd, the middle one keeps its place
             return f"{word} in reverse order"
         runs: list[list[int]] = []  # first place, first source, length
         for place, origin in zip(wrong, source, strict=True):
@@ -170,7 +171,7 @@ def _same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def _exchanged(reference: nn.Module, candidate: nn.Module, wrong: set[str]) -> list[tuple[str, str]]:
-    """Pairs of modules of one type, each with the weights of the other; the largest such modules."""
+    """The largest modules of one type that hold each other's weights, as pairs."""
     mine, theirs = dict(candidate.named_modules()), dict(reference.named_modules())
     pairs: list[tuple[str, str]] = []
     prefixes = [n for n in theirs if n and any(w.startswith(n + ".") for w in wrong) and n in mine]

@@ -55,9 +55,9 @@ class WholeRun:
         """(tokens for which the candidate's run chooses other experts by near ties, number of tokens)."""
         if self.dtype not in HALVES:
             return [], 0
-        runs = [functools.partial(self.run, m) for m in (self.judge.reference, self.judge.candidate)]
+        theirs, ours = (functools.partial(self.run, m) for m in (self.judge.reference, self.judge.candidate))
         try:
-            ties, n = other_choices(*runs, self.dtype)
+            ties, n = other_choices(theirs, ours, self.dtype)
         except Exception:
             return [], 0
         if ties:

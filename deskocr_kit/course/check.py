@@ -97,7 +97,7 @@ class VerdictTable:
         return "\n".join([*map(repr, self.verdicts), f"{len(self.verdicts)} claims, all hold"])
 
     def _repr_html_(self) -> str:
-        rows = [
+        rows: list[list[str | Cell]] = [
             [
                 Cell("PASS", f"{LEFT};color:{GREEN}", "b"),
                 v.name,

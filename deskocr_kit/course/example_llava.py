@@ -26,7 +26,7 @@ def build_llava() -> LlavaForConditionalGeneration:
         vision_config=vision,
         text_config=text,
         image_token_index=IMAGE,
-        image_token_id=IMAGE,
+        image_token_id=IMAGE,  # type: ignore[call-arg]  # transformers 5
         vision_feature_layer=-1,
         image_seq_length=16,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -75,13 +77,28 @@ def execute_copy(path: Path, out: Path, parameters: dict[str, str], timeout: flo
             progress_bar=False, execution_timeout=timeout,
         )  # fmt: skip
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        for name, old in before.items():
+            os.environ.pop(name, None) if old is None else os.environ.__setitem__(name, old)
         if copy.is_file():
             _say_how(copy, parameters)
             page = copy.with_suffix(".html")
             page.write_text(to_html(copy), encoding="utf-8")
     return [copy, page]
+
+
+def lacking(path: Path) -> list[str]:
+    """What a notebook needs, by its metadata, and this environment does not have."""
+    needs = json.loads(path.read_text("utf-8"))["metadata"].get("deskocr", {}).get("needs", [])
+    return [need for need in needs if need == "triton" and not has_triton()]
+
+
+def has_triton() -> bool:
+    """Whether kernels can be interpreted: Triton 3.4 or newer, for Linux. triton-ascend 3.2 is older."""
+    try:
+        found = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return tuple(map(int, found.split(".")[:2])) >= (3, 4)
 
 
 def parameters_of(path: Path) -> set[str]:

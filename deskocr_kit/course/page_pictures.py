@@ -66,7 +66,7 @@ class Boxes:
 
     def __post_init__(self):
         self.refs = parse_boxes(self.text)
-        self.picture = draw_overlay(self.image, self.refs, self.scores and self.scores.boxes())
+        self.picture = draw_overlay(self.image, self.refs, self.scores.boxes() if self.scores else None)
         self.rows = [
             (ref.label, to_pixels_box(box, *self.image.size)) for ref in self.refs for box in ref.boxes
         ]

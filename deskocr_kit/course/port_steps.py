@@ -11,6 +11,7 @@ import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 import torch.nn as nn
@@ -50,6 +51,8 @@ NEEDS = {
     "undo": ("lacking", "missing"), "adapt": ("proof", "prove"), "ladder": ("proof", "prove"),
     "fault": ("proof", "prove"), "generate": ("proof", "prove"), "report": ("climbed", "ladder"),
 }  # fmt: skip
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -116,12 +119,18 @@ def port_steps(
     return steps
 
 
+def _have(result: T | None) -> T:
+    """The result of an earlier step."""
+    assert result is not None, "an earlier step failed"
+    return result
+
+
 @dataclass
 class _Way:
     """The steps of one model. Each returns (whether it passes, what was found), and uses earlier ones."""
 
     model: nn.Module
-    inputs: object
+    inputs: Any
     run: Callable[[nn.Module], Tensor]
     device: torch.device | str
     asked: torch.dtype | str
@@ -157,12 +166,12 @@ class _Way:
     def prove(self) -> tuple[bool, str]:
         short = next(short for short, name in DTYPES.items() if name == dtype_name(self.dtype))
         self.proof = proof = prove_module(
-            self.model, self.run, self.moved.device, [short], repeats=1, hard=self.hard
+            self.model, self.run, _have(self.moved).device, [short], repeats=1, hard=self.hard
         )
         return not proof.faults(), "; ".join([*proof.faults(), *proof.notes]) or proof.summary()
 
     def adapt(self) -> tuple[bool, str]:
-        with adapt(self.ported, self.proof.plan) as self.adapted, torch.no_grad():
+        with adapt(self.ported, _have(self.proof).plan) as self.adapted, torch.no_grad():
             ours, expected = self.run(self.ported), self.run(self.model)
             self.own = census(self.ported, run=lambda: self.run(self.ported))
         error, allowed = relative_error(ours, expected), tolerance(self.dtype).network
@@ -174,26 +183,28 @@ class _Way:
         return again == self.lacking, "as before" if again == self.lacking else f"now {again}"
 
     def ladder(self) -> tuple[bool, str]:
-        with adapt(self.ported, self.proof.plan):
+        with adapt(self.ported, _have(self.proof).plan):
             self.climbed = found = climb(self.model, self.ported, self.run)
         return found.ok, str(found.first or f"{len(found.rungs)} blocks")
 
     def fault(self) -> tuple[bool, str]:
         suspect, faulty = suspect_of(self.model, self.run), copy.deepcopy(self.ported)
         with torch.no_grad():
-            faulty.get_submodule(suspect).weight.mul_(1.5).add_(0.25)  # some norms multiply by 1 + weight
-        with adapt(faulty, self.proof.plan):
+            damaged: Any = faulty.get_submodule(suspect)
+            damaged.weight.mul_(1.5).add_(0.25)  # some norms multiply by 1 + weight
+        with adapt(faulty, _have(self.proof).plan):
             first = climb(self.model, faulty, self.run).first
         named = first.module if first is not None else "nothing"
         return named == suspect, suspect if named == suspect else f"{suspect} is damaged, {named} is named"
 
     def generate(self) -> tuple[bool, str]:
-        with adapt(self.ported, self.proof.plan):
+        with adapt(self.ported, _have(self.proof).plan):
             self.generated = found = compare_generated(self.model, self.ported, self.inputs, self.tokens)
         return found.ok, str(found).splitlines()[0]
 
     def report(self) -> tuple[bool, str]:
-        port = Port(self.own, self.lacking, self.proof, self.adapted, self.climbed, self.generated)
+        own, lacking, proof = _have(self.own), _have(self.lacking), _have(self.proof)
+        port = Port(own, lacking, proof, _have(self.adapted), _have(self.climbed), self.generated)
         with tempfile.TemporaryDirectory() as folder:
             written = port.save(folder)
         self.port = port

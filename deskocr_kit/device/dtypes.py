@@ -1,4 +1,4 @@
-"""Names of dtypes for the command line, the plans and the reports."""
+"""Names of dtypes in the command line, in plans and in reports."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .torch_import import import_torch
 if TYPE_CHECKING:
     import torch
 
-#: {name in this kit: name in torch}, from exact to coarse.
+#: {name in this kit: name in torch}, from the most to the least precise.
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _ALIASES = {"half": "float16"} | {name: name for name in DTYPES.values()}
-#: Every name that `find_dtype` knows, without "auto".
+#: Every name that `find_dtype` accepts, except "auto".
 DTYPE_NAMES = (*DTYPES, *_ALIASES)
 
 
@@ -21,7 +21,7 @@ def find_dtype(name: str, device: torch.device | None = None) -> torch.dtype:
     """The dtype named "fp32", "fp16", "bf16" or as in torch; "auto": the default dtype of `device`.
 
     Raises:
-        ValueError: another name, or "auto" without a device.
+        ValueError: an unknown name, or "auto" without a device.
     """
     if name == "auto" and device is not None:
         return default_dtype(device)

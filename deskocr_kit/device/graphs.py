@@ -6,10 +6,12 @@ from .torch_import import import_torch
 
 
 def graphs(device):
-    """`record` for `generate(record=…)`: records the decode step as a CUDA graph or an NPU graph.
+    """A function for `generate(record=…)` that records the decode step as a CUDA graph or an NPU graph.
 
-    Written after the documentation of CUDA graphs and torch_npu, and tested with a stand-in; not yet run on a
-    device. An NPU graph accepts only aclnn operators, and does not work with TASK_QUEUE_ENABLE=2.
+    The function takes a callable, records one call of it, and returns a callable that replays the recording.
+    The code follows the documentation of CUDA graphs and of torch_npu. It is tested with a stand-in, and was
+    not run on a device. An NPU graph accepts only aclnn operators, and does not work with
+    TASK_QUEUE_ENABLE=2.
 
     Raises:
         NotImplementedError: the device has no graphs.
@@ -21,12 +23,12 @@ def graphs(device):
         raise NotImplementedError(f"{kind} has no graphs to record here; decode without `record`")
 
     def record(run):
-        aside = place.Stream()
-        aside.wait_stream(place.current_stream())
-        with place.stream(aside):  # both require that workspaces exist before the recording
+        warm_up = place.Stream()
+        warm_up.wait_stream(place.current_stream())
+        with place.stream(warm_up):  # workspaces must exist before the recording, for both kinds of graphs
             for _ in range(2):
                 run()
-        place.current_stream().wait_stream(aside)
+        place.current_stream().wait_stream(warm_up)
         graph = getattr(place, name)()
         with place.graph(graph):
             result = run()

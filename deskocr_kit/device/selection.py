@@ -44,17 +44,8 @@ def pick_device(name: str | None = "auto", quiet: bool = False) -> torch.device:
     Raises:
         DeviceError: the device is unknown or cannot be used; the message has the remedy.
     """
-    name = str(name or "auto").strip()
-    if name.lower() == "auto":
-        name = os.environ.get("DESKOCR_DEVICE", "").strip() or "auto"
-    kind, _, rest = name.partition(":")
-    kind = kind.lower()
-    problem = torch_npu_problem() if kind == "npu" else None
-    if problem:
-        raise DeviceError(problem)
+    name, kind, rest = resolve(name)
     torch = import_torch()
-    if kind == "auto":
-        kind = next(each for each in KINDS if device_count(each))
     if kind == SIMULATED:
         return _pick_simulated(rest, quiet)
     if kind not in KINDS or (rest and not rest.isdigit()):
@@ -77,6 +68,25 @@ def pick_device(name: str | None = "auto", quiet: bool = False) -> torch.device:
         notebook_errors.install()
         _configure_npu(device, quiet)
     return device
+
+
+def resolve(name: str | None) -> tuple[str, str, str]:
+    """(name, its kind, what follows the colon); "auto" has the kind that is taken. Initialises no device.
+
+    Raises DeviceError if torch or an installed torch-npu cannot be imported.
+    """
+    name = str(name or "auto").strip()
+    if name.lower() == "auto":
+        name = os.environ.get("DESKOCR_DEVICE", "").strip() or "auto"
+    kind, _, rest = name.partition(":")
+    kind = kind.lower()
+    problem = torch_npu_problem() if kind == "npu" else None
+    if problem:
+        raise DeviceError(problem)
+    if kind == "auto":
+        import_torch()
+        kind = next(each for each in KINDS if device_count(each))
+    return name, kind, rest
 
 
 def device_count(kind: str) -> int:

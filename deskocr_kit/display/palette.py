@@ -26,7 +26,13 @@ VERDICTS = {
 }
 
 #: Plans of a prediction.
-PLANS = {"original": (BAD[0], "xx"), "portable": MIDDLING, "fused": GOOD}
+PLANS = {
+    "original": (BAD[0], "xx"),
+    "portable": MIDDLING,
+    "fused": GOOD,
+    "kernels": ("#c7d9e8", ".."),
+    "graph": ("#9c8fbf", "\\\\"),
+}
 BOUND = "#1f4e79"  # the hardware's limit in a prediction
 
 #: Series of the benchmark's figures: phases, categories.

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from model.untrusted import UntrustedFile, open_regular, shown
 
@@ -103,7 +103,7 @@ def _read_file(capture: Capture, name: str, path: Path) -> bool:
     return False
 
 
-def _take(capture: Capture, name: str, stream: BinaryIO) -> None:
+def _take(capture: Capture, name: str, stream: IO[bytes]) -> None:
     content = stream.read(LIMIT + 1)
     capture.files[name] = decode(content[:LIMIT])
     if len(content) > LIMIT:

@@ -131,7 +131,7 @@ def misunderstood(name: str, text: str) -> str | None:
         return "empty"
     smi = npu_smi.parse(text) if name == "npu-smi.txt" else None
     understood = {
-        "npu-smi.txt": lambda: smi.chips or smi.details or smi.card_count or smi.complaint,
+        "npu-smi.txt": lambda: smi and (smi.chips or smi.details or smi.card_count or smi.complaint),
         "ascend_toolkit_install.info": lambda: versions.parse_toolkit(text)["version"],
         "version.cfg": lambda: versions.parse_version_cfg(text)["version"],
         "driver_version.info": lambda: versions.parse_driver(text)["version"],

@@ -38,7 +38,7 @@ def _cann(capture: Capture, env: dict[str, str]) -> dict:
     source = next(iter(stated), None)
     return {
         **info,
-        "version": stated.get(source),
+        "version": stated[source] if source else None,
         "source": source,
         "stated": stated,
         "version_cfg": cfg,

@@ -29,6 +29,7 @@ def run(
     else:
         report.print()
     if bundle is not None:
+        assert report.capture is not None  # both examinations have one
         try:
             names = bundles.write(bundle, report.capture, report)
         except OSError as error:

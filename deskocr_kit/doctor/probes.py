@@ -83,10 +83,11 @@ def run(command: list[str], seconds: float, env: dict[str, str] | None = None) -
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read(1_000_000).decode("utf-8", errors="replace"))
-    spent = time.monotonic() - started
+    spent, (printed, errors) = time.monotonic() - started, texts
     if code is None:
-        return Probe("timeout", *texts, code=None, seconds=seconds)
-    return Probe("ok" if code == 0 else "crash" if code < 0 else "error", *texts, code=code, seconds=spent)
+        return Probe("timeout", printed, errors, code=None, seconds=seconds)
+    state = "ok" if code == 0 else "crash" if code < 0 else "error"
+    return Probe(state, printed, errors, code=code, seconds=spent)
 
 
 def _kill(child: subprocess.Popen) -> None:

@@ -103,7 +103,7 @@ class Report:
     __str__ = text
 
     def _repr_html_(self) -> str:
-        rows = [
+        rows: list[list[str | Cell]] = [
             [
                 Cell(row.status, f"border-left:4px solid {_EDGE[row.status]};{LEFT}", "b"),
                 f"{row.group}: {row.name}",

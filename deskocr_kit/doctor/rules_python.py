@@ -161,7 +161,7 @@ def _pair(case: Case, torch_npu: str, cann: str | None) -> Row:
         want = f", documented for CANN {row['cann']}" if row and row["cann"] else ""
         return Row("Python", name, "SKIP", f"torch-npu {torch_npu}{want}; the CANN version is unknown")
     fits = versions.documented(torch_npu, cann)
-    if fits:
+    if fits and row:
         patched = versions.documented_release(cann) if row["cann"] != versions.release(cann) else None
         note = f" (a patch of {patched})" if patched and patched == row["cann"] else ""
         return Row("Python", name, "OK", f"torch-npu {torch_npu} with CANN {cann}: a documented pair{note}")
@@ -170,7 +170,7 @@ def _pair(case: Case, torch_npu: str, cann: str | None) -> Row:
         return Row("Python", name, "WARN", f"CANN {cann} is older than every documented pair", remedy)
     if remedy and row and row["cann"] and _can_upgrade(case, row["cann"], torch_npu):
         remedy += f" ; or install CANN {row['cann']}"
-    if fits is None:
+    if fits is None or row is None:
         seen = f"torch-npu {torch_npu}: its CANN version is not documented; installed is {cann}"
         return Row("Python", name, "WARN", seen, remedy)
     seen = f"not a documented pair: torch-npu {torch_npu} is for CANN {row['cann']}, installed is CANN {cann}"

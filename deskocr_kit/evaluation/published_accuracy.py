@@ -131,7 +131,8 @@ def _fox(rows: list[dict], mode: str) -> dict:
 
 def benchmark_text(record: dict) -> str:
     """The record as text."""
-    lines = []
+    lines: list[str] = []
+    head: tuple[str, ...]
     if record["benchmark"] == "omnidocbench":
         head = ("mode", "language", "pages", "blocks", "block NED", "page NED", "paper, text (other metric)")
         rows = []

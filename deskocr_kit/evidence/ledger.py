@@ -1,4 +1,4 @@
-"""`deskocr evidence add`: reports, the claims ledger and the README's table follow an accepted bundle."""
+"""`deskocr evidence add`: update the reports, the claims and the README's table from an accepted bundle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .report import PAGE, RECORD, _plain, render, stored_ledger, summary_of
 CLAIMS = "claims.md"
 READMES = ("README.md", "README.zh-CN.md")
 MEASURED, CHIPS, KERNELS = "measured", FILE.name, "profile/kernel_details.csv"
-#: The rows of the README's table "What was run where" by what a bundle is of: words of their first cell.
+#: {kind of bundle: words in the first cell of its row in the README's table "What was run where"}
 ROWS = {"npu": ("910B",), "cuda": ("CUDA",), "official": ("official weights", "官方权重")}
 ABOUT = "Evidence from devices, as accepted by `deskocr evidence add`: one entry per device and checkpoint."
 
@@ -36,8 +36,8 @@ def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
         reports: the folder of reports; default: root/reports.
 
     Raises:
-        BundleError: the bundle is refused; the message is the reason. Nothing has been written then.
-        OSError, ValueError: a file here cannot be read or written.
+        BundleError: the bundle is refused, with the reason; nothing is written.
+        OSError, ValueError: a file of the repository cannot be read or written.
     """
     reports = reports or root / "reports"
     bundle = read_bundle(file)
@@ -71,7 +71,7 @@ def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
 
 
 def calibrated(bundle: Bundle, reports: Path) -> str | None:
-    """Store what the profile says about a known chip beside the sourced ranges; returns the chip's name."""
+    """Store what the profile measured on a known chip; returns the name of the chip, or None."""
     device = bundle.manifest["device"]["name"].lower()
     chip = next((name for name in names() if name.lower() in device), None)
     if chip is None or KERNELS not in bundle.files:
@@ -80,7 +80,7 @@ def calibrated(bundle: Bundle, reports: Path) -> str | None:
         trace = read_table(bundle.files[KERNELS].decode("utf-8", "replace"), KERNELS)
         trace.about = {"cann_version": bundle.manifest["device"].get("cann")}
         store(calibration(trace, chip), reports / CHIPS)
-    except TraceError:  # too few gaps, and no shapes
+    except TraceError:  # too few gaps between kernels, or no shapes
         return None
     return chip
 
@@ -122,7 +122,7 @@ def ledger_page(entries: list[dict]) -> str:
 
 
 def with_row(readme: str, summary: dict) -> str:
-    """A README whose table says what was measured. A CPU changes nothing: the tests run on it."""
+    """The README with a link to this bundle in its table. A bundle of a CPU changes nothing."""
     wanted = ROWS.get(summary["kind"], ())
     official = summary["parameters"] == DEEPSEEK_OCR.parameters and summary["kind"] != "cpu"
     link = f"[{_plain(summary['device'])}, {summary['created'][:10]}](reports/{summary['folder']}/{PAGE})"

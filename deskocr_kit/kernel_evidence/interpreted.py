@@ -24,7 +24,8 @@ from ..operators.prove.runner import PASS, run_probe
 from .digest import kernel_digest
 from .forms import DTYPES
 
-PAIRS = ("rel_pos_attention", "conv2d")  # slots whose real calls take the interpreter minutes: hard ones only
+#: Slots whose real calls take the interpreter minutes: hard ones only.
+PAIRS = ("rel_pos_attention", "conv2d", "sam_attention")
 
 
 def measure() -> dict[str, dict[str, Any]]:

@@ -37,6 +37,8 @@ class Lowered:
 
     buffer_bytes: the largest sum of operands of one statement outside of the cube's products. The compiler
     may split a statement; without that, it is a lower bound.
+    discrete: loads and stores of blocks that are made number by number, because the front end sees no pattern
+    in their addresses.
     """
 
     kernel: str
@@ -46,6 +48,7 @@ class Lowered:
     core: str
     products: int
     buffer_bytes: int
+    discrete: int = 0
     refused: str = ""
 
     @property
@@ -98,7 +101,7 @@ def examine(form: Form) -> Lowered:
     try:
         text = lower(form)
     except RuntimeError as error:
-        return Lowered(form.name, form.dtype, form.constants, grid, "", 0, 0, str(error) or "refused")
+        return Lowered(form.name, form.dtype, form.constants, grid, "", 0, 0, 0, str(error) or "refused")
     core = re.search(r'mix_mode = "(\w+)"', text)
     return Lowered(
         form.name,
@@ -108,6 +111,7 @@ def examine(form: Form) -> Lowered:
         core[1] if core else "",
         text.count("linalg.matmul"),
         buffer_bytes(text),
+        text.count("DiscreteMemAccess"),
     )
 
 

@@ -29,6 +29,7 @@ class Evidence:
     buffer_bytes: int
     grid: int
     refused: tuple[str, ...]
+    discrete: int = 0  # blocks that the compiled form accesses number by number, see lowering.Lowered
     compiled: str = NOT_RUN
     run: str = NOT_RUN
 
@@ -37,6 +38,7 @@ class Evidence:
         errors = " ".join(f"{names[name]} {self.errors[name]:.0e}" for name in names if name in self.errors)
         share = f"{self.buffer_bytes / 1024:.0f} of {BUFFER // 1024} KiB"
         lowered = f"{self.forms} forms, {self.core}, {share}, grid {self.grid}" if self.forms else "no form"
+        lowered += f", number by number: {self.discrete}" if self.discrete else ""
         return (
             self.kernel.removesuffix("_kernel"),
             ", ".join(self.slots) or "-",
@@ -83,6 +85,7 @@ def evidence() -> list[Evidence]:
                 max((form["buffer_bytes"] for form in forms), default=0),
                 max((form["grid"] for form in forms), default=0),
                 tuple(form["refused"] for form in forms if form["refused"]),
+                max((form.get("discrete", 0) for form in forms), default=0),
             )
         )
     return made

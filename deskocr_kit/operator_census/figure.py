@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ..display.palette import INK, VERDICTS
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+
     from .result import Census
 
 BARS = 14
@@ -19,7 +21,7 @@ def draw(census: Census):
 
     phases = census.phases() or [""]
     figure = Figure(figsize=(max(5.2, 3.7 * len(phases)), 4.8), layout="constrained")
-    seen: dict[str, object] = {}
+    seen: dict[str, Artist] = {}
     for axis, phase in zip(figure.subplots(1, len(phases), squeeze=False)[0], phases, strict=True):
         rows = sorted((r for r in census.rows() if r["calls"][phase]), key=lambda r: -r["calls"][phase])
         worst = [r for r in rows if r["verdict"] in ("CPU fallback", "AI CPU", "slow kernel", "unknown")]
@@ -40,7 +42,8 @@ def draw(census: Census):
         )
         axis.spines[["top", "right"]].set_visible(False)
     if seen:
-        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), fontsize=8)
+        handles = list(seen.values())
+        figure.legend(handles, list(seen), loc="outside lower center", ncols=len(seen), fontsize=8)
     figure.suptitle(
         f"{census.subject or 'operators'}, torch_npu {census.torch_npu} (static count)", fontsize=11
     )

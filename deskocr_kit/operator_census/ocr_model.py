@@ -69,9 +69,9 @@ def census_ocr(
         DryRunError: the plan reads a value that cannot be assumed.
     """
     dry = not isinstance(model, DeepseekOCRForCausalLM)
-    if dry:
-        config = model or DeepseekOCRConfig()
-        model = DeepseekOCRForCausalLM.skeleton(config).to(dtype).eval().requires_grad_(False)
+    if not isinstance(model, DeepseekOCRForCausalLM):
+        skeleton = DeepseekOCRForCausalLM.skeleton(model or DeepseekOCRConfig())
+        model = skeleton.to(dtype).eval().requires_grad_(False)
     config, c = model.config, model.config.decoder
     inputs = inputs or page_inputs(config, mode, grid)
     before = dict(vars(model.slots))
@@ -108,7 +108,7 @@ def census_ocr(
     def next_phase(tokens):
         begin("decode" if recorder.phase == "prefill" else None)
 
-    model.encode_pages = seeing
+    model.encode_pages = seeing  # type: ignore[method-assign]  # for this run
     try:
         with torch.no_grad(), recorder:
             model.generate(**inputs, max_new_tokens=2, eos_token_id=None, on_tokens=next_phase)

@@ -162,7 +162,7 @@ class Census:
 
     def verdicts(self, phase: str | None = None) -> dict[str, int]:
         """{verdict: calls}, worst first, without views and without work on the host."""
-        found = collections.Counter()
+        found: collections.Counter[str] = collections.Counter()
         for e in self.select(phase):
             if e.call.kind in WORKS:
                 found[e.verdict.word] += e.count
@@ -170,7 +170,7 @@ class Census:
 
     def operators(self, phase: str | None = None) -> dict[str, int]:
         """{operator: calls} of the work of the device, most frequent first."""
-        found = collections.Counter()
+        found: collections.Counter[str] = collections.Counter()
         for e in self.select(phase):
             if e.call.kind in WORKS:
                 found[e.call.operator] += e.count

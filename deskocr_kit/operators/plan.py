@@ -36,7 +36,7 @@ from .substitutes.registry import candidate
 if TYPE_CHECKING:
     import torch
 
-    from model import DeepseekOCRForCausalLM
+    from model.network import Network
 
 VARIABLE = "DESKOCR_PLAN"
 FORMAT = 1
@@ -133,7 +133,7 @@ class Plan:
             parts = [stored[name] for name in ("fingerprint", "choices", "about")]
             if not all(isinstance(part, dict) for part in parts):
                 raise ValueError("fingerprint, choices and about must be objects")
-            plan = cls(*parts, path)
+            plan = cls(parts[0], parts[1], parts[2], path)
             chosen = [cases for dtype in plan.choices for cases in plan.names(dtype).values()]
             names = [name for cases in chosen for name in cases.values()]
             if not all(isinstance(each, str) for each in (*names, *plan.fingerprint.values())):
@@ -211,7 +211,7 @@ def find() -> list[Path]:
     return [path for place in places for path in sorted((place / "reports").glob("*/plan.json"))]
 
 
-def auto(model: DeepseekOCRForCausalLM, path: Path | None = None) -> dict[str, Callable]:
+def auto(model: Network, path: Path | None = None) -> dict[str, Callable]:
     """{slot: function} for a loaded model: the plan at `path`, or the first that fits. Reports on stderr.
 
     Returns only slots of the model. A plan that does not fit is never used; the result is {} then. A file

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -163,7 +164,8 @@ def _generate(model: nn.Module, inputs: Mapping, steps: _Steps, max_new_tokens: 
     where, dtype = place_of(model)
     given = move_to(inputs, where, dtype)
     try:
-        model.generate(
+        generate: Any = model.generate
+        generate(
             **given,
             max_new_tokens=max_new_tokens,
             do_sample=False,

@@ -79,7 +79,7 @@ def port_module(
     low = kind in HALVES
     kept = sorted(_kept(ported, kind, keep)) if low else []
     exact = {name: tensor.detach().float() for name, tensor in _named(ported) if name in set(kept)}
-    ported.to(device=where, **({"dtype": kind} if kind is not None else {}))
+    ported.to(device=where, dtype=kind)
     for name, tensor in exact.items():
         _put(ported, name, tensor.to(where))
     behind = []

@@ -59,10 +59,12 @@ def find(name: str) -> Chip:
     if name not in table()["chips"]:
         raise ValueError(f"unknown chip {name!r}: use {', '.join(names())}, or cpu (measured here)")
     row = table()["chips"][name]
+    bandwidth = _quantity(row["bandwidth_gbs"], 1e9)
+    assert bandwidth is not None  # the table has it for every chip
     return Chip(
         name,
         {dtype: _quantity(found, 1e12) for dtype, found in row["peak_tflops"].items()},
-        _quantity(row["bandwidth_gbs"], 1e9),
+        bandwidth,
         _quantity(row["launch_us"], 1e-6),
     )
 

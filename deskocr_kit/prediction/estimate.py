@@ -1,8 +1,8 @@
 """Predict times: work divided by the performance of a chip.
 
 Lower bound of a phase: max(FLOP / peak, bytes / bandwidth), the roofline. Launch-bound estimate: number of
-operators x the time that the host needs to start one. A phase takes at least the larger of the two. All are
-ranges, because the published figures of chips are ranges.
+operators x the time that the host needs to start one. A phase takes at least the larger of the two. All times
+are ranges, because the published figures of chips are ranges.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def times(phase: Phase, chip: Chip, dtype: str) -> Times:
         max(phase.flops / peak.low, phase.bytes / chip.bandwidth.low),
     )
     cost = chip.launch
-    return Times(bound, cost and Range(phase.launches * cost.low, phase.launches * cost.high))
+    return Times(bound, Range(phase.launches * cost.low, phase.launches * cost.high) if cost else None)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Prediction:
         return draw(self)
 
     def ttft(self, plan: str) -> Times:
-        """Time from request to first token: vision, then prefill. Each has its own limit."""
+        """Time from the request to the first token: vision, then prefill, each with its own limit."""
         vision, prefill = (self.phase(plan, name) for name in ("vision", "prefill"))
         expected = vision.expected + prefill.expected
         total = vision + prefill
@@ -128,10 +128,11 @@ class Prediction:
         ]
 
     def published(self) -> list[dict]:
-        """Published figures for chips of this family, compared with this prediction, and their differences.
+        """Published figures for chips of this family, compared with this prediction.
 
-        ttft, tpot: "inside", "below" or "above" the range from the lowest bound to the highest estimate of
-        all plans; "not comparable" if the mode or the figure is not stated.
+        The entries "ttft" and "tpot" of a row are "inside", "below" or "above" the range from the lowest
+        bound to the highest estimate of all plans, or "not comparable" if the mode or figure is not stated.
+        "differs" lists the differences between the published set-up and that of the prediction.
         """
         rows = []
         for row in table()["published"]:
@@ -147,7 +148,7 @@ class Prediction:
         return rows
 
     def rows(self) -> list[list[str]]:
-        """Rows of the table, see HEAD: for each plan the first token (TTFT), then a further one (TPOT)."""
+        """Rows of the table with the columns HEAD. Each plan has two: TTFT and TPOT."""
         made = []
         for work in self.works:
             first, token = self.ttft(work.plan), self.tpot(work.plan)

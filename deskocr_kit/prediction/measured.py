@@ -23,7 +23,7 @@ def store(measured: dict, file: Path | None = None) -> Path:
     """
     file = file or FILE
     sourced = find(measured["chip"])
-    stored = _read(file) if file.exists() else {"about": ABOUT, "chips": {}}
+    stored: dict = _read(file) if file.exists() else {"about": ABOUT, "chips": {}}
     row = stored["chips"].setdefault(sourced.name, {})
     for name, unit in UNITS.items():
         range_ = sourced.launch if name == "launch_us" else sourced.bandwidth

@@ -10,7 +10,6 @@ from typing import Any
 from model.prompts import resolve_prompt
 from model.untrusted import open_regular
 
-from ..device.dtypes import dtype_name
 from .doubt import FILE as CONFIDENCE_FILE
 from .options import PageOptions
 
@@ -33,10 +32,7 @@ def settings_of(reader, options: PageOptions) -> dict:
         "mode": options.mode or own["mode"],
         "max_new_tokens": options.max_tokens or own["max_new_tokens"],
         "prompt": resolve_prompt(options.prompt, options.target, reader.model.config.checkpoint),
-        "model": reader.name,
-        "weights": weights_digest(reader.folder),
-        "device": reader.model.device.type,
-        "dtype": dtype_name(reader.model.dtype),
+        **reader.identity(),
     }
 
 

@@ -8,7 +8,6 @@ from model.confidence import rounded
 from model.results import cell_confidences, to_pixels_box, what_is_cut
 from model.untrusted import shown
 
-from ..device.dtypes import dtype_name
 from ..device.messages import message
 from .options import PageOptions
 
@@ -40,7 +39,7 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
         **record,
         "text": reading.text,
         "boxes": boxes,
-        "tokens": len(reading.ids),
+        "tokens": reading.new_tokens,
         "prompt_tokens": reading.prompt_tokens,
         "image_tokens": reading.image_tokens,
         "truncated": reading.truncated,
@@ -51,9 +50,7 @@ def page_record(page, reading, reader, options: PageOptions) -> dict:
         "prompt": options.prompt,
         "mode": options.mode or reader.settings["mode"],
         "model": reader.name,
-        "device": str(reader.model.device),
-        "dtype": dtype_name(reader.model.dtype),
-        "weights": reader.options.weights,
+        **reader.origin(reading),
         **scores.record(),
         "table_confidences": cell_confidences(scores),
         "cut": what_is_cut(reading.text),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model import DeepseekOCRForCausalLM
-from model.inference import defaults, read_page, read_pages
+from model.inference import Request, defaults, make_readings, make_request, read_page, read_pages
 from model.loading import read_config
 from model.modes import get_mode
 from model.official import CHECKPOINTS
@@ -19,9 +20,10 @@ from model.tiling import count_image_tokens
 from model.tokenizer import load_tokenizer
 
 from ..device import pick_device, synchronize
-from ..device.dtypes import find_dtype
+from ..device.dtypes import dtype_name, find_dtype
 from .checkpoints import find_checkpoint
 from .doubt import doubts, limits_of
+from .fingerprint import weights_digest
 from .options import WEIGHTS, LoadOptions, PageOptions
 from .pages import iter_pages
 
@@ -53,13 +55,16 @@ class Reader:
         dtype: str = "auto",
         plan: str | Path | None = None,
         weights: str = "plain",
+        *,
+        from_pretrained: Callable[..., DeepseekOCRForCausalLM] = DeepseekOCRForCausalLM.from_pretrained,
     ) -> Reader:
         """Load a checkpoint (see checkpoints.find_checkpoint) onto a device.
 
         name: the checkpoint, or options, which then replace the arguments after it.
         device: a name (see device.pick_device), or a torch.device, which also
         replaces the device of options. plan: as in from_pretrained. weights: one of WEIGHTS; int8 and int4
-        are quantised on the device, see quantise.
+        are quantised on the device, see quantise. from_pretrained: what loads the weights, called as
+        DeepseekOCRForCausalLM.from_pretrained; model.parallel has others.
 
         Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for unknown names.
         """
@@ -75,7 +80,7 @@ class Reader:
         # The small files first: a fault there is found before the weights are read, which may take minutes.
         tokenizer = load_tokenizer(folder, read_config(folder))
         settings, limits = defaults(folder), limits_of(folder)
-        model = DeepseekOCRForCausalLM.from_pretrained(folder, dtype_there, where, options.plan)
+        model = from_pretrained(folder, dtype_there, where, options.plan)
         if bits := WEIGHTS[options.weights]:
             from ..quantise.apply import quantise  # a package above this one, imported only if needed
 
@@ -87,6 +92,30 @@ class Reader:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def where(self) -> str:
+        """The device, the dtype and the weights, for a message."""
+        kind = self.options.weights
+        rounded = "" if kind == "plain" else f", {kind} weights"
+        return f"{self.model.device}, {dtype_name(self.model.dtype)}{rounded}"
+
+    def origin(self, reading: Reading) -> dict[str, Any]:
+        """What the record of a page says about where `reading` comes from."""
+        return {
+            "device": str(self.model.device),
+            "dtype": dtype_name(self.model.dtype),
+            "weights": self.options.weights,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What the text of a page depends on, beside the options and `settings`."""
+        return {
+            "model": self.name,
+            "weights": weights_digest(self.folder),
+            "device": self.model.device.type,
+            "dtype": dtype_name(self.model.dtype),
+        }
 
     def read(
         self,
@@ -121,6 +150,32 @@ class Reader:
         """Read several images, decoded together; the arguments are those of `read`."""
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         return read_pages(self.model, self.tokenizer, images, text, mode, **how)
+
+    def read_many(self, images: Iterable, *, options: PageOptions) -> Iterator[Reading | Exception]:
+        """A Reading or the error of every image, in their order.
+
+        For a model that has several pages under way (model.parallel.pipeline). An image is taken when the
+        model has room for it.
+        """
+        mode, text, how = self._how("", None, None, None, options)
+        requests: dict[int, Request] = {}
+        ready: dict[int, Reading | Exception] = {}
+        following = 0
+
+        def job(index: int, image) -> dict:
+            requests[index] = make_request(self.model, self.tokenizer, [image], text, mode, **how)
+            return requests[index].arguments
+
+        jobs = (functools.partial(job, index, image) for index, image in enumerate(images))
+        for index, made in self.model.generate_many(jobs):  # type: ignore[operator]
+            request = requests.pop(index, None)
+            if request is None or isinstance(made, Exception):
+                ready[index] = made
+            else:
+                (ready[index],) = make_readings(self.model, self.tokenizer, request, *made)
+            while following in ready:
+                yield ready.pop(following)
+                following += 1
 
     def read_together(
         self,

@@ -14,6 +14,7 @@ import contextlib
 import html
 import os
 import sys
+from types import FrameType
 
 import torch
 
@@ -34,7 +35,7 @@ _skip: dict[str, bool] = {}
 
 def frame_of_caller():
     """The innermost frame outside torch and the simulator, or None."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         inside = _skip.get(name)

@@ -78,7 +78,7 @@ def install(
         patches.accelerator(module)
         # From 2.13 on, a real torch_npu imported later aborts the process ("multiple backend fallbacks").
         # None hides it from programs that probe for it, such as transformers.
-        sys.modules.setdefault("torch_npu", None)
+        sys.modules.setdefault("torch_npu", None)  # type: ignore[arg-type]
     if torch_npu_stub and not getattr(sys.modules.get("torch_npu"), "simulated", False):
         stub.install()
     return use(chosen, device_count=device_count, half=half)
@@ -100,7 +100,8 @@ def use(profile, device_count: int | None = None, half: str | None = None, surve
     state.current = min(state.current, state.device_count - 1)
     full = torch.OutOfMemoryError if chosen.out_of_memory == "torch" else RuntimeError
     memory.resize(state.device_count, int(chosen.memory_gib * memory.GIB), full)
-    torch.npu.get_device_name = lambda device=None: f"{chosen.device_name} (simulated)"
+    named = f"{chosen.device_name} (simulated)"
+    torch.npu.get_device_name = lambda device=None: named  # type: ignore[attr-defined]  # our module
     for name in chosen.restricted():
         _make_blockable(name)
     failures.apply(chosen, survey)

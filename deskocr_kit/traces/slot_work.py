@@ -84,7 +84,7 @@ def network_work(
 
     plan = {slot: watched(slot, f) for slot, f in references().items() if slot not in SPANNING}
     census = census_ocr(config, mode, grid, dtype, plan, on_phase=lambda name: phase.__setitem__(0, name))
-    total = Counts()
+    total: Counts = Counts()
     for name in census.phases():
         times = tokens if name == "decode" else 1
         for entry in census.select(name):
@@ -105,10 +105,10 @@ def _count(function: Callable, calls: SlotCalls, tokens: int, config: DeepseekOC
     """Launches of all calls of a slot. A call that the candidate leaves to the reference counts there."""
     plain = getattr(function, "unchecked", function)
     on_meta = torch.nn.Linear(1, 1, device="meta")  # tells the recorder which device is counted
-    counts = Counts()
+    counts: Counts = Counts()
     for per_page, per_token, args, kwargs in calls.calls.values():
         recorder = Recorder(on_meta, _assume(config, args))
-        extra = Counts()
+        extra: Counts = Counts()
         try:
             with torch.no_grad(), _stand_ins(recorder, extra), recorder:
                 plain(*args, **kwargs)

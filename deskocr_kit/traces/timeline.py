@@ -62,8 +62,8 @@ def _whole_events(content: str, where: str, notes: list[str]) -> Iterator:
         raise TraceError(f"{where}: neither JSON nor the beginning of a trace")
     decoder, at, number = json.JSONDecoder(parse_float=Decimal), start.end(), 0
     blank = re.compile(r"[\s,]*")
-    while True:
-        at = blank.match(content, at).end()
+    while found := blank.match(content, at):  # always, also without a blank
+        at = found.end()
         try:
             event, at = decoder.raw_decode(content, at)
         except (ValueError, RecursionError):
@@ -188,8 +188,9 @@ def read_record(content: str, where: str) -> Trace | None:
     except UntrustedFile:
         return None
     rows = found.get("rows") if isinstance(found, dict) else found
-    known = isinstance(rows, list) and rows and all(map(_is_count, rows))
-    return _counts(rows, where) if known else None
+    if not isinstance(rows, list) or not rows or not all(map(_is_count, rows)):
+        return None
+    return _counts(rows, where)
 
 
 def _is_count(row) -> bool:

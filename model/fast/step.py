@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..decode_layer import LayerWeights, decode_layer
 from ..decoder import Attention, DecoderLayer, DenseMLP, Experts, KVCache, MoE, RMSNorm
+from ..joined import untouched
 from .rotary import rotary_in_place
 
 PLAIN = {nn.ModuleList, nn.Linear, Attention, DecoderLayer, DenseMLP, Experts, MoE, RMSNorm}
@@ -35,21 +36,22 @@ PLAIN = {nn.ModuleList, nn.Linear, Attention, DecoderLayer, DenseMLP, Experts, M
 
 def possible(model) -> bool:
     """Whether the step may bypass the modules: none was replaced (e.g. quantised) and none has hooks."""
-    return all(
-        type(module) in PLAIN
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and getattr(module, "slots", model.slots) is model.slots
-        for module in (*model.model.layers.modules(), model.model.norm)
-    )
+    return untouched((*model.model.layers.modules(), model.model.norm), PLAIN, model.slots)
 
 
 class Step:
     """The decode step of one generation over the weights and a cache. batch: samples per step."""
 
+    whole_layers = True  # whether an implementation in the slot `decode_layer` is used
+
     def __init__(self, model, cache: KVCache, batch: int):
         self.model, self.cache, self.slots = model, cache, model.slots
-        self.c, body = model.config.decoder, model.model
+        self.c, body = model.decoder_config, model.model
+        self.put, self.update = cache.put, cache.update
+        self.whole = self.rotation = None
+        if self.whole_layers and self.slots.decode_layer is not decode_layer:
+            self.whole = [LayerWeights.of(layer, self.c.eps) for layer in body.layers]
+            return  # nothing else is needed
         norm = getattr(self.slots.rms_norm, "prepare", None) or _each_call(self.slots.rms_norm)
         prepare_moe = getattr(self.slots.moe, "prepare", None)
         self.layers = []
@@ -65,11 +67,6 @@ class Step:
                 )
             )
         self.norm = norm(body.norm.weight, self.c.eps)
-        self.whole = None
-        if self.slots.decode_layer is not decode_layer:
-            self.whole = [LayerWeights.of(layer, self.c.eps) for layer in body.layers]
-        self.put, self.update = cache.put, cache.update
-        self.rotation = None
         if self.slots.rotary is rotary_in_place and self.launches_cost():
             self.rotation = RotationMatrices(self.c.head_dim, batch, model.dtype, model.device)
 
@@ -88,21 +85,28 @@ class Step:
         if self.whole is not None:
             return self.run_whole(token, cos, sin, mask)
         rope = self.rotation(cos, sin) if self.rotation else (cos[:, None, None], sin[:, None, None])
-        x = self.model.model.embed_tokens(token)[:, 0]
+        x = self.embed(token)
         for i, (layer, input_norm, mlp_norm, gate, experts) in enumerate(self.layers):
             x = self.attend(i, layer.self_attn, x, input_norm(x), rope, mask)
-            y = mlp_norm(x)
-            x = self.moe(layer.mlp, x, y, gate, experts) if gate is not None else self.dense(layer.mlp, x, y)
-        return self.model.lm_head(self.norm(x))
+            x = self.mlp(layer.mlp, x, mlp_norm(x), gate, experts)
+        return self.head(x, self.norm)
 
     def run_whole(self, token: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """`run` with each layer computed by the slot `decode_layer`."""
         place, visible = self.place(), self.visible_places()
         seen = None if mask is None else mask[:, 0, 0]
-        x = self.model.model.embed_tokens(token)[:, 0]
+        x = self.embed(token)
         for i, layer in enumerate(self.whole or ()):
             x = self.slots.decode_layer(x, layer, self.cache.data[i], place, cos, sin, visible, seen)
-        return self.model.lm_head(self.slots.rms_norm(x, self.model.model.norm.weight, self.c.eps))
+        return self.head(x, self.model.model.norm)
+
+    def embed(self, token: Tensor) -> Tensor:
+        """token (b, 1) -> the input of the first layer (b, d)."""
+        return self.model.model.embed_tokens(token)[:, 0]
+
+    def head(self, x: Tensor, norm: Callable) -> Tensor:
+        """The output of the last layer (b, d) -> logits (b, vocab)."""
+        return self.model.lm_head(norm(x))
 
     def place(self) -> Tensor:
         """(1) int64: where in the cache this token goes. Made on the device: no copy."""
@@ -117,8 +121,7 @@ class Step:
         return self.model.device.type != "cpu"
 
     def attend(self, i: int, module: Attention, x: Tensor, y: Tensor, rope, mask: Tensor | None) -> Tensor:
-        b, d = x.shape
-        h = self.c.heads
+        b, h = len(x), self.c.heads
         qkv = F.linear(y, module.qkv_proj.weight)
         if self.rotation:
             rotated = torch.bmm(qkv.view(3 * b, h, -1), rope).view(b, 3, h, 1, -1)
@@ -129,7 +132,10 @@ class Step:
             q, k = self.slots.rotary(qk, *rope).chunk(2, dim=1)
             k, v = self.update(i, k, v)
         attended = self.slots.attention(q, k, v, mask, False)
-        return torch.addmm(x, attended.reshape(b, d), module.o_proj.weight.T)
+        return torch.addmm(x, attended.reshape(b, -1), module.o_proj.weight.T)
+
+    def mlp(self, module, x: Tensor, y: Tensor, gate: Tensor | None, prepared: Callable | None) -> Tensor:
+        return self.dense(module, x, y) if gate is None else self.moe(module, x, y, gate, prepared)
 
     def dense(self, module: DenseMLP, x: Tensor, y: Tensor) -> Tensor:
         hidden = self.slots.swiglu(F.linear(y, module.gate_up_proj.weight))

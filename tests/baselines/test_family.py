@@ -10,6 +10,7 @@ window), so a padded sample is compared with its own run alone. tests/model/test
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 import pytest
@@ -22,8 +23,9 @@ from tests.baselines.agreement import DTYPES, measure
 from tests.helpers.family import NAMES, alone, batch, tiny
 from tests.helpers.paths import ROOT
 
-pytest.importorskip(
-    "transformers.models.deepseek_ocr2", reason="this transformers has no deepseek_ocr2 (5.23 has it)"
+pytestmark = pytest.mark.skipif(  # importorskip would import it in every process of pytest-xdist
+    importlib.util.find_spec("transformers.models.deepseek_ocr2") is None,
+    reason="this transformers has no deepseek_ocr2 (5.23 has it)",
 )
 
 LOGITS = 5e-4

@@ -7,28 +7,48 @@ is so wide here that it has no effect.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+
 import pytest
 import torch
 
 from deskocr_kit.baselines.transformers_model import load_peer
 from deskocr_kit.baselines.transformers_model import peer_inputs as translated
 from model import loading
-from tests.helpers.golden import CASES, CHECKPOINT, INDEX, inputs, tensors
+from tests.helpers.golden import CASES, CHECKPOINT, INDEX, encoding_once, inputs, tensors
 
-pytest.importorskip(
-    "transformers.models.unlimited_ocr",
+pytestmark = pytest.mark.skipif(  # importorskip would import it in every process of pytest-xdist
+    importlib.util.find_spec("transformers.models.unlimited_ocr") is None,
     reason="this transformers has no unlimited_ocr (5.x has it): no second opinion to ask",
 )
 
 LOGITS = 5e-4  # goldens/README.md; the two agree to 3e-5 there
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _pages_are_encoded_once(golden_model):
+    with encoding_once(golden_model):
+        yield
+
+
 @pytest.fixture(scope="module")
 def second():
-    """The peer with the golden weights. No tensor may be missing or unused."""
-    return load_peer(CHECKPOINT, loading.read_config(CHECKPOINT))
+    """The peer with the golden weights. No tensor may be missing or unused. It encodes each view once."""
+    peer = load_peer(CHECKPOINT, loading.read_config(CHECKPOINT))
+    tower, known = peer.model.vision_tower, {}
+    encode = tower.forward
+
+    def remembered(pixels, **how):
+        if id(pixels) not in known:
+            known[id(pixels)] = pixels, encode(pixels, **how)
+        return known[id(pixels)][1]
+
+    tower.forward = remembered
+    return peer
 
 
+@functools.cache
 def peer_inputs(case: str) -> dict:
     """The golden inputs with the names that the peer uses."""
     return translated(inputs(case), [(bool(each["base"]), each["crop"]) for each in INDEX[case]["samples"]])

@@ -6,7 +6,8 @@ import pytest
 
 from tests.helpers.batches import check_lines, essence, stub_batch
 from tests.helpers.killing import no_process_is_left, run_with_kills
-from tests.helpers.stub_reader import CUT_OFF, GOOD, LOOPS, RAISES, page, reads, save
+from tests.helpers.mixed_pages import mixed
+from tests.helpers.stub_reader import reads
 
 LOST = 12  # pages that a kill may cost, with batches of 2
 
@@ -15,22 +16,6 @@ LOST = 12  # pages that a kill may cost, with batches of 2
 def counted(tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_READS", str(tmp_path / "reads.txt"))
     return tmp_path / "reads.txt"
-
-
-def mixed(folder, count: int):
-    """Pages as pictures and PDFs; some fail, loop or are cut off, and some files cannot be opened."""
-    kinds = ([GOOD] * 5 + [LOOPS, RAISES, CUT_OFF]) * (count // 8 + 1)
-    files = save(folder, kinds[: count // 2])
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "empty.pdf").write_bytes(b"%PDF-")
-    files += [folder / "broken.png", folder / "empty.pdf", folder / "missing.jpg"]
-    number = len(files) - 1
-    while (left := count - number - 1) > 0:
-        first, *rest = (page(GOOD, (number + i) % 256, (60, 80)) for i in range(min(25, left)))
-        files.append(folder / f"scan{number}.pdf")
-        first.save(files[-1], save_all=True, append_images=rest)
-        number += 1 + len(rest)
-    return files
 
 
 def check(tmp_path, counted, files, count, kills, monkeypatch, **how):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deskocr_kit.batch import outcome as outcomes
 from deskocr_kit.batch import writer as writers
 from deskocr_kit.batch.decode import Preparer
 from deskocr_kit.batch.lock import FolderLock, Locked
@@ -204,7 +205,7 @@ def test_a_damaged_folder_is_written_again(tmp_path, counted):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_full_disk_ends_the_run_and_a_rerun_finishes(tmp_path, counted, monkeypatch, number):
     files = save(tmp_path / "in", [GOOD] * 5)
-    real, left = writers.write_results, [2]
+    real, left = outcomes.write_results, [2]
 
     def write(*args, **how):
         if not left[0]:
@@ -213,7 +214,7 @@ def test_a_full_disk_ends_the_run_and_a_rerun_finishes(tmp_path, counted, monkey
         return real(*args, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writers, "write_results", write)
+        patch.setattr(outcomes, "write_results", write)
         summary = stub_batch(files, tmp_path / "out")
     assert "run the same command again" in summary.stopped and summary.pending == 3 and not summary.failed
     assert len(check_lines(tmp_path / "out")) == 2
@@ -240,14 +241,14 @@ def test_a_manifest_that_cannot_grow_ends_the_run_and_a_rerun_finishes(tmp_path,
 
 def test_a_result_that_cannot_be_written_is_the_failure_of_its_page(tmp_path, counted, monkeypatch):
     files = save(tmp_path / "in", [GOOD] * 3)
-    real = writers.write_results
+    real = outcomes.write_results
 
     def write(folder, *args, **how):
         if Path(folder).name == "0001":
             raise OSError(errno.ENAMETOOLONG, "File name too long")
         return real(folder, *args, **how)
 
-    monkeypatch.setattr(writers, "write_results", write)
+    monkeypatch.setattr(outcomes, "write_results", write)
     summary = stub_batch(files, tmp_path / "out")
     assert summary.kinds == {"output": 1} and len(summary.read) == 2
 

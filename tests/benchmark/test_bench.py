@@ -21,8 +21,10 @@ from deskocr_kit.benchmark.pages import subjects
 from deskocr_kit.benchmark.spec import FILE, PARTIAL, BenchSpec
 from deskocr_kit.benchmark.summary import category, gaps, spread, success, success_share, summarise, tpot
 from model.modes import MODES, Mode
-from tests.helpers.paths import ROOT
+from tests.helpers.fresh_process import deskocr
+from tests.helpers.paths import NANO, ROOT
 
+INVOICE = NANO / "pages" / "2_invoice.png"
 SCHEMA = json.loads((ROOT / "deskocr_kit" / "benchmark" / "bench.schema.json").read_text())
 
 
@@ -170,12 +172,21 @@ def test_drawn_pages_repeat_and_fit_the_checkpoint(monkeypatch):
     assert [category(len(page.truth)) for page in large] == ["short", "medium", "between", "long"]
 
 
-def test_a_given_page_finds_its_truth_but_is_not_quoted(tmp_path):
-    page = ROOT / "model" / "nano" / "pages" / "2_invoice.png"
-    found = bench(BenchSpec(device="cpu", pages=(str(page),), repeats=1, warmup=0), tmp_path, quiet=True)
+@pytest.fixture(scope="module")
+def given_page(tmp_path_factory):
+    """The command on a page of the user's: (folder, what was printed)."""
+    out = tmp_path_factory.mktemp("given")
+    words = ("bench", INVOICE, "--device", "cpu", "--repeats", 1, "--warmup", 0, "--max-tokens", 20)
+    done = deskocr(*words, "--compare", "original", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_a_given_page_finds_its_truth_but_is_not_quoted(given_page):
+    found = load_benchmark(given_page[0] / FILE)
     (record,) = found["pages"]
     assert record["cer"] is not None and "text" not in record and "truth" not in record
-    assert str(page.parent) not in json.dumps(found)
+    assert str(INVOICE.parent) not in json.dumps(found)
 
 
 # ---------------------------------------------------------------------- interrupted
@@ -205,16 +216,10 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     assert "Traceback" not in told and (tmp_path / FILE).read_text() == "an earlier result"
 
 
-def test_the_command_measures_a_given_page_and_says_where(tmp_path):
-    page = ROOT / "model" / "nano" / "pages" / "2_invoice.png"
-    command = [sys.executable, "-m", "deskocr_kit", "bench", str(page), "--device", "cpu", "--repeats", "1"]
-    done = subprocess.run(
-        [*command, "--warmup", "0", "--max-tokens", "20", "--compare", "original", "--out", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert str(tmp_path / FILE) in done.stderr and "not measured by this kit" in done.stdout
-    (read,) = load_benchmark(tmp_path / FILE)["pages"]
+def test_the_command_measures_a_given_page_and_says_where(given_page):
+    out, done = given_page
+    assert str(out / FILE) in done.stderr and "not measured by this kit" in done.stdout
+    (read,) = load_benchmark(out / FILE)["pages"]
     assert read["name"] == "2_invoice.png" and read["new_tokens"] <= 20
 
 

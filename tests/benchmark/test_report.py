@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from html.parser import HTMLParser
 
+import jsonschema
 import pytest
 
 from deskocr_kit.benchmark import report
 from deskocr_kit.benchmark.compare import load_benchmark
+from deskocr_kit.benchmark.kernels_used import kernels_used
+from deskocr_kit.operators.kernels.candidates import CANDIDATES
+from model.fast import DEFAULTS
 from tests.helpers.paths import ROOT
 
 STORED = [ROOT / "reports" / name for name in ("cpu-nano", "npu-sim-as-published-nano")]
+SCHEMA = ROOT / "deskocr_kit" / "benchmark" / "bench.schema.json"
 EVIL = "<script>alert(1)</script> ![x](http://e.example/x.png)"
 
 
@@ -79,3 +85,22 @@ def test_partial_results_say_so(stored):
 def test_the_published_figures_stand_apart():
     text = report.original_text()
     assert "31.9 s" in text and "no ratio" in text and "unverified" in text
+
+
+def test_a_run_with_kernels_shows_what_is_known_about_each(stored):
+    """Only of the slots that hold a kernel; a run without kernels has no such table."""
+    assert "Kernels in this run" not in report.text(stored) and kernels_used(DEFAULTS) is None
+    found = kernels_used({**DEFAULTS, "rms_norm": CANDIDATES["rms_norm"]["triton"]})
+    assert [row[0] for row in found["rows"]] == ["rms_norm"] and found["head"][2:] == [
+        "interpreted", "lowered", "compiled (CUDA)", "run (NPU)"
+    ]  # fmt: skip
+    with_kernels = {**stored, "kernels": found}
+    for text in (report.text(with_kernels), report.html(with_kernels, {}, [], "")):
+        assert "Kernels in this run, and what is known about each" in text and "rms_norm" in text
+    jsonschema.validate(with_kernels, json.loads(SCHEMA.read_text("utf-8")))
+
+
+def test_records_of_other_kernels_are_said_in_the_report(stored, monkeypatch):
+    monkeypatch.setattr("deskocr_kit.kernel_evidence.table.kernel_digest", lambda: "0" * 12)
+    found = kernels_used({"rms_norm": CANDIDATES["rms_norm"]["triton"]})
+    assert "make it again" in report.text({**stored, "kernels": found})

@@ -17,15 +17,15 @@ from deskocr_kit.commands.shell import Shell
 from deskocr_kit.device.messages import message
 from deskocr_kit.reading.sample_pages import sample_pages
 from deskocr_kit.reading.text_distance import cer
+from tests.helpers.fresh_process import deskocr
 from tests.helpers.nano import RECORDS, bound
 from tests.helpers.paths import ROOT
 
 LETTER = ROOT / "model" / "nano" / "pages" / "1_letter.png"
-CLI = [sys.executable, "-m", "deskocr_kit"]
 
 
 def run(*words, code=0, **how):
-    done = subprocess.run([*CLI, *map(str, words)], cwd=ROOT, capture_output=True, text=True, **how)
+    done = deskocr(*words, **how)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -65,20 +65,10 @@ def test_help_and_explain_work_without_torch():
 def test_json_is_a_list_of_records(tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
-    done = run(
-        "ocr",
-        LETTER,
-        bad,
-        LETTER,
-        "--model",
-        "nano",
-        "--device",
-        "cpu",
-        "--json",
-        "--out",
-        tmp_path / "o",
-        code=1,
-    )
+    words = ["ocr", LETTER, bad, LETTER, "--model", "nano", "--device", "cpu", "--json"]
+    command = [sys.executable, "-m", "deskocr_kit", *words, "--out", tmp_path / "o"]  # all imports, too
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
     first, broken, again = json.loads(done.stdout)
     assert first["file"] == str(LETTER) and first["page"] == 1
     assert cer(first["text"], LETTER.with_suffix(".txt").read_text()) <= bound("samples", 0.05)

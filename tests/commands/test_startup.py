@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
 import pytest
 
+from tests.helpers.fresh_process import python
 from tests.helpers.paths import ROOT
 
 resource = pytest.importorskip("resource")  # POSIX
-RUNS = 3
+RUNS = 5  # at most; other programs can only lengthen a time, so one run within the bound is enough
 COMMAND = "import sys; from deskocr_kit.cli import main; sys.argv[0] = 'deskocr'; main()"
 
 
@@ -26,16 +28,17 @@ def test_reading_a_page_takes_little_longer_than_importing_the_network():
     """Measured ratio: 1.1 to 1.2. It was 1.75 with torch._dynamo imported and garbage collection of torch."""
     page = str(ROOT / "model" / "nano" / "pages" / "1_letter.png")
     ocr = ("ocr", page, "--model", "nano", "--device", "cpu")
-    pairs = [
-        (cpu_seconds(COMMAND, *ocr), cpu_seconds("from model import DeepseekOCRForCausalLM"))
-        for _ in range(RUNS)
-    ]
-    command, network = (min(times) for times in zip(*pairs, strict=True))
+    command = network = math.inf
+    for _ in range(RUNS):
+        command = min(command, cpu_seconds(COMMAND, *ocr))
+        network = min(network, cpu_seconds("from model import DeepseekOCRForCausalLM"))
+        if command <= 1.25 * network:  # clearly within the bound, whatever ran beside it
+            break
     assert command <= 1.35 * network, f"{command:.2f} s for a page, {network:.2f} s for the network"
 
 
 def test_help_needs_no_torch():
-    assert min(cpu_seconds(COMMAND, "--help") for _ in range(RUNS)) < 0.3
+    assert any(cpu_seconds(COMMAND, "--help") < 0.3 for _ in range(RUNS))
 
 
 def test_building_the_skeleton_imports_no_compiler():
@@ -45,4 +48,5 @@ def test_building_the_skeleton_imports_no_compiler():
         "assert before or 'torch._dynamo' not in sys.modules\n"
         "assert all(p.is_meta for p in net.parameters())\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    done = python(code)
+    assert done.returncode == 0, done.stderr

@@ -13,14 +13,12 @@ from deskocr_kit.compare.ladder import climb
 from deskocr_kit.compare.logits import teacher_forced
 from deskocr_kit.compare.router import decisions, replay
 from model import slots as reference_slots
-from tests.helpers.golden import INDEX, inputs
-
-CASE = "g640"
+from tests.helpers.golden import INDEX, small_page
 
 
 @pytest.fixture(scope="module")
 def given():
-    return inputs(CASE)
+    return small_page()
 
 
 @pytest.fixture
@@ -316,7 +314,8 @@ def test_fp16_overflow_inside_one_function(golden_model, planted, given):
 def test_the_token_is_named(golden_model, planted, given):
     """A wrong embedding row that one token uses: the fault is at that token and not before it."""
     ids = given["input_ids"][0].tolist()
-    at = next(i for i, t in enumerate(ids) if t != 500 and ids.count(t) == 1 and i > 111)
+    last = int(given["images_seq_mask"][0].nonzero().max())
+    at = next(i for i, t in enumerate(ids) if ids.count(t) == 1 and i > last)
     planted.model.embed_tokens.weight.data[ids[at], 3] += 0.5
     first = climbed(golden_model, planted, given).first
     assert first.module == "model.embed_tokens" and first.token == f"sample 0, token {at}"
@@ -339,7 +338,7 @@ def test_cache_written_one_position_late(golden_model, planted, given, monkeypat
 
 
 def test_replayed_decisions_tell_a_wrong_choice_from_a_wrong_expert(golden_model, planted, given):
-    new = INDEX[CASE]["gen24"][0][:6]
+    new = INDEX["g640"]["gen24"][0][:6]
     chosen = decisions(golden_model, lambda: golden_model(**given))
     planted.model.layers[1].mlp.gate.weight.data.mul_(-1)  # choose the worst experts
     wrong = teacher_forced(golden_model, planted, given, new)

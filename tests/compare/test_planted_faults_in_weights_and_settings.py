@@ -13,14 +13,12 @@ from deskocr_kit.compare.cache import compare_caches
 from deskocr_kit.compare.ladder import climb
 from deskocr_kit.compare.weights import compare_weights
 from model import slots as reference_slots
-from tests.helpers.golden import inputs
-
-CASE = "g640"
+from tests.helpers.golden import small_page
 
 
 @pytest.fixture(scope="module")
 def given():
-    return inputs(CASE)
+    return small_page()
 
 
 @pytest.fixture

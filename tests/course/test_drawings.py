@@ -9,6 +9,7 @@ import torch
 from deskocr_kit.course.drawings.confidence import FILLS, draw_confidence
 from deskocr_kit.course.drawings.conv import columns, patches, windows
 from deskocr_kit.course.drawings.rows import scatter, storage
+from deskocr_kit.course.drawings.timeline import Timeline, throughput
 from deskocr_kit.display.table import Cell, Table, html_table, markdown_table, text_table
 from model.confidence import Scores
 
@@ -39,6 +40,25 @@ def test_scatter_draws_a_png_with_alternative_text():
     drawing = scatter(before, mask, source, before.masked_scatter(mask[:, None], source))
     data, about = drawing._repr_png_()
     assert data.startswith(b"\x89PNG") and about["alt"] == drawing.caption
+
+
+def test_a_timeline_records_calls_and_leaves_the_methods_as_they_were():
+    class Worker:
+        def read(self, pages):
+            return pages * 2
+
+    timeline, worker, real = Timeline(), Worker(), Worker.read
+    with timeline.watch({"all": (Worker, "read"), "one": (worker, "read")}):
+        assert worker.read(3) == 6 and Worker().read(1) == 2
+    assert timeline.calls() == {"all": 2, "one": 1} and min(timeline.seconds().values()) > 0
+    assert Worker.read is real and "read" not in vars(worker)
+    assert timeline.drawing().caption == "When each part works, one bar per call: all, one."
+    assert timeline.drawing()._repr_png_()[0].startswith(b"\x89PNG")
+
+
+def test_throughput_needs_no_measured_number_in_its_caption():
+    drawing = throughput([1, 4], [2.0, 3.0])
+    assert "with 1, 4 pages in a batch" in drawing.caption and drawing._repr_png_()[0]
 
 
 def test_a_table_as_text_html_and_markdown():

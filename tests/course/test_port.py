@@ -59,7 +59,7 @@ def test_a_wrong_substitute_is_no_part_of_the_plan(model, given, monkeypatch):
     right = candidates("conv2d")["patchify"]
     wrong = Operator(lambda x, weight, *more: right(x, weight * 1.01, *more), right.supports)
     monkeypatch.setitem(registry.PORTABLE["conv2d"], "patchify", wrong)
-    report = prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1)
+    report = prove_module(model, lambda m: m(**given), "cpu", ["fp32"], repeats=1, hard=False)
     assert any("patchify" in fault for fault in report.faults())
     assert "patchify" not in report.plan.names("float32")["conv2d"].values()
 
@@ -97,7 +97,8 @@ def test_other_peoples_convolutions(build, convolutions):
     other, given = build()
     other.eval()
     run = lambda m: m(**given)[0]  # noqa: E731
-    proof = prove_module(other, run, "cpu", ["fp32"], repeats=1)
+    # The fixture `proof` has the hard cases, which do not depend on a model.
+    proof = prove_module(other, run, "cpu", ["fp32"], repeats=1, hard=False)
     assert proof.faults() == [] and len({r.probe for r in proof.rows if r.real}) == convolutions
     with torch.no_grad():
         before = run(other)

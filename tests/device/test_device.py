@@ -30,9 +30,11 @@ from deskocr_kit.device import (
     selection,
     synchronize,
 )
+from tests.helpers.fresh_process import python
 from tests.helpers.paths import ROOT
 
 CPU = torch.device("cpu")
+PLAIN = {k: v for k, v in os.environ.items() if k not in (AUTOLOAD, "DESKOCR_DEVICE")}
 
 
 # ---------------------------------------------------------------------- choosing
@@ -166,6 +168,7 @@ def test_an_exception_in_words():
 # ---------------------------------------------------------------------- torch-npu in other states: own
 # processes
 def run(code: str, *paths: Path, **variables: str) -> subprocess.CompletedProcess:
+    """With the imports: what torch finds when it is imported is part of the state."""
     environment = {k: v for k, v in os.environ.items() if k not in (AUTOLOAD, "DESKOCR_DEVICE")}
     environment |= {
         "PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT))),
@@ -239,7 +242,7 @@ def test_without_cann_the_simulator_works(wheel_without_cann):
 
 @pytest.mark.parametrize("how", ["as torch_npu", "as another backend"])
 def test_the_simulator_does_not_start_beside_a_real_device(how):
-    done = run(
+    done = python(
         f"""
         import sys, types, torch
         if {how == "as torch_npu"}:
@@ -253,7 +256,8 @@ def test_the_simulator_does_not_start_beside_a_real_device(how):
             except RuntimeError as error:
                 print(type(error).__name__, "already active" in str(error), device.AUTOLOAD in str(error))
         print(simulator.installed(), hasattr(torch, "npu"))
-        """
+        """,
+        env=PLAIN,
     )
     assert done.stdout.splitlines() == ["RealNpuPresent True True", "DeviceError True True", "False False"], (
         done.stderr
@@ -262,7 +266,7 @@ def test_the_simulator_does_not_start_beside_a_real_device(how):
 
 def test_an_npu_is_set_up_and_says_so():
     """The simulated device in place of a real one, to test what is switched off on it."""
-    done = run(
+    done = python(
         """
         from deskocr_kit import device, simulator
         import torch
@@ -273,7 +277,8 @@ def test_an_npu_is_set_up_and_says_so():
         torch.npu.set_device = lambda card: print("set", card)
         print(device.pick_device("npu"), device.pick_device("npu:0"), torch.npu.config.allow_internal_format)
         print(device.default_dtype("npu:0"))
-        """
+        """,
+        env=PLAIN,
     )
     told = done.stdout.splitlines()  # the card is chosen before other code can start another one
     assert told[:3] == ["set npu:0", "jit_compile False", "set npu:0"], done.stderr
@@ -282,7 +287,7 @@ def test_an_npu_is_set_up_and_says_so():
 
 
 def test_profiles_by_name_and_figures_of_the_simulated_device():
-    done = run(
+    done = python(
         """
         from deskocr_kit import device
         npu = device.pick_device("npu-sim:as-believed")
@@ -297,7 +302,8 @@ def test_profiles_by_name_and_figures_of_the_simulated_device():
         print(begin.seconds_to(device.Event(npu).record()) > 0, timer.seconds > 0)
         told = device.describe_device(npu)
         print(told["profile"], told["simulated"], "simulated" in told["name"], device.pick_device("auto"))
-        """
+        """,
+        env=PLAIN,
     )
     expected = ["8000 8000 64", "True True", "as-believed True True npu:0"]
     assert done.stdout.splitlines() == expected, done.stderr

@@ -15,6 +15,7 @@ import torch
 
 from deskocr_kit.kernel_evidence.forms import GUARD, official_forms, plan
 from deskocr_kit.kernel_evidence.lowering import BUFFER, buffer_bytes
+from deskocr_kit.kernel_evidence.shown import kernel_source_digest, shown_form
 from deskocr_kit.kernel_evidence.table import NOT_RUN, evidence, records, table
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from deskocr_kit.operators.kernels.candidates import CANDIDATES
@@ -22,6 +23,7 @@ from deskocr_kit.operators.kernels.launch import GRID_LIMIT
 from model import DeepseekOCRConfig
 from tests.helpers.paths import ROOT
 
+SHOWN = ROOT / "notebooks" / "data" / "conv2d_on_ascend.mlir"
 BUDGETS = {"float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
 
 
@@ -72,6 +74,8 @@ def test_the_page_on_kernels_states_the_records(found):
     forms = lowered["forms"]
     assert f"{len(forms)} forms of {len(found)} kernels" in text
     assert f"asks for is {max(form['buffer_bytes'] for form in forms) // 1024} KiB" in text
+    discrete = sum(bool(each.discrete) for each in found)
+    assert f"In {discrete} of {len(found)} kernels the front end loads or stores some block" in text
     assert f"largest grid has {max(form['grid'] for form in forms):,} programs" in text
     worst = {dtype: max(each.errors.get(dtype, 0.0) for each in found) for dtype in BUDGETS}
     said = re.search(r"interpreter is (\S+) in fp32, (\S+) in fp16 and (\S+) in bf16", text)
@@ -94,16 +98,44 @@ def test_the_buffer_bound_counts_operands():
     assert buffer_bytes(text) == 2 * 16 * 256 * 4
 
 
-def test_a_decoded_token_takes_at_most_80_launches():
-    """Official size, batch 1, fp16, with the n-gram guard: counted without a device."""
-    page = page_inputs(DeepseekOCRConfig(), "tiny", (1, 1))
-    census = census_ocr(plan=plan(), inputs={**page, **GUARD})
-    assert census.launches("decode") <= 80
-    stated = re.findall(r"[|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
-    defaults = census_ocr(inputs={**page, **GUARD})
-    assert list(map(int, stated)) == [defaults.launches("decode"), census.launches("decode")]
-    without = census_ocr(plan=plan(without=("decode_layer", "choose")), inputs={**page, **GUARD})
-    assert without.launches("decode") > census.launches("decode")
+def launches(name: str = "deepseek-ocr", **how) -> tuple[int, int]:
+    """(of a decoded token, of a page of 2x3 tiles with its prompt), with the n-gram guard."""
+    config = DeepseekOCRConfig.official(name)
+    census = census_ocr(config, inputs={**page_inputs(config, "gundam", (2, 3)), **GUARD}, **how)
+    return census.launches("decode"), census.launches("vision") + census.launches("prefill")
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, tuple[int, int]]:
+    """Official size, batch 1, fp16: counted without a device."""
+    return {"defaults": launches(), "kernels": launches(plan=plan())}
+
+
+def test_a_decoded_token_takes_at_most_80_launches(counted):
+    assert counted["kernels"][0] <= 80
+    page = {**page_inputs(DeepseekOCRConfig(), "tiny", (1, 1)), **GUARD}
+    without = census_ocr(plan=plan(without=("decode_layer", "choose")), inputs=page)
+    assert without.launches("decode") > counted["kernels"][0]
+
+
+def test_a_page_with_its_prompt_takes_at_most_900_launches(counted):
+    assert counted["kernels"][1] <= 900
+
+
+def test_the_page_about_kernels_states_these_launches(counted):
+    stated = re.findall(r"[|] (\d+) [|] (\d+) [|]$", (ROOT / "docs" / "kernels.md").read_text("utf-8"), re.M)
+    assert [tuple(map(int, each)) for each in stated] == [counted["defaults"], counted["kernels"]]
+
+
+@pytest.mark.slow  # each count takes seconds; the first model has its own test
+@pytest.mark.parametrize("name", ["unlimited-ocr", "deepseek-ocr-2"])
+def test_launches_of_the_other_models(name, counted):
+    token, page = launches(name, plan=plan())
+    text = (ROOT / "docs" / "kernels.md").read_text("utf-8")
+    if name == "unlimited-ocr":
+        assert "Unlimited-OCR takes as many" in text and (token, page) == counted["kernels"]
+    else:
+        assert f"DeepSeek-OCR-2 takes {token} and {page}" in text
 
 
 def test_bytes_per_token_are_those_of_the_active_weights():
@@ -132,22 +164,47 @@ def test_bytes_per_token_are_those_of_the_active_weights():
     assert active * 0.95 <= sum(model_bytes.values()) <= 1.1 * active
 
 
-@pytest.mark.slow  # installs triton-ascend, 54 MB, into an environment of its own; a minute
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel")
-def test_the_front_end_of_the_vendors_compiler_takes_every_form(tmp_path):
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
+def test_the_text_of_the_notebook_is_of_the_present_kernel():
+    text = SHOWN.read_text("utf-8")
+    assert f"made from code {kernel_source_digest()} by" in text, (
+        "python -m deskocr_kit.kernel_evidence.shown notebooks/data/conv2d_on_ascend.mlir"
+    )
+    form = shown_form()
+    assert form.constants["KH"] == 3 and form.types["x"] == "*fp16"
+    assert f"func.func @{form.name}(" in text and 'mix_mode = "mix"' in text
+
+
+@pytest.fixture(scope="module")
+def in_ascend_environment(tmp_path_factory):
+    """A function that runs a module of the kit in a new environment with triton-ascend."""
+    folder = tmp_path_factory.mktemp("ascend")
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
     packages = ["triton-ascend==3.2.0", "pybind11", "pyyaml"]
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *packages], check=True)
     here = Path(torch.__file__).parents[1]
-    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (site,) = (folder / "env" / "lib").glob("python*/site-packages")
     (site / "zz_rest.pth").write_text(str(here))  # torch and the others come from this environment
-    out = tmp_path / "lowered.json"
-    command = [python, "-m", "deskocr_kit.kernel_evidence.lowering", out]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+    def run(module: str, out: Path) -> str:
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+        command = [python, "-m", f"deskocr_kit.kernel_evidence.{module}", out]
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        return out.read_text("utf-8")
+
+    yield run
+    shutil.rmtree(folder / "env")
+
+
+@pytest.mark.slow  # installs triton-ascend, 54 MB, into an environment of its own; a minute
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel")
+def test_the_front_end_of_the_vendors_compiler_takes_every_form(in_ascend_environment, tmp_path):
     _, stored = records()
-    made = json.loads(out.read_text())
-    assert made == stored
-    shutil.rmtree(tmp_path / "env")
+    assert json.loads(in_ascend_environment("lowering", tmp_path / "lowered.json")) == stored
+
+
+@pytest.mark.slow  # see above
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel")
+def test_the_front_end_writes_the_text_of_the_notebook(in_ascend_environment, tmp_path):
+    assert in_ascend_environment("shown", tmp_path / "shown.mlir") == SHOWN.read_text("utf-8")

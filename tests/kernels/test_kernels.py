@@ -16,18 +16,23 @@ from torch import Tensor
 
 from deskocr_kit.device.tolerances import relative_error
 from deskocr_kit.operators.kernels import (
+    attention,
+    candidates,
     conv2d,
     decode_attention,
     elementwise,
     experts,
     grouped,
+    launch,
     map_attention,
     norms,
     router,
     rows,
     vector_products,
+    window_attention,
 )
 from model import slots
+from model.decode_layer import Experts
 from model.fast.rel_pos_attention import bias_parts
 
 pytestmark = pytest.mark.fuzz
@@ -152,6 +157,72 @@ def test_map_attention(dtype, seed, b, h, side, width):
     assert relative_error(ours, expected) <= rounded * BUDGETS[dtype]
 
 
+@given(dtypes, seeds, small(1, 2), small(1, 3), small(1, 70), small(1, 140), small(1, 40), st.booleans())
+def test_attention_of_many_queries(dtype, seed, b, h, n, m, width, causal):
+    draw = numbers(seed, dtype)
+    q = draw(b, n, h, width).transpose(1, 2)
+    k, v = draw(b, h, m + 3, width)[:, :, :m], draw(b, m, h, width).transpose(1, 2)
+    ours = attention.attention(q, k, v, causal)
+    close(ours, slots.attention(*wide(q, k, v), None, causal), dtype)
+    assert ours.transpose(1, 2).is_contiguous()  # the output product reads it without a copy
+
+
+@given(dtypes, seeds, small(1, 2), small(1, 5), small(1, 2), small(1, 24), small(0, 6), small(1, 7))
+def test_window_attention(dtype, seed, b, side, h, width, window, stored):
+    """Windows that do not fill the map, one window larger than the map, tables of another size."""
+    draw = numbers(seed, dtype)
+    d = h * width
+    qkv, bias = draw(b, side, side, 3 * d), draw(3 * d)
+    tables = draw(2 * stored - 1, width, scale=0.3), draw(2 * stored - 1, width, scale=0.3)
+    ours = candidates.sam_attention(qkv, bias, *tables, h, window)
+    # An interpolated table is rounded before it is read; so is that of the reference in this dtype.
+    at = window or side
+    known = [slots.relative_table(t, at).double() for t in tables]
+    count = -(-side // at)
+    padded = bias.double().expand(b, count * at, count * at, 3 * d).clone()
+    padded[:, :side, :side] = qkv
+    expected = torch.empty(b, side, side, d, dtype=torch.float64)
+    for top in range(0, side, at):
+        for left in range(0, side, at):
+            part = padded[:, top : top + at, left : left + at].reshape(b, at * at, 3, h, width)
+            got = slots.rel_pos_attention(*part.permute(2, 0, 3, 1, 4), *known)
+            got = got.transpose(1, 2).reshape(b, at, at, d)
+            rows, columns = min(at, side - top), min(at, side - left)
+            expected[:, top : top + rows, left : left + columns] = got[:, :rows, :columns]
+    close(ours, expected, dtype)
+    reference = slots.sam_attention(*wide(qkv, bias, *tables), h, window)
+    if len(tables[0]) == 2 * at - 1:
+        torch.testing.assert_close(reference, expected)
+
+
+def test_more_windows_than_one_grid_holds():
+    """Then a program takes all heads: 30 pages with 6 tiles each, as a batch."""
+    qkv, bias = torch.empty(180, 40, 40, 2304, device="meta"), torch.empty(2304, device="meta")
+    table = torch.empty(27, 64, device="meta")
+    seen: list = []
+    with launch.listening(seen.append):
+        window_attention.window_attention(qkv, bias, table, table, 12, 14)
+    (one,) = seen
+    assert dict(one.constants)["EACH"] == 12 and one.grid[2] == 1
+
+
+@given(dtypes, seeds, small(1, 40), small(1, 9), small(1, 70), small(1, 50), small(1, 2), st.data())
+def test_mixture(dtype, seed, n, count, d, i, shared, data):
+    renormalise = data.draw(st.booleans())
+    top = data.draw(small(1, min(4, count)))
+    draw = numbers(seed, dtype)
+    part = lambda *shape: draw(*shape, scale=shape[-1] ** -0.5)  # noqa: E731
+    weights = part(count, 2 * i, d), part(count, d, i), part(2 * shared * i, d), part(d, shared * i)
+    experts_ = Experts(draw(count, d), *weights, top, renormalise, 1.5)
+    x = draw(n, d)
+    wide_experts = Experts(*wide(experts_.gate, *weights), top, renormalise, 1.5)
+    shares = F.linear(x.double(), experts_.gate.double()).softmax(-1).topk(min(top + 1, count)).values
+    clear = (shares.diff(dim=-1).abs() > 1e-5).all(-1)  # no near tie: the choice is certain
+    if clear.any():
+        ours, expected = candidates.mixture(x, experts_), slots.mixture(x.double(), wide_experts)
+        close(ours[clear], expected[clear], dtype)
+
+
 @given(dtypes, seeds, small(1, 30), small(1, 9), small(1, 70), small(1, 50), st.data())
 def test_experts(dtype, seed, n, count, d, i, data):
     top = data.draw(small(1, min(4, count)))
@@ -162,6 +233,8 @@ def test_experts(dtype, seed, n, count, d, i, data):
     expected = slots.moe(*wide(x, gate_up, down), ids, weights.double())
     close(experts.few_tokens(x, gate_up, down, ids, weights), expected, dtype)
     close(grouped.many_tokens(x, gate_up, down, ids, weights), expected, dtype)
+    added = draw(n, d)
+    close(grouped.many_tokens(x, gate_up, down, ids, weights, added), expected + added.double(), dtype)
     shared, residual = (draw(4 * i, d, scale=d**-0.5), draw(d, 2 * i, scale=i**-0.5)), draw(n, d)
     whole = expected + F.linear(slots.swiglu(F.linear(*wide(x, shared[0]))), shared[1].double())
     close(experts.few_tokens(x, gate_up, down, ids, weights, shared, residual), whole + residual, dtype)

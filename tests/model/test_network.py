@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from model.vision import fuse
-from tests.helpers.golden import CASES, INDEX, NOTHING, inputs, pages, tensors
+from tests.helpers.golden import CASES, INDEX, NOTHING, encoding_once, inputs, pages, tensors
 
 VISION, LOGITS = 2e-4, 5e-4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pages_are_encoded_once(golden_model):
+    with encoding_once(golden_model):
+        yield
 
 
 def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 from deskocr_kit.cli import app
-from deskocr_kit.course.notebooks import execute, execute_copy, to_html
+from deskocr_kit.course.notebooks import execute, execute_copy, lacking, to_html
 from deskocr_kit.course.puzzles.attempts import NAMES
 from deskocr_kit.course.puzzles.notebook import exercises, is_the_blank, write
 from tests.helpers.stored import NOTEBOOKS, SOLUTIONS, read, tags
@@ -66,6 +66,20 @@ def test_an_option_reaches_the_notebooks_that_have_it(tmp_path, monkeypatch):
     assert read(tmp_path / "out" / stored.name).cells[-1].outputs[0].text.strip() == str(tmp_path / "mine")
     done = CliRunner().invoke(app, ["notebooks", "run", "--checkpoint", "x"])
     assert "need --out" in str(done.exception)
+
+
+def test_a_notebook_whose_package_is_absent_is_left_out_and_named(tmp_path, monkeypatch):
+    stored = small_notebook(tmp_path / "notebooks")
+    notebook = read(stored)
+    notebook.metadata["deskocr"] = {"needs": ["triton"]}
+    nbformat.write(notebook, stored)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deskocr_kit.course.notebooks.has_triton", lambda: False)
+    done = CliRunner().invoke(app, ["notebooks", "run"])
+    assert done.exception is None, done.output
+    assert "left out notebooks/00_small.ipynb: it needs triton" in done.output
+    assert read(stored).cells[-1].execution_count is None
+    assert lacking(stored) == ["triton"]
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deskocr_kit.operators.substitutes.registry import SLOTS, candidates
+from model.slots import SPANNING
 from tests.helpers.unusual_calls import gradients, hold_to_the_rule, outcome, portable
 
 torch.manual_seed(0)
@@ -219,9 +220,9 @@ CALLS = {
     "gelu": GELU, "quick_gelu": GELU, "swiglu": SWIGLU, **TABLE,
 }  # fmt: skip
 PAIRS = [(slot, name) for slot in CALLS for name in portable(slot)]
-#: Slots with unusual calls in test_conv2d_unusual_calls.py, test_place_images_unusual_calls.py. The last two
-#: span a decode step, and only the network calls them: tests/kernels/test_decoding.py.
-ELSEWHERE = {"conv2d", "place_images", "masked_scatter_", "decode_layer", "choose"}
+#: Slots with unusual calls in test_conv2d_unusual_calls.py, test_place_images_unusual_calls.py. Those that
+#: span others are called by the network only: tests/kernels.
+ELSEWHERE = {"conv2d", "place_images", "masked_scatter_", *SPANNING}
 
 
 def test_every_slot_has_unusual_calls():

@@ -115,14 +115,34 @@ def nano():
 def test_the_plans_start_fewer_operators_for_the_same_sums(nano):
     works = work_of(nano.config, "tiny", dtype=torch.float32)
     assert [work.plan for work in works] == list(PLANS)
-    for less, more in ((1, 0), (2, 1)):
+    for less, more in ((1, 0), (2, 1), (3, 2)):
         for phase in ("prefill", "decode"):
             assert works[less].phases[phase].launches < works[more].phases[phase].launches
+    portable, graph = works[1].phases, works[4].phases
+    assert graph["vision"] == portable["vision"] and graph["prefill"] == portable["prefill"]
+    assert graph["decode"] == replace(portable["decode"], launches=1)
     for phase in ("vision", "prefill", "decode"):
         assert len({(work.phases[phase].flops, work.phases[phase].bytes) for work in works}) == 1
     waits = [work.phases["decode"].syncs for work in works]
-    assert waits[0] > waits[1] >= waits[2]
+    assert waits[0] > waits[1] >= waits[2] >= waits[3]
     assert works[0].phases["decode"].launches == census_original(nano.config, dtype=torch.float32).launches()
+
+
+def test_a_plan_counts_the_same_alone(nano):
+    """The sums inside of kernels are not seen, so they come from another plan."""
+    together = {work.plan: work for work in work_of(nano.config, "tiny", dtype=torch.float32)}
+    for name in ("kernels", "graph"):
+        assert work_of(nano.config, "tiny", dtype=torch.float32, plans=(name,)) == [together[name]]
+
+
+def test_a_token_with_kernels_on_a_910b2_is_predicted_below_2500_us():
+    """At the upper end of the launch cost, official size; a graph leaves the bound of the bandwidth."""
+    kernels, graph = work_of(
+        mode="tiny", plans=("kernels", "graph")
+    )  # a token's launches are those of any page
+    made = Prediction(find("910B2"), "fp16", "", "tiny", 256, [kernels, graph])
+    assert made.tpot("kernels").bound.high < made.tpot("kernels").expected.high <= 2.5e-3
+    assert made.tpot("graph").expected == made.tpot("graph").bound == made.tpot("kernels").bound
 
 
 def test_longer_readings_read_more_of_the_cache(nano):

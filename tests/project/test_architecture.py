@@ -12,6 +12,7 @@ import pytest
 
 import deskocr_kit
 from deskocr_kit import course
+from tests.helpers.fresh_process import python
 from tests.helpers.imports import ROOT, imports, modules, unit
 
 pytestmark = pytest.mark.quick
@@ -41,7 +42,8 @@ MAY_IMPORT = {
     "porting": FIVE | {"compare"},
     "quantise": FIVE,
     "evaluation": FIVE | {"synthetic_pages"},
-    "benchmark": FIVE | {"baselines", "doctor", "evaluation", "operator_census", "synthetic_pages"},
+    "benchmark": FIVE
+    | {"baselines", "doctor", "evaluation", "kernel_evidence", "operator_census", "synthetic_pages"},
     "prediction": FIVE | {"baselines", "benchmark", "operator_census"},
     "traces": FIVE | {"operator_census"},
 }
@@ -129,7 +131,8 @@ def test_no_public_name_is_hidden_by_a_module_of_the_same_name():
         "    assert not isinstance(getattr(deskocr_kit, name), types.ModuleType), name"
     )
     names = [name for name in KNOWN if name.startswith("deskocr_kit.") and not name.endswith("__main__")]
-    subprocess.run([sys.executable, "-c", code, *names], check=True, timeout=120, cwd=ROOT)
+    done = python(code, *names)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_documentation_lists_the_public_names():

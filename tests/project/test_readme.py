@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 from typer.main import get_command
 
 from deskocr_kit.cli import app
 from deskocr_kit.reading.text_distance import cer
+from tests.helpers.fresh_process import python
 from tests.helpers.nano import bound
 from tests.helpers.paths import ROOT
 
@@ -46,9 +45,8 @@ def test_every_link_leads_somewhere():
 
 def test_the_python_in_it_runs_and_reads():
     (code,) = [block for kind, block in BLOCKS if kind == "python"]
-    done = subprocess.run(
-        [sys.executable, "-c", code + "\nprint(text)"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = python(code + "\nprint(text)")
+    assert done.returncode == 0, done.stderr
     truth = (ROOT / "model" / "nano" / "pages" / "1_letter.txt").read_text()
     assert cer(done.stdout, truth) <= bound("samples", 0.05)
 

@@ -11,7 +11,6 @@ from deskocr_kit.ascend import codes, errors, versions
 from tests.helpers.imports import modules
 from tests.helpers.regular_expressions import Expression, collected, slow_text
 
-EXPRESSIONS = collected(modules())
 MORE = 8 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 1  # `make fuzz` tries more texts
 pytestmark = pytest.mark.fuzz
 
@@ -35,8 +34,9 @@ def slow(expressions: list[Expression], most: int) -> list[str]:
 
 
 def test_the_expressions_of_the_code_are_linear():
-    assert len(EXPRESSIONS) > 60
-    assert slow(EXPRESSIONS, most=30) == []
+    expressions = collected(modules())
+    assert len(expressions) > 60
+    assert slow(expressions, most=30) == []
 
 
 def test_the_expressions_of_the_tables_are_linear():

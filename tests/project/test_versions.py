@@ -62,14 +62,14 @@ def test_every_locked_version_has_hashes():
 
 
 def test_the_locked_versions_are_those_of_constraints_txt():
-    """torch is the build for the CPU: its local version says so. playwright is of another extra.
+    """torch is the build for the CPU: its local version says so. playwright and ray are of other extras.
 
     A pin may be a range, as triton's: the newest of it is locked.
     """
     locked = {plain(name): version.partition("+")[0] for name, version in LOCKED.items()}
     pinned = dict(re.split(r"==|>=.*<=", pin.split(" ;")[0]) for pin in PINNED)
     wrong = {name: version for name, version in pinned.items() if locked.get(plain(name)) != version}
-    assert wrong == {"playwright": pinned["playwright"]}, "run `make lock`"
+    assert wrong == {name: pinned[name] for name in ("playwright", "ray")}, "run `make lock`"
 
 
 def test_every_dependency_is_locked():

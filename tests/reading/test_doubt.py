@@ -7,7 +7,6 @@ import json
 import math
 import random
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -28,6 +27,7 @@ from deskocr_kit.reading.pages import Page
 from deskocr_kit.reading.reader import Reader
 from deskocr_kit.synthetic_pages import damage
 from model.inference import Reading
+from tests.helpers.fresh_process import deskocr
 from tests.helpers.paths import NANO as FOLDER
 
 SAMPLES = sorted((FOLDER / "pages").glob("*.png"))
@@ -126,11 +126,9 @@ def noisy(tmp_path_factory):
 
 
 def test_ocr_prints_one_line_and_the_record_holds_values_and_warnings(noisy):
-    done = subprocess.run(
-        [sys.executable, "-m", "deskocr_kit", "ocr", noisy, SAMPLES[0], "--model", "nano", "--device", "cpu",
-         "--json", "--max-tokens", "60"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    words = ("ocr", noisy, SAMPLES[0], "--model", "nano", "--device", "cpu", "--json", "--max-tokens", 60)
+    done = deskocr(*words)
+    assert done.returncode == 0, done.stderr
     bad, good = json.loads(done.stdout)
     assert done.stderr.count("warning: ") == 1 and f"warning: {noisy} page 1: confidence" in done.stderr
     assert len(bad["warnings"]) == 1 and good["warnings"] == []
@@ -215,9 +213,9 @@ def test_the_stored_record_is_of_these_weights_and_reaches_the_aim():
 
 
 def test_low_confidence_tells_wrong_pages_on_other_pages_too(nano):
-    rows = measured.read_mixed(nano, 40, 31)
+    rows = measured.read_mixed(nano, 20, 31)
     wrong = [row[1] > measured.WRONG for row in rows]
-    assert 5 <= sum(wrong) <= 35
+    assert 3 <= sum(wrong) <= 17
     assert measured.auroc([row[2] for row in rows], wrong) >= 0.9
 
 
@@ -240,7 +238,7 @@ def test_demo_shows_the_confidence_of_each_page(tmp_path):
     from deskocr_kit.cli import app
 
     done = CliRunner().invoke(
-        app, ["demo", "--device", "cpu", "--out", str(tmp_path)], env={"COLUMNS": "160"}
+        app, ["demo", "--device", "cpu", "--max-tokens", "60", "--out", str(tmp_path)], env={"COLUMNS": "160"}
     )
     assert done.exit_code == 0 and "confidence" in done.output
     stored = json.loads((tmp_path / SAMPLES[0].stem / "result.json").read_text(encoding="utf-8"))

@@ -5,10 +5,13 @@ windows(side=9, kernel=3, stride=2, padding=1)      the windows of F.unfold, cal
 patches(side=8, patch=4)                            kernel == stride: a reshape
 storage({"base": base, "row": row})                 which tensors share memory, and which do not
 scatter(before, mask, source, after)                which rows were replaced, and by which
+
+Two more show how long a program takes: Timeline (when each part works) and throughput (batch sizes).
 """
 
 from .conv import columns, patches, windows
 from .drawing import Drawing
 from .rows import scatter, storage
+from .timeline import Timeline, throughput
 
-__all__ = ["Drawing", "columns", "patches", "scatter", "storage", "windows"]
+__all__ = ["Drawing", "Timeline", "columns", "patches", "scatter", "storage", "throughput", "windows"]

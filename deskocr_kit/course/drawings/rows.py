@@ -64,9 +64,9 @@ def scatter(before: Tensor, mask: Tensor, source: Tensor, after: Tensor) -> Draw
                 "", (at["mask"], y + 0.5), (at["source"] + d, taken + 0.5),
                 arrowprops={"arrowstyle": "->", "color": INK, "lw": 1},
             )  # fmt: skip
-    for name, x in at.items():
+    for name, left in at.items():
         width = 1 if name == "mask" else d
-        axis.text(x + width / 2, -0.25, name, ha="center", va="bottom", fontsize=9)
+        axis.text(left + width / 2, -0.25, name, ha="center", va="bottom", fontsize=9)
     frame(axis, at["after"] + d, n, "")
     axis.set_ylim(n + 0.2, -1.2)
     return Drawing(

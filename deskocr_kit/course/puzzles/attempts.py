@@ -12,12 +12,12 @@ from .puzzle import Open, Puzzle, Text, is_blank
 NAMES = (
     "unfold_by_hand", "patchify", "dilation_trap", "scatter_on_a_view", "cumsum_where",
     "windowed_relative_positions", "rotary_half", "top_k_without_sync", "fp16_overflow",
-    "launches_of_a_loop",
+    "launches_of_a_loop", "masked_row_copy", "rms_norm_rows", "tiled_product", "argmax_with_ban",
 )  # fmt: skip
 
 
 def get(name: str) -> Puzzle:
-    """Return one puzzle. Raises ValueError, which lists the known names, for an unknown name."""
+    """The puzzle of this name. Raises ValueError, with the known names, for an unknown name."""
     if name not in NAMES:
         raise ValueError(f"no puzzle named {name!r}; there are {', '.join(NAMES)}")
     return import_module(f".{name}", __package__).PUZZLE
@@ -26,10 +26,13 @@ def get(name: str) -> Puzzle:
 def attempt(name: str, function: Callable) -> Open | Verdict:
     """Try `function` on every case of a puzzle.
 
-    Returns an `Open`, which states how much there is to write, while the body is blank (`...`, `pass`).
-    Returns a `Verdict`, and enters it in the notebook's table, if every case is right. For a wrong case it
-    draws the difference, then raises Wrong (an AssertionError) with both sides. Other errors of `function`
-    are not caught.
+    Returns:
+        An `Open`, which states how many lines to write, if the body of `function` is blank (`...`, `pass`).
+        A `Verdict`, which also joins the notebook's table of verdicts, if every case is right.
+
+    Raises:
+        Wrong: an AssertionError, for the first wrong case. It has the result and the expected result, and the
+            difference is drawn before. Other exceptions of `function` are not caught.
     """
     puzzle = get(name)
     if is_blank(function):
@@ -47,7 +50,7 @@ def attempt(name: str, function: Callable) -> Open | Verdict:
 
 
 def blank(name: str) -> str:
-    """The text of the cell in a notebook: signature, docstring, empty body, call of `attempt`."""
+    """The source of the notebook cell: signature, docstring, empty body, call of `attempt`."""
     return get(name).blank
 
 

@@ -13,6 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from deskocr_kit.course import attempt, verdicts"""
+KERNELS = """\
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"  # before the first import of Triton
+import triton
+import triton.language as tl
+
+from deskocr_kit.course import attempt, verdicts"""
 
 
 def exercises(notebook) -> list[str]:
@@ -50,7 +58,7 @@ def write(path: Path) -> Path | None:
             f"Made by `deskocr notebooks solutions` from [{path.stem}](../{path.name}). "
             "Other solutions pass too."
         ),
-        new_code_cell(IMPORTS),
+        new_code_cell(KERNELS if any(get(name).decorator for name in names) else IMPORTS),
     ]
     for name in names:
         puzzle = get(name)
@@ -60,7 +68,8 @@ def write(path: Path) -> Path | None:
     cells += [new_markdown_cell("## Verdict\n\n> 中文：全部通过。"), new_code_cell("verdicts()")]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"  # the same each time it is generated
+    needs = source.metadata.get("deskocr", {"needs": []})
     target = path.parent / "solutions" / path.name
     target.parent.mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=cells, metadata={"deskocr": {"needs": []}}), target)
+    nbformat.write(new_notebook(cells=cells, metadata={"deskocr": needs}), target)
     return target

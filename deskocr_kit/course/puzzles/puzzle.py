@@ -44,6 +44,7 @@ class Puzzle:
     solution: Callable
     cases: Callable[[], Iterator[Case]]
     forbidden: dict[str, str] = field(default_factory=dict)  # aten operator -> why it may not be used
+    decorator: str = ""  # the line above the function in a notebook; a kernel has one
 
     @property
     def name(self) -> str:
@@ -52,12 +53,14 @@ class Puzzle:
     @cached_property
     def source(self) -> str:
         """The solution, as text."""
-        return textwrap.dedent(inspect.getsource(self.solution))
+        above = f"{self.decorator}\n" if self.decorator else ""
+        return above + textwrap.dedent(inspect.getsource(self.solution))
 
     @cached_property
     def _parts(self) -> tuple[str, list[str]]:
         """(signature and docstring, the lines of the body)."""
         function = ast.parse(self.source).body[0]
+        assert isinstance(function, ast.FunctionDef)
         lines = self.source.splitlines()
         end_of_head = function.body[0].end_lineno  # the docstring
         return "\n".join(lines[:end_of_head]), [line for line in lines[end_of_head:] if line.strip()]
@@ -120,7 +123,8 @@ _EMPTY = {_dots.__code__.co_code, _documented.__code__.co_code}
 
 
 def is_blank(function: Callable) -> bool:
-    """Whether the body of a function does nothing: `...`, `pass`, `return None`."""
+    """Whether the body of a function or kernel does nothing: `...`, `pass`, `return None`."""
+    function = getattr(function, "fn", function)  # of a kernel
     code = getattr(function, "__code__", None)
     if code is None or code.co_code not in _EMPTY:
         return False

@@ -57,9 +57,9 @@ def never_waits(function: Callable, *args):
     Raises AssertionError if the host waits for the device.
     """
     where = npu()
-    args = [each.to(where) if isinstance(each, torch.Tensor) else each for each in args]
+    moved = [each.to(where) if isinstance(each, torch.Tensor) else each for each in args]
     with counted(where) as seen:
-        result = function(*args)
+        result = function(*moved)
     if result is None or result is ...:
         return result
     if seen.syncs:

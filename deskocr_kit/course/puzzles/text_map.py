@@ -28,10 +28,12 @@ class Map:
         first = self.differs.nonzero()[0].tolist() if self.differs.dim() else []
         at = tuple(first[:-2])
         corner = [max(0, i - MOST // 2) for i in first[-2:]]
-        cut = [_plane(each[at], corner) for each in (self.ours, self.expected, self.differs)]
+        ours, expected, differs = (
+            _plane(each[at], corner) for each in (self.ours, self.expected, self.differs)
+        )
         index = "".join(f"{i}, " for i in at)
         rows = f"{corner[-2]}:, " if len(corner) > 1 else ""
-        return *cut, f"[{index}{rows}{corner[-1]}:]" if corner else "the number"
+        return ours, expected, differs, f"[{index}{rows}{corner[-1]}:]" if corner else "the number"
 
 
 def _plane(tensor: Tensor, corner: list[int] | tuple = ()) -> Tensor:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 
 def main(kind: str) -> None:
     import torch
 
-    found = {"device": kind}
+    found: dict[str, object] = {"device": kind}
     if kind == "npu":
         found |= npu_defaults()
     torch.manual_seed(0)
@@ -37,15 +38,16 @@ def npu_defaults() -> dict:
     import torch
     import torch_npu
 
+    npu: Any = torch.npu  # type: ignore[attr-defined]  # torch_npu adds it
     option = getattr(torch_npu._C, "_npu_getOption", None)  # torch.npu.config can only be written
     formats = option("ALLOW_INTERNAL_FORMAT") if option else None
-    is_false = getattr(torch.npu, "is_jit_compile_false", None)
+    is_false = getattr(npu, "is_jit_compile_false", None)
     found = {
         "internal_format_default": formats.decode() if isinstance(formats, bytes) else formats,
         "jit_compile_default": (not is_false()) if is_false else None,
     }
-    torch.npu.set_compile_mode(jit_compile=False)
-    torch.npu.config.allow_internal_format = False
+    npu.set_compile_mode(jit_compile=False)
+    npu.config.allow_internal_format = False
     return found
 
 

@@ -7,7 +7,7 @@ import json
 
 
 def main() -> None:
-    found = {"torch_npu_installed": importlib.util.find_spec("torch_npu") is not None}
+    found: dict[str, object] = {"torch_npu_installed": importlib.util.find_spec("torch_npu") is not None}
     import torch  # may load torch_npu, crash or hang: that is what is tried
 
     found["torch"] = torch.__version__

@@ -63,8 +63,8 @@ def redirect(adapted, patch: Callable) -> None:
     for owner in (torch.Tensor, nn.Module):
         patch(owner, "cuda", cuda)
         patch(owner, "to", to)
-    for owner, name in factories():
-        patch(owner, name, factory)
+    for module, name in factories():
+        patch(module, name, factory)
 
 
 def is_cuda(device) -> bool:

@@ -14,6 +14,9 @@ _open: dict[tuple[int, str], list[Patch]] = {}
 class Patch:
     """Sets `owner.name` to `make(below)` until `undo()`; `below` calls the function that it replaced."""
 
+    _own: object  # of the owner itself, before the first patch; _ABSENT if it inherits the function
+    _original: Callable
+
     def __init__(self, owner, name: str, make: Callable[[Callable], Callable]):
         with lock:
             stack = _open.setdefault((id(owner), name), [])

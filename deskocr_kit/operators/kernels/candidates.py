@@ -10,18 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model import slots
+from model.decode_layer import Experts
 from model.fast.moe import check_routing
+from model.fast.position_tables import cached_relative_table
 from model.fast.rel_pos_attention import bias_parts
 from model.slots import Operator
 
 from ..substitutes import place_images as places
 from ..substitutes.conv_call import normalize_conv_args
+from . import attention as attention_kernel
 from . import choose as choose_kernels
 from . import conv2d as conv2d_kernel
-from . import decode_attention, decode_layer, elementwise, experts, grouped, map_attention, norms, rows
+from . import (
+    decode_attention,
+    decode_layer,
+    elementwise,
+    grouped,
+    map_attention,
+    norms,
+    router,
+    rows,
+    window_attention,
+)
+from . import experts as few_experts
 from .launch import without_numbers
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -63,7 +78,7 @@ def conv2d_supports(x, weight, bias=None, stride=1, padding=0, dilation=1, group
 
 def place_images(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool = False) -> Tensor:
     """One copy of rows. The row numbers come from a mask on the host, or from a running sum on the device."""
-    mask = places._check("triton", embeds, mask, source, allow_extra, count=places.countable(mask))
+    mask = places.check("triton", embeds, mask, source, allow_extra, count=places.countable(mask))
     if not computes(embeds) or not computes(source) or not places.countable(mask):
         return places.cumsum_where(embeds, mask, source, allow_extra)
     flat = mask.reshape(-1)
@@ -87,6 +102,31 @@ def rms_norm_supports(x: Tensor, weight: Tensor, eps: float) -> bool:
     return computes(x, weight) and x.dim() > 0 and weight.shape == x.shape[-1:] and x.shape[-1] <= WIDTH
 
 
+def add_rms_norm(x: Tensor, other: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Sum and norm in one launch. The sum is rounded before the norm, as in the reference."""
+    if not add_rms_norm_supports(x, other, weight, eps):
+        return slots.add_rms_norm(x, other, weight, eps)
+    return norms.rms_norm(x, weight, eps, other)
+
+
+def add_rms_norm_supports(x: Tensor, other: Tensor, weight: Tensor, eps: float) -> bool:
+    return rms_norm_supports(x, weight, eps) and computes(x, other) and other.shape == x.shape
+
+
+def add_layer_norm(
+    x: Tensor, other: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Sum and norm in one launch. The sum is rounded before the norm, as in the reference."""
+    if not add_layer_norm_supports(x, other, weight, bias, eps):
+        return slots.add_layer_norm(x, other, weight, bias, eps)
+    return norms.layer_norm(x, weight, bias, eps, other)
+
+
+def add_layer_norm_supports(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor, eps: float) -> bool:
+    same = bias is not None and bias.shape == weight.shape and computes(weight, bias)
+    return same and add_rms_norm_supports(x, other, weight, eps)
+
+
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """The rotation in one launch; x may be a view of q and k together."""
     if not rotary_supports(x, cos, sin):
@@ -102,18 +142,24 @@ def rotary_supports(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-    """One query per head against the keys in use. More queries are computed by the reference."""
+    """One query per head against the keys in use, with or without a mask; or many queries without a mask."""
     if not attention_supports(q, k, v, mask, causal):
         return slots.attention(q, k, v, mask, causal)
-    return decode_attention.decode_attention(q, k, v, mask)
+    if q.shape[2] == 1:
+        return decode_attention.decode_attention(q, k, v, mask)
+    return attention_kernel.attention(q, k, v, causal)
 
 
 def attention_supports(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
 ) -> bool:
-    if not computes(q, k, v) or causal or q.dim() != 4 or k.shape != v.shape or q.shape[2] != 1:
+    if not computes(q, k, v) or q.dim() != 4 or k.dim() != 4 or k.shape != v.shape:
         return False
-    if k.dim() != 4 or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+    if q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+        return False
+    if q.shape[2] > 1:
+        return mask is None and attention_kernel.fits(q)
+    if causal:
         return False
     if mask is None:
         return True
@@ -142,6 +188,52 @@ def rel_pos_supports(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tens
     )
 
 
+def sam_attention(qkv: Tensor, bias: Tensor, rel_h: Tensor, rel_w: Tensor, heads: int, window: int) -> Tensor:
+    """One launch: windows, their padding, and relative positions are read by index."""
+    if not sam_attention_supports(qkv, bias, rel_h, rel_w, heads, window):
+        return slots.sam_attention(qkv, bias, rel_h, rel_w, heads, window)
+    side = window or qkv.shape[1]
+    if len(rel_h) != 2 * side - 1:  # of another size: interpolated, once per size
+        rel_h, rel_w = cached_relative_table(rel_h, side), cached_relative_table(rel_w, side)
+    return window_attention.window_attention(qkv, bias, rel_h, rel_w, heads, window)
+
+
+def sam_attention_supports(
+    qkv: Tensor, bias: Tensor, rel_h: Tensor, rel_w: Tensor, heads: int, window: int
+) -> bool:
+    return (
+        computes(qkv, bias, rel_h, rel_w)
+        and qkv.dim() == 4
+        and qkv.shape[1] == qkv.shape[2]
+        and qkv.shape[3] % (3 * heads) == 0
+        and bias.shape == qkv.shape[3:]
+        and rel_h.shape == rel_w.shape == (len(rel_h), qkv.shape[3] // (3 * heads))
+        and window >= 0
+    )
+
+
+def mixture(x: Tensor, experts: Experts) -> Tensor:
+    """One launch for the router, four for many tokens through the chosen experts, three for the shared ones.
+
+    Few tokens take three launches.
+    """
+    if not mixture_supports(x, experts):
+        return slots.mixture(x, experts)
+    e = experts
+    x, ids, weights = router.route(x, None, 0.0, e.gate, e.top, e.renormalise, e.scale)
+    if len(x) <= FEW:
+        shared = (e.shared_gate_up, e.shared_down)
+        return few_experts.few_tokens(x, e.gate_up, e.down, ids, weights, shared)
+    added = F.linear(elementwise.swiglu(F.linear(x, e.shared_gate_up)), e.shared_down)
+    return grouped.many_tokens(x, e.gate_up, e.down, ids, weights, added)
+
+
+def mixture_supports(x: Tensor, experts: Experts) -> bool:
+    e = experts
+    weights = (e.gate, e.gate_up, e.down, e.shared_gate_up, e.shared_down)
+    return computes(x, *weights) and x.dim() == 2 and e.top <= 16 and all(w.is_contiguous() for w in weights)
+
+
 def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """Few tokens read their experts in place; many are grouped by expert. Never waits for the device.
 
@@ -155,7 +247,7 @@ def moe(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) 
             raise IndexError(
                 f"moe (triton): an id is not one of the {len(gate_up)} experts, 0 to {len(gate_up) - 1}"
             )
-    run = experts.few_tokens if len(x) <= FEW else grouped.many_tokens
+    run = few_experts.few_tokens if len(x) <= FEW else grouped.many_tokens
     return run(x, gate_up.contiguous(), down.contiguous(), ids.contiguous(), weights.contiguous())
 
 
@@ -198,9 +290,13 @@ CANDIDATES: dict[str, dict[str, Operator]] = {
     "conv2d": {"triton": _triton(conv2d, conv2d_supports)},
     "place_images": {"triton": _triton(place_images, place_images_supports)},
     "rel_pos_attention": {"triton": _triton(rel_pos_attention, rel_pos_supports)},
+    "sam_attention": {"triton": _triton(sam_attention, sam_attention_supports)},
     "attention": {"triton": _triton(attention, attention_supports)},
     "moe": {"triton": _triton(moe, moe_supports)},
+    "mixture": {"triton": _triton(mixture, mixture_supports)},
     "rms_norm": {"triton": _triton(rms_norm, rms_norm_supports)},
+    "add_rms_norm": {"triton": _triton(add_rms_norm, add_rms_norm_supports)},
+    "add_layer_norm": {"triton": _triton(add_layer_norm, add_layer_norm_supports)},
     "rotary": {"triton": _triton(rotary, rotary_supports)},
     "swiglu": {"triton": _triton(swiglu, swiglu_supports)},
     "gelu": {"triton": _triton(gelu, computes)},

@@ -1,10 +1,9 @@
 """A mixture of experts for many tokens: one product for all experts, whose rows are gathered on reading.
 
-    count    how many (token, expert) pairs each expert has
-    sort     the pairs in the order of their experts, each expert's part padded to whole blocks
+    sort     the (token, expert) pairs by expert, each expert's part padded to whole blocks
     gate_up  per block of pairs: gate, up and SwiGLU of the block's expert
     down     per block of pairs: the weighted result of each pair
-    combine  per token: the sum over its pairs
+    combine  per token: the sum over its pairs, and over what else is added
 
 The host waits for nothing: the number of blocks is that of the worst case, and blocks without pairs end at
 once.
@@ -19,31 +18,42 @@ from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
 from .sizes import PRODUCT
 
-PAIRS = 1024  # ids per step of counting and sorting
-
-
-@triton.jit
-def count_kernel(ids, counts, pairs, BLOCK: tl.constexpr):
-    expert = tl.program_id(0)
-    total = tl.zeros((BLOCK,), dtype=tl.int32)
-    for start in range(0, pairs, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        total += (tl.load(ids + at, mask=at < pairs, other=-1) == expert).to(tl.int32)
-    tl.store(counts + expert, tl.sum(total, 0))
+PAIRS = 1024  # ids per step of sorting
+COUNTED = 8192  # comparisons of an id with an expert per step of counting: 32 KiB
 
 
 @triton.jit
 def sort_kernel(
-    ids, counts, order, owner, pairs, experts, BM: tl.constexpr, BE: tl.constexpr, BLOCK: tl.constexpr
+    ids,
+    order,
+    owner,
+    pairs,
+    experts,
+    most,
+    BM: tl.constexpr,
+    BE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STEP: tl.constexpr,
 ):
+    """One program per expert. Each counts the pairs of all experts: less work than a launch of its own."""
     expert = tl.program_id(0)
     every = tl.arange(0, BE)
-    sizes = tl.load(counts + every, mask=every < experts, other=0)
+    sizes = tl.zeros((BE,), dtype=tl.int32)
+    for start in range(0, pairs, STEP):
+        at = start + tl.arange(0, STEP)
+        found = tl.load(ids + at, mask=at < pairs, other=-1).to(tl.int32)
+        sizes += tl.sum((every[:, None] == found[None, :]).to(tl.int32), 1)
     padded = (sizes + BM - 1) // BM
     first = tl.sum(tl.where(every < expert, padded, 0), 0)
     mine = tl.sum(tl.where(every == expert, padded, 0), 0)
+    filled = tl.sum(tl.where(every == expert, sizes, 0), 0)
     for block in range(0, mine):
         tl.store(owner + first + block, expert)
+    # Nobody's: the places behind the last pair of each expert, and the blocks behind those of the last one.
+    behind = (mine - 1) * BM + tl.arange(0, BM)
+    tl.store(order + first * BM + behind, tl.full((BM,), -1, dtype=tl.int32), mask=behind >= filled)
+    for block in range(first + mine, tl.where(expert == experts - 1, most, 0)):
+        tl.store(owner + block, -1)
     done = 0
     for start in range(0, pairs, BLOCK):
         at = start + tl.arange(0, BLOCK)
@@ -132,31 +142,35 @@ def grouped_down_kernel(
 
 
 @triton.jit
-def combine_kernel(parts, out, width, TOP: tl.constexpr, BLOCK: tl.constexpr):
+def combine_kernel(parts, added, out, width, ADDED: tl.constexpr, TOP: tl.constexpr, BLOCK: tl.constexpr):
     token = tl.program_id(0)
     at = tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for slot in range(TOP):
         total += tl.load(parts + (token * TOP + slot) * width + at, mask=at < width, other=0.0)
+    if ADDED:
+        total += tl.load(added + token * width + at, mask=at < width, other=0.0).to(tl.float32)
     tl.store(out + token * width + at, total.to(out.dtype.element_ty), mask=at < width)
 
 
-def many_tokens(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum over the chosen experts -> (n, d). Shapes as in `experts.few_tokens`."""
+def many_tokens(
+    x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """The weighted sum over the chosen experts, plus `added` (n, d) -> (n, d).
+
+    The other shapes are those of `experts.few_tokens`.
+    """
     n, top = ids.shape
     count, width, inner = down.shape
     pairs, (bm, bn, bk) = n * top, PRODUCT
     most = blocks(pairs, bm) + min(count, pairs)  # each expert fills at most one block in part
     integers = {"dtype": torch.int32, "device": x.device}
-    counts = torch.empty(count, **integers)
-    order = torch.full((most * bm + most,), -1, **integers)  # one fill for both tables
-    order, owner = order[: most * bm], order[most * bm :]
-    step = min(PAIRS, power_of_two(pairs))
+    order, owner = torch.empty(most * bm, **integers), torch.empty(most, **integers)
     ids, x = ids.contiguous(), x.contiguous()
-    launch(count_kernel, (count,), ids, counts, pairs, BLOCK=step)
+    every, step = power_of_two(count), power_of_two(pairs)
     launch(
-        sort_kernel, (count,), ids, counts, order, owner, pairs, count,
-        BM=bm, BE=power_of_two(count), BLOCK=step,
+        sort_kernel, (count,), ids, order, owner, pairs, count, most,
+        BM=bm, BE=every, BLOCK=min(PAIRS, step), STEP=max(1, min(COUNTED // every, step)),
     )  # fmt: skip
     hidden = torch.empty(most * bm, inner, dtype=x.dtype, device=x.device)
     size = {"WIDE": widens(x), "BM": bm, "BN": bn, "BK": bk}
@@ -179,5 +193,8 @@ def many_tokens(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, weights: 
         weights.contiguous(), parts, width, inner, **size,
     )  # fmt: skip
     out = torch.empty_like(x)
-    launch(combine_kernel, (n,), parts, out, width, TOP=top, BLOCK=power_of_two(width))
+    launch(
+        combine_kernel, (n,), parts, x if added is None else added.contiguous(), out, width,
+        ADDED=added is not None, TOP=top, BLOCK=power_of_two(width),
+    )  # fmt: skip
     return out

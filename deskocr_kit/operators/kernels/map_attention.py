@@ -11,8 +11,7 @@ from torch import Tensor
 
 from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
-
-QUERIES = 32  # queries of one program
+from .sizes import QUERIES
 
 
 @triton.jit

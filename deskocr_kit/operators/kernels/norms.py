@@ -14,22 +14,27 @@ from .sizes import ROWS
 
 
 @triton.jit
+def load_row(x, other, total, place, here, SUM: tl.constexpr):
+    """One row in fp32. With SUM: x + other, rounded to their dtype and stored in `total`."""
+    numbers = tl.load(x + place, mask=here, other=0.0)
+    if SUM:
+        second = tl.load(other + place, mask=here, other=0.0)
+        numbers = (numbers.to(tl.float32) + second.to(tl.float32)).to(numbers.dtype)
+        tl.store(total + place, numbers, mask=here)
+    return numbers.to(tl.float32)
+
+
+@triton.jit
 def rms_norm_kernel(
     x, other, weight, total, out, rows, width, eps, SUM: tl.constexpr, EACH: tl.constexpr, BLOCK: tl.constexpr
 ):
     at = tl.arange(0, BLOCK)
-    inside = at < width
-    scale = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.load(weight + at, mask=at < width, other=0.0).to(tl.float32)
     for i in range(EACH):
         row = tl.program_id(0) * EACH + i
         here = at < tl.where(row < rows, width, 0)
         place = row * width + at
-        numbers = tl.load(x + place, mask=here, other=0.0)
-        if SUM:
-            second = tl.load(other + place, mask=here, other=0.0)
-            numbers = (numbers.to(tl.float32) + second.to(tl.float32)).to(numbers.dtype)
-            tl.store(total + place, numbers, mask=here)
-        wide = numbers.to(tl.float32)
+        wide = load_row(x, other, total, place, here, SUM)
         mean = tl.sum(wide * wide, 0) / width
         normed = (wide * (1.0 / tl.sqrt(mean + eps))).to(out.dtype.element_ty).to(tl.float32)
         tl.store(out + place, (normed * scale).to(out.dtype.element_ty), mask=here)
@@ -58,12 +63,7 @@ def layer_norm_kernel(
         row = tl.program_id(0) * EACH + i
         here = at < tl.where(row < rows, width, 0)
         place = row * width + at
-        numbers = tl.load(x + place, mask=here, other=0.0)
-        if SUM:
-            second = tl.load(other + place, mask=here, other=0.0)
-            numbers = (numbers.to(tl.float32) + second.to(tl.float32)).to(numbers.dtype)
-            tl.store(total + place, numbers, mask=here)
-        wide = numbers.to(tl.float32)
+        wide = load_row(x, other, total, place, here, SUM)
         centred = tl.where(inside, wide - tl.sum(wide, 0) / width, 0.0)
         spread = tl.sum(centred * centred, 0) / width
         normed = centred * (1.0 / tl.sqrt(spread + eps)) * scale + shift

@@ -1,4 +1,7 @@
-"""The router of a mixture of experts in one launch: RMS norm, scores, softmax, and the best experts."""
+"""The router of a mixture of experts in one launch: RMS norm, scores, softmax, and the best experts.
+
+While decoding the norm is part of it. In a prompt the norm is computed with the sum before it, see norms.py.
+"""
 
 from __future__ import annotations
 
@@ -23,29 +26,34 @@ def router_kernel(
     eps,
     factor,
     TOP: tl.constexpr,
+    NORM: tl.constexpr,
     RENORMALISE: tl.constexpr,
     BE: tl.constexpr,
     BD: tl.constexpr,
 ):
     row = tl.program_id(0)
     expert = tl.arange(0, BE)
-    squares = tl.zeros((BD,), dtype=tl.float32)
-    for start in range(0, width, BD):
-        at = start + tl.arange(0, BD)
-        part = tl.load(x + row * width + at, mask=at < width, other=0.0).to(tl.float32)
-        squares += part * part
-    scale = 1.0 / tl.sqrt(tl.sum(squares, 0) / width + eps)
+    scale = 1.0
+    if NORM:
+        squares = tl.zeros((BD,), dtype=tl.float32)
+        for start in range(0, width, BD):
+            at = start + tl.arange(0, BD)
+            part = tl.load(x + row * width + at, mask=at < width, other=0.0).to(tl.float32)
+            squares += part * part
+        scale = 1.0 / tl.sqrt(tl.sum(squares, 0) / width + eps)
     scores = tl.zeros((BE,), dtype=tl.float32)
     for start in range(0, width, BD):
         at = start + tl.arange(0, BD)
         part = tl.load(x + row * width + at, mask=at < width, other=0.0).to(tl.float32)
-        part = (part * scale).to(normed.dtype.element_ty).to(tl.float32)
-        stretch = tl.load(norm + at, mask=at < width, other=0.0).to(tl.float32)
-        part = (part * stretch).to(normed.dtype.element_ty)
-        tl.store(normed + row * width + at, part, mask=at < width)
+        if NORM:
+            part = (part * scale).to(normed.dtype.element_ty).to(tl.float32)
+            stretch = tl.load(norm + at, mask=at < width, other=0.0).to(tl.float32)
+            rounded = (part * stretch).to(normed.dtype.element_ty)
+            tl.store(normed + row * width + at, rounded, mask=at < width)
+            part = rounded.to(tl.float32)
         inside = (expert < experts)[:, None] & (at < width)[None, :]
         a = tl.load(gate + expert[:, None] * width + at[None, :], mask=inside, other=0.0).to(tl.float32)
-        scores += tl.sum(a * part.to(tl.float32)[None, :], 1)
+        scores += tl.sum(a * part[None, :], 1)
     scores = tl.where(expert < experts, scores, -float("inf"))
     shares = tl.exp(scores - tl.max(scores, 0))
     shares = shares / tl.sum(shares, 0)
@@ -67,9 +75,11 @@ def router_kernel(
 
 
 def route(
-    x: Tensor, norm: Tensor, eps: float, gate: Tensor, top: int, renormalise: bool, factor: float
+    x: Tensor, norm: Tensor | None, eps: float, gate: Tensor, top: int, renormalise: bool, factor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x (n, d), norm (d), gate (e, d) -> RMS norm of x (n, d), expert ids (n, top) int32, weights fp32.
+
+    norm None: x has its norm already, and is the first result.
 
     Raises:
         NotImplementedError: more than 16 experts per token.
@@ -77,14 +87,15 @@ def route(
     if top > 16:
         raise NotImplementedError(f"router: {top} experts per token, the kernel keeps 16")
     n, width = x.shape
-    normed = torch.empty_like(x, memory_format=torch.contiguous_format)
+    x = x.contiguous()
+    normed = x if norm is None else torch.empty_like(x)
     ids = torch.empty(n, top, dtype=torch.int32, device=x.device)
     weights = torch.empty(n, top, dtype=torch.float32, device=x.device)
     launch(
         router_kernel,
         (n,),
-        x.contiguous(),
-        norm,
+        x,
+        gate if norm is None else norm,
         gate,
         normed,
         ids,
@@ -94,6 +105,7 @@ def route(
         float(eps),
         float(factor),
         TOP=top,
+        NORM=norm is not None,
         RENORMALISE=renormalise,
         BE=power_of_two(len(gate)),
         BD=min(DEPTH // 2, power_of_two(width)),  # 64 experts times 128 numbers in fp32: 32 KiB

@@ -12,6 +12,7 @@ ROWS = 40  # programs that share the rows of an elementwise kernel: the vector c
 FLAT = 4096  # numbers per step of an elementwise kernel: 16 KiB in fp32
 PRODUCT = (64, 64, 32)  # rows, columns and depth of a block of a matrix product
 KEYS = 64  # keys per step of an attention
+QUERIES = 32  # queries of one program of an attention of many
 DEPTH = 256  # numbers per step of a product with one vector
 
 

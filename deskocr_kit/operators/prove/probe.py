@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from model.config import DeepseekOCRConfig
 from model.modes import get_mode, modes_of
 from model.tiling import count_image_tokens
 
@@ -38,13 +39,13 @@ class Probe:
 class Sizes:
     """The sizes of a checkpoint that calls depend on. `view` is the side of the global view in pixels."""
 
-    config: object
+    config: DeepseekOCRConfig
     view: int
     prompt: int  # tokens of a prompt with its page
     vision: int  # the part of `prompt` that is vectors of the page
 
     @classmethod
-    def of(cls, config) -> Sizes:
+    def of(cls, config: DeepseekOCRConfig) -> Sizes:
         """For official sizes: a page as one 1024 view and 2 x 3 tiles; for small ones: the tiny mode."""
         official = config.checkpoint
         if config.decoder.width >= 1024:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from torch import nn
+
 from model import DeepseekOCRConfig
 from model.loading import read_config
 
@@ -76,7 +78,7 @@ def prove(
 
 def prove_module(
     module,
-    run: Callable[[object], object],
+    run: Callable[[nn.Module], object],
     device,
     dtypes: Iterable[str] = ("fp16",),
     repeats: int = 7,

@@ -34,6 +34,10 @@ def _rel_pos_attention(q, k, v, rel_h, rel_w) -> str:
     return "window" if rel_h.shape[0] <= 16 else "whole map"
 
 
+def _sam_attention(qkv, bias, rel_h, rel_w, heads, window) -> str:
+    return "window" if window else "whole map"
+
+
 def _moe(x, *_) -> str:
     return "one token" if len(x) == 1 else "few tokens" if len(x) <= 8 else "many tokens"
 
@@ -42,6 +46,7 @@ _CASES = {
     "conv2d": _conv2d,
     "attention": _attention,
     "rel_pos_attention": _rel_pos_attention,
+    "sam_attention": _sam_attention,
     "moe": _moe,
 }
 

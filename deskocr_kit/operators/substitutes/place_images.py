@@ -23,7 +23,7 @@ from .mismatch import Mismatch, same_dtype
 
 def reference(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool = False) -> Tensor:
     """torch's masked_scatter. With a mask on a device it waits once, to compare the counts."""
-    mask = _check(
+    mask = check(
         "reference", embeds, mask, source, allow_extra, count=False
     )  # the reference compares the counts itself
     return slots.place_images(embeds, mask, source[: int(mask.sum())] if allow_extra else source)
@@ -31,14 +31,14 @@ def reference(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool = 
 
 def cpu_fallback(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool = False) -> Tensor:
     """The original project's method (docs/background.md), corrected: scatter on the host, copy back."""
-    mask = _check("cpu_fallback", embeds, mask, source, allow_extra, count=True)
+    mask = check("cpu_fallback", embeds, mask, source, allow_extra, count=True)
     out = embeds.cpu().masked_scatter(mask.cpu()[..., None], source.cpu())
     return out.to(embeds.device)
 
 
 def cumsum_where(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool = False) -> Tensor:
     """On the device, without a wait: a cumulative sum over the mask gives the row for each place."""
-    mask = _check("cumsum_where", embeds, mask, source, allow_extra, count=countable(mask))
+    mask = check("cumsum_where", embeds, mask, source, allow_extra, count=countable(mask))
     if embeds.numel() == 0:
         return embeds.clone()
     rows = take_in_order(mask, source, embeds.device).view_as(embeds)
@@ -47,7 +47,7 @@ def cumsum_where(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool
 
 def index_copy(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool = False) -> Tensor:
     """Row numbers from the host, one copy of rows. Waits once if the mask is on a device."""
-    mask = _check("index_copy", embeds, mask, source, allow_extra, count=countable(mask))
+    mask = check("index_copy", embeds, mask, source, allow_extra, count=countable(mask))
     places = mask.reshape(-1).nonzero()[:, 0]
     if not countable(mask):
         _compare("index_copy", len(places), source, allow_extra)  # nonzero has already waited
@@ -57,7 +57,7 @@ def index_copy(embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool =
     return flat.index_copy(0, places.to(embeds.device), source[: len(places)]).view(embeds.shape)
 
 
-def _check(who: str, embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool, count: bool) -> Tensor:
+def check(who: str, embeds: Tensor, mask: Tensor, source: Tensor, allow_extra: bool, count: bool) -> Tensor:
     """The mask expanded to the rows of embeds. Raises Mismatch for arguments that do not fit."""
     same_dtype(f"place_images ({who})", embeds=embeds, source=source)
     if mask.dtype != torch.bool:

@@ -63,8 +63,7 @@ PORTABLE: dict[str, dict[str, Callable]] = {
         "reference": slots.relative_table,
         "cached_relative_table": position_tables.cached_relative_table,
     },
-    "decode_layer": {"reference": slots.decode_layer},
-    "choose": {"reference": slots.choose},
+    **{slot: {"reference": getattr(slots, slot)} for slot in slots.SPANNING},
     "masked_scatter_": {
         "reference": masked_scatter.reference,
         "cpu_fallback": masked_scatter.cpu_fallback,

@@ -24,8 +24,6 @@ from ...device.tolerances import TOLERANCES, relative_error
 
 STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallback
 
-STRICT = "DESKOCR_STRICT"  # "1": a failed check is an error instead of a fallback
-
 
 class NeedsTorchNpu(RuntimeError):
     """An operator of torch_npu was requested, but it is not available."""
