@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display.table import text_table
+from .compiled import compiled_words
 from .digest import kernel_digest
 from .lowering import BUFFER
 
@@ -65,6 +66,7 @@ def evidence() -> list[Evidence]:
     """One entry per kernel, in the order of their names."""
     interpreted, lowered = records()
     names = {form["kernel"] for form in lowered["forms"]}
+    on_card = compiled_words(DATA / "compiled.json")
     names |= {name for slot in interpreted["slots"].values() for name in slot["kernels"]}
     made = []
     for name in sorted(names):
@@ -86,6 +88,7 @@ def evidence() -> list[Evidence]:
                 max((form["grid"] for form in forms), default=0),
                 tuple(form["refused"] for form in forms if form["refused"]),
                 max((form.get("discrete", 0) for form in forms), default=0),
+                on_card.get(name, NOT_RUN),
             )
         )
     return made

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from deskocr_kit.kernel_evidence.compiled import compiled_record, compiled_words
 from deskocr_kit.kernel_evidence.forms import GUARD, official_forms, plan
 from deskocr_kit.kernel_evidence.lowering import BUFFER, buffer_bytes
 from deskocr_kit.kernel_evidence.shown import kernel_source_digest, shown_form
@@ -66,6 +67,23 @@ def test_the_record_of_the_front_end_has_every_official_form():
 def test_nothing_is_claimed_that_was_not_done(found):
     assert all(each.compiled == each.run == NOT_RUN for each in found)
     assert table(found).count(NOT_RUN) == 2 * len(found)
+
+
+def test_a_record_of_a_card_fills_its_column(tmp_path):
+    """As tests/on_cuda writes it; a fault is said, and a record of other kernels is not used."""
+    rows = [
+        {"slot": "swiglu", "dtype": "float16", "error": 2e-4, "why": "", "kernels": ["swiglu_kernel"]},
+        {"slot": "swiglu", "dtype": "float32", "error": 1e-7, "why": "", "kernels": ["swiglu_kernel"]},
+        {"slot": "gelu", "dtype": "float16", "error": 0.5, "why": "a: too far", "kernels": ["gelu_kernel"]},
+        {"calls tried": 3, "of": 9},
+    ]
+    path = tmp_path / "compiled.json"
+    assert compiled_words(path) == {}
+    record = compiled_record(rows, {"name": "a card", "torch": "2"})
+    path.write_text(json.dumps(record))
+    assert compiled_words(path) == {"swiglu_kernel": "a card, error 2e-04", "gelu_kernel": "a: too far"}
+    path.write_text(json.dumps({**record, "kernels": "0" * 12}))
+    assert compiled_words(path) == {}
 
 
 def test_the_page_on_kernels_states_the_records(found):

@@ -10,8 +10,8 @@ In this order; what no longer fits into the time is dropped from the end:
     kernels    every kernel, compiled, against fp64: official sizes first, then hard shapes
     batch 16   as batch 1, for texts
 
-The result is stored after each part. Exit status: 0, or 1 if a check failed, 2 for wrong arguments, 3 if
-there is no CUDA device.
+The result is stored after each part; at the end also a record of the kernels, compiled.json.
+Exit status: 0, or 1 if a check failed, 2 for wrong arguments, 3 if there is no CUDA device.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from deskocr_kit.device import DeviceError, describe_device, pick_device
 from deskocr_kit.device.dtypes import dtype_name
+from deskocr_kit.kernel_evidence.compiled import compiled_record
 from deskocr_kit.operators.kernels.launch import interpreted, why_not
 from model.files import write_json
 
@@ -94,6 +95,9 @@ def measure(subject: Subject, seconds: float, out: Path, command: str) -> list[d
     run_parts(parts_of(subject, parts), Deadline(seconds), note)
     result["complete"] = True
     write_json(out, result)
+    if result["kernels"] == "compiled":
+        rows = [row for part in parts if part["name"] == "kernels" for row in part["rows"]]
+        write_json(out.with_name("compiled.json"), compiled_record(rows, result["device"]))
     print(summary(parts))
     return parts
 
