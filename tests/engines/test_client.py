@@ -12,7 +12,7 @@ import time
 import pytest
 from PIL import Image
 
-from deskocr_kit.reading.engines import client as module
+from deskocr_kit.reading.engines import failures as module
 from deskocr_kit.reading.engines.answers import BadAnswer
 from deskocr_kit.reading.engines.client import (
     ATTEMPTS,
