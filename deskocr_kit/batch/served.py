@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..reading.engines.answers import BadAnswer
-from ..reading.engines.client import ServerFailed, TooSlow, Unusable
+from ..reading.engines.failures import ServerFailed, TooSlow, Unusable
 from ..reading.engines.reader import Connection, EngineReader
 from ..reading.engines.requests import text_of
 from ..reading.fingerprint import settings_of

@@ -14,7 +14,7 @@ from deskocr_kit.batch.engines import Places, UsageError, devices_of
 from deskocr_kit.batch.run import Plan, run
 from deskocr_kit.batch.sources import sources
 from deskocr_kit.cli import app
-from deskocr_kit.reading.engines import client as client_module
+from deskocr_kit.reading.engines import failures
 from deskocr_kit.reading.engines.options import EngineOptions, ServedOptions
 from deskocr_kit.reading.reader import Reader
 from deskocr_kit.reading.sample_pages import sample_pages
@@ -29,7 +29,7 @@ BOX = "<|ref|>title<|/ref|><|det|>[[10, 20, 900, 400]]<|/det|>"
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(client_module, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(failures, "FIRST_WAIT", 0.02)
     monkeypatch.setenv("DESKOCR_ENGINE_KEY", KEY)
 
 

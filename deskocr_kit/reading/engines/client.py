@@ -15,7 +15,6 @@ Proxies and netrc of the environment are not used: pages and key go to the base 
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import json
 import os
 import random
@@ -30,6 +29,7 @@ from model.untrusted import shown
 
 from .answers import MOST_BYTES, BadAnswer, joined, parsed
 from .deadline import Deadline, limited
+from .failures import Again, NotThere, Refused, ServerFailed, TooSlow, Unusable, retry_after, wait_of
 
 if TYPE_CHECKING:
     import httpx
@@ -38,40 +38,10 @@ CONNECT = 10.0  # seconds
 WRITE = 120.0
 QUESTION = 30.0  # for an answer about the server itself
 ATTEMPTS = 3
-FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds
-LONGEST_ASKED = 300.0  # seconds of Retry-After that are believed
 BUSY = (429, 502, 503, 504)
 ERROR_BYTES = 1 << 16  # of an error's body
 MOST_LINE = 4 << 20  # bytes of a line of a stream
 TEXT = 300  # characters of a server's text in a message
-
-
-class Unusable(ValueError):
-    """The server cannot be used, for any page."""
-
-
-class Refused(BadAnswer):
-    """The server refuses this request, and would refuse it again."""
-
-
-class ServerFailed(RuntimeError):
-    """The server failed ATTEMPTS times at this request."""
-
-
-class TooSlow(TimeoutError):
-    """No end of the answer within the deadline."""
-
-
-class Again(Exception):
-    """Try once more. busy: the server as a whole, not only this request. wait: as asked for, or None."""
-
-    def __init__(self, why: str, busy: bool, wait: float | None = None):
-        super().__init__(why)
-        self.busy, self.wait = busy, wait
-
-
-class NotThere(Exception):
-    """Status 404 or 405."""
 
 
 @dataclass
@@ -375,22 +345,3 @@ def chunk_of(event: dict[str, Any]) -> tuple[str, Any]:
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else None
     return text if isinstance(text, str) else "", choice.get("finish_reason")
-
-
-def wait_of(failures: int, asked: float | None = None) -> float:
-    """Seconds until the next attempt: twice as long each time, with jitter, at least what was asked for."""
-    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 16)) * random.uniform(0.5, 1.5)
-    return max(wait, asked or 0.0)
-
-
-def retry_after(text: str) -> float | None:
-    """Seconds of a header Retry-After, a number or a date; None if it is neither. At most LONGEST_ASKED."""
-    text = text.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        seconds = float(text)
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(LONGEST_ASKED, max(0.0, seconds))

@@ -22,7 +22,8 @@ from model.untrusted import shown
 
 from ..text_distance import cer
 from .answers import BadAnswer, entries_of, first_choice, reading_of
-from .client import Client, Refused, ServerFailed, TooSlow, Unusable
+from .client import Client
+from .failures import Refused, ServerFailed, TooSlow, Unusable
 from .options import EngineOptions
 from .requests import GUARDS, KINDS, How, Served, picture, request
 
