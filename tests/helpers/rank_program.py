@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from model.parallel import pipeline, tensor
-from model.parallel.group import Processes
+from model.parallel.group import Processes, RanksLost
+from model.parallel.launch import GRACE
 
 TEXT = {"input_ids": torch.tensor([[0, 7, 9, 11, 30]])}
 HOW = {"max_new_tokens": 16, "no_repeat_ngram_size": 3, "return_logprobs": True, "eos_token_id": None}
@@ -68,7 +69,7 @@ def main(case: str, folder: Path) -> None:
     if case == "raises" and rank == 1:
         raise SystemExit("error: rank 1 of 2: the card is on fire")
     if case == "hangs" and rank == 1:
-        time.sleep(60)
+        time.sleep(600)
     results = {kind: compute(kind, folder, group) for kind in ("tensor", "pipeline")}
     if rank == 0:
         torch.save(results, folder / "results.pt")
@@ -76,4 +77,8 @@ def main(case: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except RanksLost as error:  # as commands/ranks.py does
+        time.sleep(GRACE)
+        sys.exit(f"error: {error}")

@@ -83,11 +83,12 @@ def test_several_pages_under_way_have_the_tokens_of_each_alone(found, golden_mod
     ],
 )
 def test_a_rank_that_fails_ends_all_with_one_message(case, status, said, tmp_path, monkeypatch, capfd):
+    make(tmp_path)
     began = time.monotonic()
     assert start(case, tmp_path, monkeypatch) == status
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]
     assert lines == [said]
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
 
 
 @pytest.mark.slow  # waits for a time limit
@@ -99,4 +100,4 @@ def test_a_rank_that_does_not_answer_ends_all(tmp_path, monkeypatch, capfd):
         "rank 0 of 2: another process of this model has ended, or has not answered for 3 s"
         in capfd.readouterr().err
     )
-    assert time.monotonic() - began < 50
+    assert time.monotonic() - began < 300  # rank 1 sleeps for 600 s
