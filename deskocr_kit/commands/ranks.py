@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from model.limited import ROOT, START
 from model.parallel.launch import GRACE, by_torchrun, launch, started
 
 from ..display.table import text_table
@@ -42,7 +43,10 @@ def start(options: OcrOptions) -> None:
                 f"torchrun started {size} processes, and each would read every page. Add {asked} {size}"
             )
     elif not size:
-        raise typer.Exit(launch(options.processes, [sys.executable, "-m", "deskocr_kit", *sys.argv[1:]]))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        raise typer.Exit(
+            launch(options.processes, [sys.executable, "-c", START, "deskocr_kit", *sys.argv[1:]])
+        )
     elif size != options.processes:
         raise ValueError(
             f"{asked} {options.processes}, but {size} processes were started; give torchrun "

@@ -14,7 +14,7 @@ def fault(value: Any, schema: dict, root: dict | None = None, at: str = "") -> s
     """The first place where a value does not fit, such as "pages.0.cer: expected number"; None if it fits.
 
     Knows type, required, properties, additionalProperties, items, enum, const, $ref to $defs, minimum,
-    exclusiveMinimum, if and then; other keywords are notes.
+    exclusiveMinimum, if, then and else; other keywords are notes.
     """
     root = schema if root is None else root
     if "$ref" in schema:
@@ -40,8 +40,9 @@ def fault(value: Any, schema: dict, root: dict | None = None, at: str = "") -> s
         for i, each in enumerate(value):
             if found := fault(each, schema["items"], root, f"{at}.{i}".lstrip(".")):
                 return found
-    if "if" in schema and fault(value, schema["if"], root, at) is None and "then" in schema:
-        return fault(value, schema["then"], root, at)
+    if "if" in schema:
+        branch = "then" if fault(value, schema["if"], root, at) is None else "else"
+        return fault(value, schema.get(branch, {}), root, at)
     return None
 
 

@@ -49,7 +49,8 @@ def _cached(resize: Callable[[Tensor, int], Tensor], table: Tensor, side: int) -
         except NotImplementedError:  # a meta tensor outside a dry census, which replaces this copy
             return resize(table, side)
         result = resize(source, side).to(table.device)
-    for old in [k for k, (alive, *_) in _cache.items() if alive() is None or k[:-1] == key[:-1]]:
-        del _cache[old]
+    for old, (alive, *_) in list(_cache.items()):  # a copy: other threads use the cache too
+        if alive() is None or old[:-1] == key[:-1]:
+            _cache.pop(old, None)
     _cache[key] = (weakref.ref(storage), result, result._version)
     return result

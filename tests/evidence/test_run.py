@@ -143,6 +143,8 @@ def test_nobody_is_asked_without_a_terminal_and_nothing_runs(tmp_path):
             {"if": {"properties": {"c": {"const": 1}}}, "then": {"required": ["d"]}},
             "'d' is missing",
         ),
+        ({"c": 1}, {"if": {"required": ["d"]}, "else": {"required": ["e"]}}, "'e' is missing"),
+        ({"d": 1}, {"if": {"required": ["d"]}, "else": {"required": ["e"]}}, None),
         (3, {"enum": [1, 2]}, "expected one of"),
         (0, {"exclusiveMinimum": 0}, "expected more than"),
         ({"x": 1}, {"$ref": "#/$defs/y", "$defs": {"y": {"type": "array"}}}, "expected array"),
@@ -160,7 +162,7 @@ def test_our_schemas_need_no_other_keyword():
 
     known = set(
         "$schema $defs $ref title description type required properties items enum additionalProperties const "
-        "minimum exclusiveMinimum if then format".split()
+        "minimum exclusiveMinimum if then else format".split()
     )
 
     def keywords(schema):
