@@ -18,8 +18,8 @@ from .tiny_family import tiny_config, tiny_page
 
 __all__ = [
     "Beside", "Boxes", "Drawing", "Picture", "Table", "Timeline", "attempt", "build_llava", "check",
-    "check_below", "check_close", "check_equal", "columns", "draw_confidence", "draw_prompt",
-    "draw_views", "hint", "llava_inputs", "missing_on_simulator", "need_interpreter", "patches",
-    "program", "prompt_rows", "prove_on_simulator", "scatter", "sheet", "solution", "storage", "throughput", "tiny_config",
+    "check_below", "check_close", "check_equal", "columns", "draw_confidence", "draw_prompt", "draw_views",
+    "hint", "llava_inputs", "missing_on_simulator", "need_interpreter", "patches", "program", "prompt_rows",
+    "prove_on_simulator", "scatter", "sheet", "solution", "storage", "throughput", "tiny_config",
     "tiny_page", "verdicts", "watching", "windows",
 ]  # fmt: skip
