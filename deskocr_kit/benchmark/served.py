@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from ..display.progress import bar
 from ..reading.engines.answers import Pieces
@@ -33,7 +34,7 @@ def read(reader: EngineReader, image, options: PageOptions):
     reading, answer = reader.ask([image], prompt, mode, how, on_text=lambda _: None)
     end = time.perf_counter()
     arrivals = answer.arrivals or [answer.end]
-    run = {
+    run: dict[str, Any] = {
         "preprocess": answer.start - start,
         "vision": None,
         "prefill": None,

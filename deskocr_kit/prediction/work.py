@@ -134,7 +134,8 @@ def work_of(
         "prefill": weight_bytes(model, LANGUAGE) + cache_bytes(config, prompt, dtype),
         "decode": active_bytes(model) + cache_bytes(config, prompt + seen, dtype),
     }
-    made, flops = [], None
+    made: list[Work] = []
+    flops = None
     for name in plans:
         if name == "graph" and (done := [work for work in made if work.plan == "portable"]):
             made.append(_replayed(done[0]))

@@ -50,8 +50,10 @@ class Timeline:
         begin = min((start for _, start, _ in self.spans), default=0.0)
         for y, row in enumerate(self.rows):
             bars = [(start - begin, end - start) for name, start, end in self.spans if name == row]
-            look = {"facecolor": SERIES[y % 5], "hatch": SERIES_HATCHES[y % 5]}
-            axis.broken_barh(bars, (y - 0.35, 0.7), edgecolor="white", linewidth=0.8, **look)
+            color, hatch = SERIES[y % 5], SERIES_HATCHES[y % 5]
+            axis.broken_barh(
+                bars, (y - 0.35, 0.7), facecolor=color, hatch=hatch, edgecolor="white", linewidth=0.8
+            )
         axis.set_yticks(range(len(self.rows)), self.rows)
         axis.set_ylim(len(self.rows) - 0.5, -0.5)
         axis.set_xlabel("seconds since the first call")

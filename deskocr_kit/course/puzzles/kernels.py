@@ -6,7 +6,7 @@ package can be imported without Triton.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def fenced(values: Tensor) -> tuple[Tensor, Tensor]:
     return inner.copy_(values), whole
 
 
-def start(kernel: Callable, grid: tuple[int, ...], given: tuple, out: Tensor, sizes: tuple, blocks: dict):
+def start(kernel: Any, grid: tuple[int, ...], given: tuple, out: Tensor, sizes: tuple, blocks: dict):
     """Call kernel[grid](*given, out, *sizes, **blocks) and return `out` on the host.
 
     given: the tensors that are read. out: a tensor of the shape and dtype of the result.
