@@ -171,7 +171,8 @@ def test_no_name_leads_out_of_the_folder_or_clashes_on_any_disk():
     assert output_folder(Path("o"), Page("summary.json.png", 1), taken).name == "summary.json-2"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+# SIGTERM is handled as SIGINT, so the second test has both on its path.
+@pytest.mark.parametrize("kind", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path, kind):
     words = [sys.executable, "-m", "deskocr_kit", "batch", *map(str, SAMPLES), *copies(tmp_path)]
     words += ["--model", "nano", "--device", "cpu", "--out", str(tmp_path / "out"), "--max-tokens", "20"]

@@ -1,6 +1,7 @@
 """Tile choice and views of DeepSeek-OCR-2 and Unlimited-OCR at 200 page sizes, against transformers.
 
-DeepSeek-OCR-2 runs live, with the Pillow processor: all pixels must be equal (within one level on a strip).
+DeepSeek-OCR-2 runs live, with the Pillow processor: all pixels must be equal (within one level on a
+strip, and within four with Pillow 13, which chooses the order of the filters by their cost).
 The processor of Unlimited-OCR needs torchvision; its results are stored (tests/data/make_unlimited_views.py):
 grids and padding must be equal, and the means of blocks within 0.5 of 255, because torchvision rounds single
 pixels in another way than Pillow, by up to 2.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import PIL
 import pytest
 import torch
 
@@ -67,13 +69,15 @@ def check_second(processor, size: tuple[int, int]) -> None:
     views, theirs = make_views(page(*size), mode), processor(page(*size), return_tensors="pt")
     tiles = int(theirs["num_local_patches"][0])
     assert tiles == len(views.tiles)
-    # Pillow 12.3 filters a page of 3x2000 pixels down first, `tiling.resize` always across first.
-    strip = max(size) > 100 * min(size)
-    atol = 1.01 / 127.5 if strip else 1e-5
-    torch.testing.assert_close(to_pixels(views.global_view), theirs["pixel_values"][0], atol=atol, rtol=0)
+    # Pillow 12.3 filters a page of 3x2000 pixels down first, Pillow 13 any page for which that is cheaper;
+    # `tiling.resize` always across first, see there for the bound.
+    strip, free = max(size) > 100 * min(size), int(PIL.__version__.partition(".")[0]) >= 13
+    atol = 4.01 / 127.5 if free else 1e-5
+    above = atol if free else 1.01 / 127.5 if strip else 1e-5
+    torch.testing.assert_close(to_pixels(views.global_view), theirs["pixel_values"][0], atol=above, rtol=0)
     if tiles:
         ours = torch.stack([to_pixels(tile) for tile in views.tiles])
-        torch.testing.assert_close(ours, theirs["pixel_values_local"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours, theirs["pixel_values_local"], atol=atol, rtol=0)
     assert count_image_tokens(mode, views.grid) == 256 + 1 + 144 * tiles
 
 

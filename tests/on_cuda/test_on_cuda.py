@@ -115,6 +115,7 @@ def test_wrong_arguments(arguments, words, capsys):
     assert ended.value.code == 2 and words in capsys.readouterr().err
 
 
+@pytest.mark.slow  # 12 s; the parts have tests of their own
 def test_the_whole_command_at_a_tiny_size_on_the_cpu(capsys, tmp_path):
     """The path of a card, with a model of 32 channels. tests/kernels does the same with kernels."""
     pytest.importorskip("transformers.models.unlimited_ocr")

@@ -207,6 +207,7 @@ def test_the_command_line_of_bench_makes_its_specification(monkeypatch, tmp_path
     ]
 
 
+@pytest.mark.slow  # 16 s: two runs of the benchmark
 def test_a_benchmark_of_quantised_weights_says_so_and_counts_them(reader, tmp_path):
     page, how = (str(LETTER),), {"device": "cpu", "repeats": 1, "warmup": 0, "max_tokens": 4}
     found = {
