@@ -55,7 +55,7 @@ def mapped(
     if isinstance(value, Tensor):
         new = seen[id(value)] = change(value)
         return new
-    if isinstance(value, (*PLAIN, *_CLOSED)) or value is None:
+    if isinstance(value, PLAIN) or value is None or _is_closed(value):
         return value
     if isinstance(value, PackedSequence):  # the sizes of its batches stay on the host
         return PackedSequence(
@@ -94,7 +94,7 @@ def leaves(value, _seen: set | None = None) -> Iterator:
     if isinstance(value, (Tensor, *PLAIN)):
         yield value
         return
-    if value is None or isinstance(value, _CLOSED) or id(value) in seen:
+    if value is None or _is_closed(value) or id(value) in seen:
         return
     if isinstance(value, (tuple, list)):
         for item in value:
@@ -109,8 +109,19 @@ def leaves(value, _seen: set | None = None) -> Iterator:
             yield from (leaf for leaf in leaves(held, seen) if isinstance(leaf, Tensor))
 
 
+def _is_closed(value) -> bool:
+    return isinstance(value, _CLOSED) and not _is_cache_module(value)
+
+
+def _is_cache_module(value) -> bool:
+    """Whether this is a KV cache of transformers before 4.48, where caches are modules."""
+    return isinstance(value, nn.Module) and hasattr(value, "get_seq_length")
+
+
 def _attributes(value) -> dict:
     """The attributes of an object with state; {} for functions and values without attributes."""
+    if _is_cache_module(value):
+        return {name: held for name, held in vars(value).items() if not name.startswith("_")}
     if callable(value) and not dataclasses.is_dataclass(value):
         return {}
     found = dict(getattr(value, "__dict__", {}))

@@ -147,8 +147,9 @@ def wrong_rope_theta(candidate, reference, dtype):
 
 
 def rotary(model: nn.Module):
+    """The outermost rotary embedding: before transformers 4.48 each layer has one too, which is not used."""
     found = [(n, m) for n, m in model.named_modules() if "inv_freq" in dict(m.named_buffers(recurse=False))]
-    return found[0] if found else None
+    return min(found, key=lambda each: each[0].count(".")) if found else None
 
 
 @fault

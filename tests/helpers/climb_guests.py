@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 import torch.nn as nn
 import transformers as t
@@ -17,6 +18,19 @@ TEXT = {
     "num_key_value_heads": 2, "vocab_size": 99, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
 TOKENS = 160  # a rotary frequency that is rounded is wrong by one part in 2000 per position
+
+
+def need(name: str) -> None:
+    """Skip the test if this transformers has no such class."""
+    if not hasattr(t, name):
+        pytest.skip(f"transformers {t.__version__} has no {name}")
+
+
+def set_attention(model: nn.Module, attention: str) -> None:
+    """Skip the test if this transformers cannot change the attention of a model (4.46 cannot)."""
+    if not hasattr(model, "set_attn_implementation"):
+        pytest.skip(f"transformers {t.__version__} cannot change the attention of a model")
+    model.set_attn_implementation(attention)
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ def gpt2(attention: str) -> nn.Module:
 
 
 def qwen3_moe(attention: str) -> nn.Module:
+    need("Qwen3MoeConfig")
     config = t.Qwen3MoeConfig(
         **TEXT, head_dim=8, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24,
         norm_topk_prob=True, attn_implementation=attention,
@@ -86,6 +101,7 @@ def qwen3_moe(attention: str) -> nn.Module:
 
 
 def deepseek_v2(attention: str) -> nn.Module:
+    need("DeepseekV2Config")
     config = t.DeepseekV2Config(
         **TEXT | {"num_key_value_heads": 4}, n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2,
         moe_intermediate_size=24, first_k_dense_replace=1, kv_lora_rank=16, q_lora_rank=None,
@@ -105,7 +121,7 @@ def llava(attention: str) -> nn.Module:
     )  # fmt: skip
     config._attn_implementation = attention
     model = t.LlavaForConditionalGeneration(config)
-    model.set_attn_implementation(attention)
+    set_attention(model, attention)
     return model
 
 
@@ -116,6 +132,7 @@ def with_picture(padded: bool) -> dict:
 
 
 def florence2(attention: str) -> nn.Module:
+    need("Florence2Config")
     vision = {
         "embed_dim": [16, 32], "depths": [1, 1], "num_heads": [2, 4], "num_groups": [2, 4], "window_size": 2,
         "patch_size": [4, 2], "patch_stride": [2, 2], "patch_padding": [1, 0], "patch_prenorm": [False, True],
@@ -123,7 +140,7 @@ def florence2(attention: str) -> nn.Module:
     }  # fmt: skip
     config = t.Florence2Config(vision_config=vision, text_config=bart_config().to_dict(), image_token_id=98)
     model = t.Florence2ForConditionalGeneration(config)
-    model.set_attn_implementation(attention)
+    set_attention(model, attention)
     return model
 
 
@@ -137,7 +154,7 @@ def bart_config() -> t.BartConfig:
 
 def bart(attention: str) -> nn.Module:
     model = t.BartForConditionalGeneration(bart_config())
-    model.set_attn_implementation(attention)
+    set_attention(model, attention)
     return model
 
 
@@ -161,7 +178,7 @@ def trocr(attention: str) -> nn.Module:
     )  # fmt: skip
     config = t.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     model = t.VisionEncoderDecoderModel(config)
-    model.encoder.set_attn_implementation(attention)
+    set_attention(model.encoder, attention)
     return model
 
 
@@ -177,7 +194,7 @@ def whisper(attention: str) -> nn.Module:
             vocab_size=99, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
         )
     )  # fmt: skip
-    model.set_attn_implementation(attention)
+    set_attention(model, attention)
     return model
 
 

