@@ -100,7 +100,7 @@ def _reader(op, name: str, call=None, host: tuple = (), stays: tuple = ()):
                 result = rounded_call(call, args, kwargs, ())
             else:
                 result = call(*args, **kwargs)
-        except NotImplementedError as error:
+        except RuntimeError as error:  # NotImplementedError; in torch 2.6 a RuntimeError
             result = widened_call(error, name, call, (), *args, **kwargs)
         if stays:
             return tuple(x if i in stays else send_back(x, index) for i, x in enumerate(result))
@@ -127,7 +127,7 @@ def _writer(op, name: str, written: tuple):
                 result = rounded_call(call, cpu_args, cpu_kwargs, written)
             else:
                 result = call(*cpu_args, **cpu_kwargs)
-        except NotImplementedError as error:
+        except RuntimeError as error:
             wide = functools.partial(widened_call, error, name, call, written)
             result = (
                 _call_out(wide, cpu_args, cpu_kwargs, kwargs, outs) if outs else wide(*cpu_args, **cpu_kwargs)

@@ -31,7 +31,7 @@ def _wider(name: str) -> dict[torch.dtype, torch.dtype]:
     return _HALVES | _INTEGERS if name in WHOLE_NUMBERS else _HALVES
 
 
-def widened_call(error: NotImplementedError, name: str, call, writes: tuple, /, *args, **kwargs) -> object:
+def widened_call(error: RuntimeError, name: str, call, writes: tuple, /, *args, **kwargs) -> object:
     """`call(*args, **kwargs)` on CPU tensors, repeated after `error` in a wider dtype.
 
     The lacking dtype is that of the first tensor with a wider one. Tensors of other dtypes, such as indices,
@@ -59,8 +59,8 @@ def widened_call(error: NotImplementedError, name: str, call, writes: tuple, /, 
     new_kwargs = {key: change(value, low, wide) for key, value in kwargs.items()}
     try:
         result = call(*new_args, **new_kwargs)
-    except NotImplementedError:
-        raise error from None
+    except RuntimeError as again:
+        raise (error if "not implemented for" in str(again) else again) from None
     for position, key in writes:
         given, made = (args, new_args) if position < len(args) else (kwargs, new_kwargs)
         where = position if position < len(args) else key

@@ -56,6 +56,8 @@ def test_the_documented_call_moves_the_inputs(dtype):
 def test_a_fault_between_blocks_is_named_and_not_the_copy_of_the_inputs(dtype):
     model, given = tiny_llava.build_llava(), tiny_llava.llava_inputs()
     ported = sound_port(model, dtype, str(NPU))
+    if not hasattr(ported, "model"):
+        pytest.skip("in this transformers Llava has no part that gives features to its decoder")
     features = ported.model.get_image_features
 
     def upside_down(*args, **kwargs):
