@@ -133,9 +133,7 @@ class Reader:
         own. options: replace prompt, mode, target and max_new_tokens.
         """
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
-        return read_page(
-            self.model, self.tokenizer, image, text, mode, on_text=on_text, observer=observer, **how
-        )
+        return self._one(image, text, mode, how, on_text, observer)
 
     def read_batch(
         self,
@@ -149,7 +147,7 @@ class Reader:
     ) -> list[Reading]:
         """Read several images, decoded together; the arguments are those of `read`."""
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
-        return read_pages(self.model, self.tokenizer, images, text, mode, **how)
+        return self._each(images, text, mode, how)
 
     def read_many(self, images: Iterable, *, options: PageOptions) -> Iterator[Reading | Exception]:
         """A Reading or the error of every image, in their order.
@@ -198,19 +196,13 @@ class Reader:
         if official.pages_mode is None and len(images) > 1:
             able = ", ".join(each.title for each in CHECKPOINTS.values() if each.pages_mode)
             raise ValueError(f"{official.title} reads one page per prompt; {able} reads several together")
-        taken = len(images) * count_image_tokens(official.pages_mode or official.mode)
-        limit = self.model.config.decoder.max_positions
-        if taken >= limit:
-            raise ValueError(
-                f"{len(images)} pages take {taken} of {limit} positions of {official.title}; read fewer"
-            )
+        self._check_room(len(images))
         mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
         if len(images) == 1:
-            return [read_page(self.model, self.tokenizer, images[0], text, mode, on_text=on_text, **how)]
+            return [self._one(images[0], text, mode, how, on_text)]
         if options is not None and options.prompt == PageOptions().prompt:
             text = official.prompts["pages"]
-        whole = read_page(self.model, self.tokenizer, images, text, mode, on_text=on_text, **how)
-        return by_page(whole, self.tokenizer, len(images))
+        return self._split(self._one(images, text, mode, how, on_text), len(images))
 
     def doubts(
         self,
@@ -251,6 +243,39 @@ class Reader:
             image_token_id=config.image_token_id,
             bos_token_id=config.bos_token_id,
         )
+
+    # What reads, behind the methods above: engines/reader.py replaces these four.
+    def _one(
+        self,
+        image,
+        prompt: str,
+        mode: str,
+        how: dict[str, Any],
+        on_text: Callable[[str], object] | None = None,
+        observer: Observer | None = None,
+    ) -> Reading:
+        """One prompt. image: one, or a list of several; how: see `_how`."""
+        return read_page(
+            self.model, self.tokenizer, image, prompt, mode, on_text=on_text, observer=observer, **how
+        )
+
+    def _each(self, images, prompt: str, mode: str, how: dict[str, Any]) -> list[Reading]:
+        """A prompt per image."""
+        return read_pages(self.model, self.tokenizer, images, prompt, mode, **how)
+
+    def _check_room(self, count: int) -> None:
+        """Raise ValueError if `count` images are too long for one prompt."""
+        official = self.model.config.checkpoint
+        taken = count * count_image_tokens(official.pages_mode or official.mode)
+        limit = self.model.config.decoder.max_positions
+        if taken >= limit:
+            raise ValueError(
+                f"{count} pages take {taken} of {limit} positions of {official.title}; read fewer"
+            )
+
+    def _split(self, whole: Reading, count: int) -> list[Reading]:
+        """The Reading of each image of one prompt."""
+        return by_page(whole, self.tokenizer, count)
 
     def _how(
         self,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from model.inference import Reading
 
-from ..options import LoadOptions, PageOptions
+from ..options import LoadOptions
 from ..page_look import look
 from ..reader import Reader
 from .answers import BadAnswer, by_page, reading_of
@@ -100,60 +100,34 @@ class EngineReader(Reader):
         """What the text of a page depends on beside the options; its version may change during a long run."""
         return {"model": self.name, "engine": "openai", "server": self.served.server}
 
-    def read(
+    def _one(
         self,
         image,
-        prompt: str = "free",
-        mode: str | None = None,
-        target: str | None = None,
-        max_new_tokens: int | None = None,
+        prompt: str,
+        mode: str,
+        how: dict[str, Any],
         on_text: Callable[[str], object] | None = None,
         observer: Observer | None = None,
-        *,
-        options: PageOptions | None = None,
     ) -> Reading:
-        """Read one image, see Reader.read. `observer` is not called: its phases are those of a network."""
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
-        return self.ask([image], text, mode, how, on_text)[0]
-
-    def read_batch(
-        self,
-        images,
-        prompt: str = "free",
-        mode: str | None = None,
-        target: str | None = None,
-        max_new_tokens: int | None = None,
-        *,
-        options: PageOptions | None = None,
-    ) -> list[Reading]:
-        """Read several images, one after the other: the server forms batches from the requests of threads."""
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
-        return [self.ask([image], text, mode, how)[0] for image in images]
-
-    def read_together(
-        self,
-        images,
-        prompt: str = "pages",
-        mode: str | None = None,
-        target: str | None = None,
-        max_new_tokens: int | None = None,
-        on_text: Callable[[str], object] | None = None,
-        *,
-        options: PageOptions | None = None,
-    ) -> list[Reading]:
-        """Read several images in one prompt. Raises ValueError if the model reads one page per prompt."""
-        official, images = self.served.checkpoint, list(images)
-        mode, text, how = self._how(prompt, mode, target, max_new_tokens, options)
+        """`observer` is not called: its phases are those of a network."""
+        images = image if isinstance(image, list) else [image]
         if len(images) > 1:
-            if official.pages_mode is None:
-                raise ValueError(f"{official.title} reads one page per prompt")
+            official = self.served.checkpoint
+            assert official.pages_mode is not None  # checked by read_together
             mode = official.pages_mode
             if how["ngram_window"] is not None:  # pages repeat headings that one page does not
-                how["ngram_window"] = official.pages_ngram_window
-            if options is not None and options.prompt == PageOptions().prompt:
-                text = official.prompts["pages"]
-        reading, _ = self.ask(images, text, mode, how, on_text)
-        return [reading] if len(images) == 1 else by_page(reading, len(images))
+                how = {**how, "ngram_window": official.pages_ngram_window}
+        return self.ask(images, prompt, mode, how, on_text)[0]
+
+    def _each(self, images, prompt: str, mode: str, how: dict[str, Any]) -> list[Reading]:
+        """One after the other: the server forms batches from the requests of threads."""
+        return [self._one(image, prompt, mode, how) for image in images]
+
+    def _check_room(self, count: int) -> None:
+        """The server knows how many positions it has."""
+
+    def _split(self, whole: Reading, count: int) -> list[Reading]:
+        return by_page(whole, count)
 
     def inputs(self, image, *args, **how) -> dict[str, Any]:
         raise ValueError("a serving engine has no tensors here; use --engine kit")
