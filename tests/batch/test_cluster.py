@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from deskocr_kit.batch import ray_data, stages
+from deskocr_kit.batch import ray_data, ray_session, stages
 from deskocr_kit.batch.attempts import BatchSize
 from deskocr_kit.batch.cluster import Content, FilePart, Stop
 from deskocr_kit.batch.dry_run import estimate
@@ -188,8 +188,8 @@ def test_the_settings_of_this_machine_are_not_those_of_another(tmp_path, monkeyp
     ],
 )
 def test_there_is_one_worker_per_device(device, found, expected):
-    assert ray_data.count_workers(device, 0, found, nodes=1) == expected
-    assert ray_data.chosen(found) in (device, "cpu")
+    assert ray_session.count_workers(device, 0, found, nodes=1) == expected
+    assert ray_session.chosen(found) in (device, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -202,17 +202,17 @@ def test_there_is_one_worker_per_device(device, found, expected):
 )
 def test_a_cluster_that_is_too_small_is_refused(device, wanted, found, text):
     with pytest.raises(CannotContinue, match=text):
-        ray_data.count_workers(device, wanted, found, nodes=1)
+        ray_session.count_workers(device, wanted, found, nodes=1)
 
 
 def test_an_actor_reserves_the_card_of_its_device(monkeypatch):
-    assert ray_data.resources("npu") == {"num_cpus": 1, "resources": {"NPU": 1}}
-    assert ray_data.resources("cuda") == {"num_cpus": 1, "num_gpus": 1}
-    assert ray_data.resources("cpu") == ray_data.resources("npu-sim:as-believed") == {"num_cpus": 1}
+    assert ray_session.resources("npu") == {"num_cpus": 1, "resources": {"NPU": 1}}
+    assert ray_session.resources("cuda") == {"num_cpus": 1, "num_gpus": 1}
+    assert ray_session.resources("cpu") == ray_session.resources("npu-sim:as-believed") == {"num_cpus": 1}
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "5")
     assert stages.worker_name("npu").startswith("npu (card 5 of ")
     monkeypatch.setenv("DESKOCR_DEVICE", "npu:3")
-    assert ray_data.chosen({"CPU": 4}) == "npu"
+    assert ray_session.chosen({"CPU": 4}) == "npu"
 
 
 def test_without_ray_there_is_one_clear_line(monkeypatch):
