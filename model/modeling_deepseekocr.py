@@ -12,7 +12,7 @@ from torch import Tensor
 from . import loading, plans
 from .config import DeepseekOCRConfig
 from .generation import generate
-from .inference import infer
+from .infer import infer
 from .network import Network
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from deskocr_kit.nano_training.batches import encode
 from deskocr_kit.reading.reader import Reader, load_tokenizer
 from deskocr_kit.reading.text_distance import cer
-from model.inference import TextStream, compression, defaults, read_page
+from model.infer import compression
+from model.inference import TextStream, defaults, read_page
 from model.observer import Observer
 from model.processing import ImageError
 from model.safetensors_io import CheckpointError
