@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .language import tl, triton
 from .launch import GRID_LIMIT, blocks, launch, power_of_two, widens
+from .running_softmax import add_keys
 from .sizes import KEYS, QUERIES
 
 
@@ -64,12 +65,8 @@ def attention_kernel(
         scores = tl.where((key < keys)[None, :], scores, -float("inf"))
         if CAUSAL:
             scores = tl.where(key[None, :] <= query[:, None], scores, -float("inf"))
-        higher = tl.maximum(largest, tl.max(scores, 1))  # finite: every query sees key 0
-        weights = tl.exp(scores - higher[:, None])
-        fade = tl.exp(largest - higher)
-        result = result * fade[:, None] + tl.dot(weights.to(vv.dtype), vv, input_precision="ieee")
-        total = total * fade + tl.sum(weights, 1)
-        largest = higher
+        # Every query sees key 0, so its first block has a finite score.
+        largest, total, result = add_keys(scores, vv, largest, total, result)
     result = result / total[:, None]
     to = out + ((b * queries + query[:, None]) * heads + h) * width + at[None, :]
     tl.store(to, result.to(out.dtype.element_ty), mask=wanted)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
+from .running_softmax import add_keys
 from .sizes import QUERIES
 
 
@@ -66,12 +67,7 @@ def map_attention_kernel(
         of_row = tl.load(rows + line + row, mask=query < count, other=0.0).to(tl.float32)
         scores = tl.dot(a, kk, input_precision="ieee") * scale + of_row[:, None] + of_column
         scores = tl.where((column < side)[None, :], scores, -float("inf"))
-        higher = tl.maximum(largest, tl.max(scores, 1))
-        weights = tl.exp(scores - higher[:, None])
-        fade = tl.exp(largest - higher)
-        result = result * fade[:, None] + tl.dot(weights.to(vv.dtype), vv, input_precision="ieee")
-        total = total * fade + tl.sum(weights, 1)
-        largest = higher
+        largest, total, result = add_keys(scores, vv, largest, total, result)
     result = result / total[:, None]
     to = out + (tl.program_id(1) * count + query[:, None]) * width + at[None, :]
     tl.store(to, result.to(out.dtype.element_ty), mask=wanted)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .language import tl, triton
 from .launch import GRID_LIMIT, blocks, launch, power_of_two, widens
+from .running_softmax import add_keys
 from .sizes import QUERIES
 
 
@@ -90,12 +91,7 @@ def window_attention_kernel(
             of_row = tl.sum(query * table[None, :], 1)
             scores = tl.dot(a, kk, input_precision="ieee") * scale + of_row[:, None] + of_column
             scores = tl.where((column < window)[None, :], scores, -float("inf"))
-            higher = tl.maximum(largest, tl.max(scores, 1))
-            weights = tl.exp(scores - higher[:, None])
-            fade = tl.exp(largest - higher)
-            result = result * fade[:, None] + tl.dot(weights.to(vv.dtype), vv, input_precision="ieee")
-            total = total * fade + tl.sum(weights, 1)
-            largest = higher
+            largest, total, result = add_keys(scores, vv, largest, total, result)
         result = result / total[:, None]
         to = out + (place[:, None] * heads + head) * width + at[None, :]
         tl.store(to, result.to(out.dtype.element_ty), mask=wanted)
