@@ -17,7 +17,8 @@ def kernels(
     from ..operators.kernels.launch import why_not
 
     found = evidence()
-    interpreted, lowered, assembled = (records()[level] for level in ("interpreted", "lowered", "assembled"))
+    stored = records()
+    interpreted, lowered, assembled = stored["interpreted"], stored["lowered"], stored["assembled"]
     if as_json:
         about = {"interpreter": interpreted["interpreter"], "compiler": lowered["compiler"]}
         about["assembler"] = assembled["compiler"]
@@ -27,7 +28,7 @@ def kernels(
     print(
         f"\ninterpreted: {interpreted['interpreter']}, worst error against fp64 on the probes of the slots\n"
         f"lowered: {lowered['compiler']}, every form of the official size for {lowered['chip']}\n"
-        f"assembled: {assembled['compiler']}, the same forms as machine code for CUDA cards, made without a card; "
+        f"assembled: {assembled['compiler']}, the same forms as machine code for CUDA cards, none ran; "
         "shared memory of a program, stack of a thread in bytes\n"
         "compiled, run: no record of a CUDA card or an NPU is stored\n"
         f"here: {why_not() or 'kernels can run'}"

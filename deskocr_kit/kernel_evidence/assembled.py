@@ -2,10 +2,9 @@
 
     python -m deskocr_kit.kernel_evidence.assembled FILE    # with Triton for x86-64 Linux; two minutes
 
-The wheel of Triton contains the assembler of NVIDIA (ptxas) and its reader (cuobjdump). So this shows, on any
-machine, that a kernel compiles, and what it takes: shared memory, registers, and the stack to which a compiler
-moves the numbers that find no register. It shows no result and no speed: nothing runs.
-"""
+The wheel of Triton contains the assembler of NVIDIA (ptxas) and its reader (cuobjdump). So this shows, on
+any machine, that a kernel compiles, and what it takes: shared memory, registers, and the stack, to which a
+compiler moves the numbers that find no register. It shows no result and no speed: nothing runs.
 
 from __future__ import annotations
 

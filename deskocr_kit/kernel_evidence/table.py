@@ -68,7 +68,7 @@ class Evidence:
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """{level: its stored record}: interpreted, lowered, assembled. Raises ValueError if the kernels changed since."""
+    """{level: its stored record}. Raises ValueError if the kernels changed since."""
     found = {}
     for module, level in RECORDS.items():
         found[level] = record = json.loads((DATA / f"{level}.json").read_text("utf-8"))

@@ -42,7 +42,7 @@ def test_every_form_that_was_lowered_was_assembled_for_every_card():
 
 
 def test_every_form_fits_its_card_and_few_numbers_leave_the_registers():
-    """A kernel whose numbers live on the stack is slow. The dtypes of a card that serves are fp16 and bf16."""
+    """A kernel whose numbers live on the stack is slow."""
     for each in records()["assembled"]["forms"]:
         form = Assembled(**each)
         assert form.fits, form
@@ -67,7 +67,7 @@ def triton_version() -> str:
 
 
 def in_a_new_process(tmp_path, *arguments: str) -> str:
-    """Standard output of Python, which does not interpret kernels and finds nothing that was compiled before."""
+    """Standard output of a Python that does not interpret kernels and finds nothing compiled."""
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True
