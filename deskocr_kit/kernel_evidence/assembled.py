@@ -5,6 +5,7 @@
 The wheel of Triton contains the assembler of NVIDIA (ptxas) and its reader (cuobjdump). So this shows, on
 any machine, that a kernel compiles, and what it takes: shared memory, registers, and the stack, to which a
 compiler moves the numbers that find no register. It shows no result and no speed: nothing runs.
+"""
 
 from __future__ import annotations
 
