@@ -413,3 +413,15 @@ def test_a_figure_says_how_many_operators_it_leaves_out():
     for run, expected in ((many, "calls; 14 of "), (lambda: torch.ones(2).neg(), "calls")):
         (axis,) = census(torch.nn.Identity(), run=run).draw().axes
         assert axis.get_xlabel().startswith(expected) and ("of" in axis.get_xlabel()) == (run is many)
+
+
+def test_an_operator_with_two_verdicts_has_the_worse_one():
+    q, mask = torch.ones(1, 1, 4, 8), torch.zeros(4, 4)
+
+    def run():
+        for each in (None, mask):
+            nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=each)
+
+    found = census(nn.Identity(), run=run)
+    assert [row["verdict"] for row in found.rows()] == ["slow kernel", "kernel"]
+    assert found.worst_verdicts() == {"scaled_dot_product_attention": "slow kernel"}
