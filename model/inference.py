@@ -121,6 +121,7 @@ def read_page(
     ngram_window: int | None = None,
     on_text: Callable[[str], object] | None = None,
     observer: Observer | None = None,
+    record: Callable | None = None,
 ) -> Reading:
     """Read one page: anything that `load_image` accepts, or None for a text-only prompt.
 
@@ -130,6 +131,7 @@ def read_page(
             the size, so it is then the model's own too.
         on_text: called with each new piece of text, for streaming.
         observer: follows the phases and the tokens, see observer.Observer.
+        record: replays the decode step, see generation.generate.
 
     Raises:
         ImageError: the page cannot be read.
@@ -147,6 +149,7 @@ def read_page(
         ngram_window=ngram_window,
         on_tokens=stream,
         observer=observer,
+        record=record,
     )
     if stream is not None:
         stream.flush()
@@ -165,12 +168,13 @@ def read_pages(
     ngram_window: int | None = None,
     on_tokens: Callable[[list[int]], object] | None = None,
     observer: Observer | None = None,
+    record: Callable | None = None,
 ) -> list[Reading]:
     """Read several pages with one prompt as one batch: shorter prompts are padded on the left.
 
     A list in `pages` is one sample with several pages. mode, max_new_tokens, no_repeat_ngram_size: see
-    `read_page`. `seconds` of each page is its share of the time, by tokens. on_tokens, observer: see
-    generation.generate.
+    `read_page`. `seconds` of each page is its share of the time, by tokens. on_tokens, observer, record:
+    see generation.generate.
 
     Raises:
         ImageError: one of the pages cannot be read.
@@ -189,7 +193,7 @@ def read_pages(
     if observer is not None:
         observer.phase("preprocess")
     generated, logprobs = model.generate(
-        **request.arguments, on_tokens=on_tokens, observer=observer, return_logprobs=True
+        **request.arguments, on_tokens=on_tokens, observer=observer, record=record, return_logprobs=True
     )
     return make_readings(model, tokenizer, request, generated, logprobs)
 

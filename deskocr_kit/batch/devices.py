@@ -48,9 +48,12 @@ class About:
         return get_mode(self.settings["mode"], self.reader.model.config.checkpoint)
 
 
-def load(options: LoadOptions, device: str) -> Reader:
-    """A Reader for one of several devices."""
-    return Reader.load(replace(options.only(LoadOptions), device=device))
+def load(options: LoadOptions, device: str, batch: int = 1) -> Reader:
+    """A Reader for one of several devices. batch: pages that are decoded together."""
+    reader = Reader.load(replace(options.only(LoadOptions), device=device))
+    if batch > 1:
+        reader.try_graph(batch)
+    return reader
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def about(reader: Reader, options: PageOptions) -> About:
         name: f"{getattr(use, '__module__', '')}.{getattr(use, '__qualname__', repr(type(use)))}"
         for name, use in (vars(slots) if slots is not None else {}).items()
     }
-    shell = replace(reader, model=model, tokenizer=None)  # type: ignore[arg-type]
+    shell = replace(reader, model=model, tokenizer=None, record=None)  # type: ignore[arg-type]
     return About(shell, settings_of(reader, options), digest_of(names))
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from ..reading.engines.options import ServedOptions
 from ..reading.engines.reader import Connection, client_for
 from ..reading.options import ReadingOptions
-from ..reading.reader import Reader
 from .devices import LocalDevice, WorkerDevice, load
 from .ray_data import RayCluster
 from .served import EngineDevice
@@ -54,14 +53,14 @@ def kit(options: ReadingOptions, places: Places) -> list[Any]:
     if places.one_process:
         if len(given) > 1:
             raise UsageError("--one-process reads with one device; leave --devices out")
-        return [LocalDevice(Reader.load(replace(own, device=given[0])), own)]
+        return [LocalDevice(load(own, given[0], places.batch_size), own)]
     for each in given:
         replace(own, device=each)  # raises ValueError for an unknown name
     on_cpu = sum(each.lower() == "cpu" for each in given)
     threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else 0
     return [
         WorkerDevice(
-            partial(load, own),
+            partial(load, own, batch=places.batch_size),
             each,
             own,
             deadline=places.deadline or None,
@@ -100,7 +99,7 @@ def ray(options: ReadingOptions, places: Places) -> list[Any]:
     own = options.only(ReadingOptions)
     return [
         RayCluster(
-            partial(load, own),
+            partial(load, own, batch=places.batch_size),
             options.device,
             own,
             workers=places.workers,

@@ -102,6 +102,7 @@ def conditions(result: dict) -> dict:
         "commit": stamp["kit"]["commit"],
         "dtype": stamp["checkpoint"]["dtype"],
         "weights": stamp["checkpoint"].get("weights", "plain"),  # absent before --weights existed
+        "graph": method.get("graph", False),  # absent before --graph existed
         "threads": stamp["threads"],
         **stamp["packages"],
         **{f"slot {name}": function for name, function in stamp["slots"].items()},

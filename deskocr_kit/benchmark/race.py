@@ -73,6 +73,7 @@ def compare_peer(spec, reader, options: PageOptions, pages) -> dict:
             **inputs,
             max_new_tokens=tokens,
             eos_token_id=None,
+            record=reader.record,
             on_tokens=lambda _: times.append(time.perf_counter()),
         )[0, inputs["input_ids"].shape[1] :].tolist()
 

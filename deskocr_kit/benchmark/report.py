@@ -19,6 +19,12 @@ SIMULATED = (
     "No time and no value in this report comes from an NPU."
 )
 
+GRAPH = (
+    "The decode step was recorded as a graph at the second token of every page, and replayed for the others. "
+    "Recording it is part of the decode time. The work of a token is that of the step without a graph: "
+    "the device does the same, and the host starts it with one call."
+)
+
 
 def report_heading(result: dict) -> str:
     """One line with the checkpoint, the device, the dtype, and whether the device is simulated."""
@@ -36,7 +42,8 @@ def report_heading(result: dict) -> str:
     rounded = "" if kind == "plain" else f", {kind} weights"
     if "engine" in result:
         return f"{checkpoint['name']}, served by {device['name']}"
-    return f"{checkpoint['name']} on {where}, {checkpoint['dtype']}{rounded}"
+    graph = ", decoding by a graph" if result.get("method", {}).get("graph") else ""
+    return f"{checkpoint['name']} on {where}, {checkpoint['dtype']}{rounded}{graph}"
 
 
 def warnings(result: dict) -> list[str]:
@@ -56,6 +63,8 @@ def warnings(result: dict) -> list[str]:
         )
     if result["stamp"]["kit"]["changed"]:
         found.append("The files of the kit differed from the commit that is named below.")
+    if result.get("method", {}).get("graph"):
+        found.append(GRAPH)
     whole = result.get("summary", {}).get("all", {})
     if result["stamp"]["device"]["device"] == "cpu" and (whole.get("cpu_share") or 1) < 0.9:
         found.append(

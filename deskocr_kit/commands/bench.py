@@ -38,6 +38,8 @@ def bench(
     earlier = [(name, load_benchmark(name)) for name in compare if name not in (UNLIMITED, ORIGINAL)]
     spec = replace(options, pages=tuple(map(str, pages or ())), peer=UNLIMITED in compare)
     served = spec.engine != "kit"
+    if spec.graph and not served:
+        need_graphs(spec.device)
     out = out or Path("reports") / folder_for(spec.engine if served else label(spec.device), spec.model)
     if (out / FILE).exists():
         print(f"{out / FILE} will be replaced at the end; use --out DIR to keep it", file=sys.stderr)
@@ -54,6 +56,13 @@ def bench(
     if ORIGINAL in compare:
         print(report.original_text())
     print(f"written to {out / FILE}; next: deskocr report {out / FILE}", file=sys.stderr)
+
+
+def need_graphs(device: str) -> None:
+    """Raise GraphError, before the process of the benchmark starts, if the device has no graphs."""
+    from ..device import graphs, pick_device
+
+    graphs(pick_device(device, quiet=True))
 
 
 def label(device: str) -> str:

@@ -12,20 +12,24 @@ import typer
 def kernels(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the four levels of evidence of each kernel: interpreted, lowered, compiled, run."""
+    """Show the levels of evidence of each kernel: interpreted, lowered, assembled, compiled, run."""
     from ..kernel_evidence.table import evidence, records, table
     from ..operators.kernels.launch import why_not
 
     found = evidence()
-    interpreted, lowered = records()
+    stored = records()
+    interpreted, lowered, assembled = stored["interpreted"], stored["lowered"], stored["assembled"]
     if as_json:
         about = {"interpreter": interpreted["interpreter"], "compiler": lowered["compiler"]}
+        about["assembler"] = assembled["compiler"]
         print(json.dumps({**about, "kernels": [asdict(each) for each in found]}, indent=1))
         return
     print(table(found))
     print(
         f"\ninterpreted: {interpreted['interpreter']}, worst error against fp64 on the probes of the slots\n"
         f"lowered: {lowered['compiler']}, every form of the official size for {lowered['chip']}\n"
+        f"assembled: {assembled['compiler']}, the same forms as machine code for CUDA cards, none ran; "
+        "shared memory of a program, stack of a thread in bytes\n"
         "compiled, run: no record of a CUDA card or an NPU is stored\n"
         f"here: {why_not() or 'kernels can run'}"
     )

@@ -22,7 +22,7 @@ def msprobe() -> None:
 
 
 @app.command()
-@takes(LoadOptions)
+@takes(LoadOptions, without=("graph",))
 def dump(
     options: LoadOptions,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for dump.json and its tensors.")],

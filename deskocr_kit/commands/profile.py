@@ -13,7 +13,7 @@ from .options import MODE_HELP, takes
 from .terminal import check_folder, note, note_reader
 
 
-@takes(LoadOptions)
+@takes(LoadOptions, without=("graph",))
 def profile(
     options: LoadOptions,
     page: Annotated[Path | None, typer.Argument(metavar="[PAGE]", help="Default: a sample page.")] = None,

@@ -5,14 +5,21 @@ It contains a Conv2d patch embedding and masked_scatter. Nothing is downloaded.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration
 
 IMAGE = 99
 
 
 def build_llava() -> LlavaForConditionalGeneration:
     """Build the model from a config, with the same random weights each time."""
+    # Here, because it takes a second and every notebook imports deskocr_kit.course.
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=32,

@@ -1,20 +1,19 @@
 """Pictures for notebooks: a page beside its text, boxes on a page.
 
 The text that a model wrote is a measurement, so it is in a picture, or right of `≈` in a terminal (see
-check.py). Each picture has an alternative text.
+check.py). Each picture has its caption below it, and an alternative text.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 from model.confidence import Scores
 from model.results import draw_overlay, parse_boxes, to_pixels_box
 
-from ..display.images import png
 from ..synthetic_pages.render import font_folder
+from .captioned import captioned
 
 
 @dataclass
@@ -50,7 +49,8 @@ class Beside:
             values = ["     " if value is None else f"{100 * value:3.0f}% " for _, value in lines]
             text = "\n".join(value + shown for value, (shown, _) in zip(values, lines, strict=True))
         pen.multiline_text((page.width + 20, 16), text, font=face, fill=0, spacing=10)
-        return png(sheet), {"alt": f"{self.caption}, and beside it the text that was read from it"}
+        before = "" if self.scores is None else "; before each line its confidence in percent"
+        return captioned(sheet, f"{self.caption}, and beside it the text that was read from it{before}")
 
 
 @dataclass
@@ -75,13 +75,15 @@ class Boxes:
         return f"boxes ≈ {[label for label, _ in self.rows]}{_sure(self.scores)}"
 
     def _repr_png_(self) -> tuple[bytes, dict]:
+        words = f"the page with {len(self.rows)} boxes drawn"
         labels = ", ".join(label for label, _ in self.rows)
-        return png(self.picture), {"alt": f"the page with {len(self.rows)} boxes drawn: {labels}"}
+        beside = "" if self.scores is None else ", each with its confidence"
+        return captioned(self.picture, words + beside, alt=f"{words}: {labels}")
 
 
 @dataclass
 class Picture:
-    """A matplotlib Figure or a PIL image, with a caption that describes it."""
+    """A matplotlib Figure or a PIL image, with a caption below it that describes it."""
 
     image: Any
     caption: str
@@ -90,11 +92,7 @@ class Picture:
         return self.caption
 
     def _repr_png_(self) -> tuple[bytes, dict]:
-        if not hasattr(self.image, "savefig"):
-            return png(self.image), {"alt": self.caption}
-        buffer = io.BytesIO()
-        self.image.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue(), {"alt": self.caption}
+        return captioned(self.image, self.caption)
 
 
 def _sure(scores: Scores | None) -> str:

@@ -9,7 +9,7 @@ This kit imports torch_npu only here and in the substitutes.
     t.seconds, device_memory(device).peak
 """
 
-from .graphs import graphs
+from .graphs import GraphError, graphs
 from .memory_stats import Memory, device_memory, free_cache, is_out_of_memory, reset_peak
 from .selection import (
     KINDS,
@@ -31,6 +31,7 @@ __all__ = [
     "SIMULATED",
     "DeviceError",
     "Event",
+    "GraphError",
     "Memory",
     "Timer",
     "backend_of",

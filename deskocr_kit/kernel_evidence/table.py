@@ -1,4 +1,4 @@
-"""The four levels of evidence of each kernel as a table, from the stored records."""
+"""The levels of evidence of each kernel as a table, from the stored records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from .lowering import BUFFER
 
 DATA = Path(__file__).parent / "data"
 NOT_RUN = "not run"
-HEAD = ("kernel", "slots", "interpreted", "lowered", "compiled (CUDA)", "run (NPU)")
+HEAD = ("kernel", "slots", "interpreted", "lowered", "assembled (CUDA)", "compiled (CUDA)", "run (NPU)")
+RECORDS = {
+    "interpreted": "interpreted",
+    "lowering": "lowered",
+    "assembled": "assembled",
+}  # {module: its record}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Evidence:
     grid: int
     refused: tuple[str, ...]
     discrete: int = 0  # blocks that the compiled form accesses number by number, see lowering.Lowered
+    assembled: tuple[dict[str, Any], ...] = ()  # the forms as machine code, see assembled.Assembled
     compiled: str = NOT_RUN
     run: str = NOT_RUN
 
@@ -45,26 +51,39 @@ class Evidence:
             ", ".join(self.slots) or "-",
             "; ".join(self.failed) or errors or "as part of a slot",
             f"refused: {self.refused[0]}" if self.refused else lowered,
+            self.machine_code(),
             self.compiled,
             self.run,
         )
 
+    def machine_code(self) -> str:
+        """The cards, and the most that a program takes: KiB of shared memory, bytes of stack of a thread."""
+        refused = [form["refused"] for form in self.assembled if form["refused"]]
+        if refused or not self.assembled:
+            return f"refused: {refused[0]}" if refused else "no form"
+        cards = " ".join(f"sm_{each}" for each in sorted({form["capability"] for form in self.assembled}))
+        shared = max(form["shared_bytes"] for form in self.assembled)
+        stack = max(form["stack_bytes"] for form in self.assembled)
+        return f"{cards}, {-(-shared // 1024)} KiB" + (f", stack {stack}" if stack else "")
 
-def records() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The stored records: interpreted, lowered. Raises ValueError if the kernels changed since."""
-    found = [json.loads((DATA / f"{name}.json").read_text("utf-8")) for name in ("interpreted", "lowered")]
-    for name, record in zip(("interpreted", "lowering"), found, strict=True):
+
+def records() -> dict[str, dict[str, Any]]:
+    """{level: its stored record}. Raises ValueError if the kernels changed since."""
+    found = {}
+    for module, level in RECORDS.items():
+        found[level] = record = json.loads((DATA / f"{level}.json").read_text("utf-8"))
         if record["kernels"] != kernel_digest():
             raise ValueError(
-                f"the record of level {name!r} is of other kernels ({record['kernels']}, now "
-                f"{kernel_digest()}); make it again: python -m deskocr_kit.kernel_evidence.{name}"
+                f"the record of level {module!r} is of other kernels ({record['kernels']}, now "
+                f"{kernel_digest()}); make it again: python -m deskocr_kit.kernel_evidence.{module}"
             )
-    return found[0], found[1]
+    return found
 
 
 def evidence() -> list[Evidence]:
     """One entry per kernel, in the order of their names."""
-    interpreted, lowered = records()
+    stored = records()
+    interpreted, lowered = stored["interpreted"], stored["lowered"]
     names = {form["kernel"] for form in lowered["forms"]}
     on_card = compiled_words(DATA / "compiled.json")
     names |= {name for slot in interpreted["slots"].values() for name in slot["kernels"]}
@@ -88,6 +107,7 @@ def evidence() -> list[Evidence]:
                 max((form["grid"] for form in forms), default=0),
                 tuple(form["refused"] for form in forms if form["refused"]),
                 max((form.get("discrete", 0) for form in forms), default=0),
+                tuple(form for form in stored["assembled"]["forms"] if form["kernel"] == name),
                 on_card.get(name, NOT_RUN),
             )
         )

@@ -16,7 +16,10 @@ BARS = 14
 
 
 def draw(census: Census):
-    """A matplotlib Figure: one panel per phase, its most frequent operators as bars."""
+    """A matplotlib Figure: a panel per phase, a bar for each operator that needs care or is frequent.
+
+    The axis of a panel says how many rows of the table it shows, if not all.
+    """
     from matplotlib.figure import Figure
 
     phases = census.phases() or [""]
@@ -34,7 +37,8 @@ def draw(census: Census):
         axis.set_yticks(range(len(shown)), names(shown), fontsize=8)
         axis.invert_yaxis()
         axis.margins(x=0.15)
-        axis.set_xlabel("calls", fontsize=8)
+        left_out = f"; {len(shown)} of {len(rows)} rows, slow ones first" if len(shown) < len(rows) else ""
+        axis.set_xlabel(f"calls{left_out}", fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
         axis.set_title(
             f"{phase or 'forward'}: {census.work(phase)}",

@@ -181,6 +181,13 @@ class Census:
         words = ("CPU fallback", "AI CPU", "slow kernel", "unknown")
         return [e for e in self.entries if e.verdict.word in words and e.call.kind in WORKS]
 
+    def worst_verdicts(self) -> dict[str, str]:
+        """{operator: the worst verdict of its calls}, worst first; names without "aten::", as in the table."""
+        found: dict[str, str] = {}
+        for row in self.rows():  # worst first
+            found.setdefault(row["operator"], row["verdict"])
+        return found
+
     # ------------------------------------------------------------------ showing
     def rows(self) -> list[dict]:
         """One dict per operator and verdict: calls per phase, reason, example of shapes, module, lines."""

@@ -14,7 +14,7 @@ def draw(made: Prediction):
     """A matplotlib Figure: TTFT left, TPOT right, milliseconds on a logarithmic axis."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
     panels = zip(figure.subplots(1, 2), (made.ttft, made.tpot), ("TTFT", "TPOT"), strict=True)
     for axis, of, title in panels:
         for y, work in enumerate(made.works):
@@ -29,8 +29,9 @@ def draw(made: Prediction):
         axis.invert_yaxis()
         axis.set_xscale("log")
         edge = axis.get_xlim()
-        axis.set_xlim(edge[0], edge[1] * 4)  # room for the figures
-        axis.set_title(f"{title}, ms; line: lower bound, bar: predicted", fontsize=10)
+        axis.set_xlim(edge[0] / 1.6, edge[1] * 4)  # room for the marks of the bounds, and for the figures
+        axis.set_title(f"{title}; line: lower bound, bar: predicted", fontsize=10)
+        axis.set_xlabel("ms, logarithmic", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"PREDICTION, not measured: {made.chip.name}, {made.subject}, {made.dtype}", fontsize=11)
     return figure

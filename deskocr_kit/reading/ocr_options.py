@@ -25,6 +25,10 @@ class OcrOptions(ServedOptions):
             raise ValueError(f"--pipeline-parallel {self.pipeline_parallel}: there are two stages")
         if self.tensor_parallel > 1 and self.pipeline_parallel > 1:
             raise ValueError("--tensor-parallel and --pipeline-parallel cannot be combined")
+        if self.processes > 1 and self.graph:
+            raise ValueError(
+                "--graph needs one process: several that share a model exchange data in each step"
+            )
         if self.processes > 1 and self.engine != "kit":
             raise ValueError(f"--engine {self.engine} has its own processes; give the server how many")
 

@@ -141,6 +141,18 @@ class LoadOptions(Options):
     weights: str = option(
         "plain", f"{', '.join(WEIGHTS)}: see deskocr quantise.", choices=WEIGHTS, key="weights_kind"
     )
+    # No key either: a graph replays the operators of the step, so the text does not depend on it.
+    graph: bool = option(
+        False, "Replay the decode step as a CUDA or NPU graph, see docs/kernels.md.", key=BY_THE_READER
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.graph and self.weights != "plain":
+            raise ValueError(
+                f"--graph and --weights {self.weights} cannot be combined: quantised layers decode through "
+                "their modules, and a graph is recorded of the step without modules"
+            )
 
 
 @dataclass(frozen=True)

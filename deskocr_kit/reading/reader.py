@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from model import DeepseekOCRForCausalLM
 from model.inference import Request, defaults, make_readings, make_request, read_page, read_pages
 from model.loading import read_config
@@ -19,7 +21,7 @@ from model.several_pages import by_page
 from model.tiling import count_image_tokens
 from model.tokenizer import load_tokenizer
 
-from ..device import pick_device, synchronize
+from ..device import graphs, pick_device, synchronize
 from ..device.dtypes import dtype_name, find_dtype
 from .checkpoints import find_checkpoint
 from .doubt import doubts, limits_of
@@ -46,6 +48,7 @@ class Reader:
     load_seconds: float
     options: LoadOptions = field(default_factory=LoadOptions)  # what it was loaded with
     limits: dict = field(default_factory=dict)  # confidence.json of the checkpoint, see doubt.py
+    record: Callable | None = None  # of `generate`: the decode step as a graph, see device.graphs
 
     @classmethod
     def load(
@@ -56,6 +59,7 @@ class Reader:
         plan: str | Path | None = None,
         weights: str = "plain",
         *,
+        graph: bool = False,
         from_pretrained: Callable[..., DeepseekOCRForCausalLM] = DeepseekOCRForCausalLM.from_pretrained,
     ) -> Reader:
         """Load a checkpoint (see checkpoints.find_checkpoint) onto a device.
@@ -63,20 +67,23 @@ class Reader:
         name: the checkpoint, or options, which then replace the arguments after it.
         device: a name (see device.pick_device), or a torch.device, which also
         replaces the device of options. plan: as in from_pretrained. weights: one of WEIGHTS; int8 and int4
-        are quantised on the device, see quantise. from_pretrained: what loads the weights, called as
-        DeepseekOCRForCausalLM.from_pretrained; model.parallel has others.
+        are quantised on the device, see quantise. graph: replay the decode step as a graph of the device, see
+        device.graphs; it is recorded once per page, and tried once here. from_pretrained: what loads the
+        weights, called as DeepseekOCRForCausalLM.from_pretrained; model.parallel has others.
 
-        Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for unknown names.
+        Raises CheckpointError for weights or a tokenizer that cannot be used, ValueError for unknown names,
+        GraphError where there is no graph.
         """
         start = time.perf_counter()
         if isinstance(name, LoadOptions):
             options = name.only(LoadOptions)
         else:
             checkpoint = None if name is None else str(name)
-            options = LoadOptions(checkpoint, str(device), dtype, plan, weights)  # type: ignore[arg-type]  # a Path
+            options = LoadOptions(checkpoint, str(device), dtype, plan, weights, graph)  # type: ignore[arg-type]  # a Path
         folder = find_checkpoint(options.model)
         where = pick_device(options.device) if isinstance(device, str) else device
         dtype_there = find_dtype(options.dtype, where)
+        record = graphs(where) if options.graph else None
         # The small files first: a fault there is found before the weights are read, which may take minutes.
         tokenizer = load_tokenizer(folder, read_config(folder))
         settings, limits = defaults(folder), limits_of(folder)
@@ -87,7 +94,18 @@ class Reader:
             quantise(model, bits)
         synchronize(where)
         seconds = time.perf_counter() - start
-        return cls(model, tokenizer, folder, settings, seconds, options, limits)
+        reader = cls(model, tokenizer, folder, settings, seconds, options, limits, record)
+        reader.try_graph()
+        return reader
+
+    def try_graph(self, batch: int = 1) -> None:
+        """Record the decode step of `batch` pages and replay it once, so that a failure precedes the pages.
+
+        Does nothing without a graph. Raises GraphError if the step cannot be recorded.
+        """
+        if self.record is not None:
+            prompt = torch.full((batch, 2), self.model.config.bos_token_id)
+            self.model.generate(prompt, max_new_tokens=3, eos_token_id=None, record=self.record)
 
     @property
     def name(self) -> str:
@@ -98,7 +116,8 @@ class Reader:
         """The device, the dtype and the weights, for a message."""
         kind = self.options.weights
         rounded = "" if kind == "plain" else f", {kind} weights"
-        return f"{self.model.device}, {dtype_name(self.model.dtype)}{rounded}"
+        graph = ", decoding by a graph" if self.record is not None else ""
+        return f"{self.model.device}, {dtype_name(self.model.dtype)}{rounded}{graph}"
 
     def origin(self, reading: Reading) -> dict[str, Any]:
         """What the record of a page says about where `reading` comes from."""
@@ -256,12 +275,13 @@ class Reader:
     ) -> Reading:
         """One prompt. image: one, or a list of several; how: see `_how`."""
         return read_page(
-            self.model, self.tokenizer, image, prompt, mode, on_text=on_text, observer=observer, **how
-        )
+            self.model, self.tokenizer, image, prompt, mode,
+            on_text=on_text, observer=observer, record=self.record, **how,
+        )  # fmt: skip
 
     def _each(self, images, prompt: str, mode: str, how: dict[str, Any]) -> list[Reading]:
         """A prompt per image."""
-        return read_pages(self.model, self.tokenizer, images, prompt, mode, **how)
+        return read_pages(self.model, self.tokenizer, images, prompt, mode, record=self.record, **how)
 
     def _check_room(self, count: int) -> None:
         """Raise ValueError if `count` images are too long for one prompt."""

@@ -151,13 +151,18 @@ class PipelineParallel(DeepseekOCRForCausalLM):
 
     # ------------------------------------------------------------------ stage 0
     def generate(
-        self, *args, on_tokens: Callable | None = None, return_logprobs: bool = False, observer=None, **given
-    ) -> Any:
+        self, *args, on_tokens: Callable | None = None, return_logprobs: bool = False, observer=None,
+        record: Callable | None = None, **given,
+    ) -> Any:  # fmt: skip
         """As in one process, for one prompt: `generate_many` has several under way.
 
         on_tokens: called at each step with the new token of every sample. observer: follows the tokens, not
         the phases.
+
+        Raises ValueError for `record`: a recording would have to contain what the stages send.
         """
+        if record is not None:
+            raise ValueError("record: the decode step of a pipeline-parallel model is not recorded")
         names = ("input_ids", "images", "images_seq_mask", "images_spatial_crop", "attention_mask")
         given |= dict(zip(names, args, strict=False))
 

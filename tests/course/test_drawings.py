@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
+from unittest.mock import patch
 
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
+from deskocr_kit.course import captioned as captioned_module
+from deskocr_kit.course.captioned import captioned
 from deskocr_kit.course.drawings.confidence import FILLS, draw_confidence
 from deskocr_kit.course.drawings.conv import columns, patches, windows
+from deskocr_kit.course.drawings.drawing import Drawing
 from deskocr_kit.course.drawings.rows import scatter, storage
 from deskocr_kit.course.drawings.timeline import Timeline, throughput
+from deskocr_kit.course.page_pictures import Beside, Boxes, Picture
 from deskocr_kit.display.table import Cell, Table, html_table, markdown_table, text_table
 from model.confidence import Scores
 
@@ -87,3 +95,33 @@ def test_each_character_has_the_fill_of_its_least_sure_token():
     ]
     sure, _, unsure, wrong = (hatch for _, hatch in FILLS.values())
     assert drawn == [("a", sure), ("b", sure), ("?", unsure), ("¶", wrong), ("c", wrong), ("¶", unsure)]
+
+
+def test_the_caption_is_printed_below_the_picture_and_wrapped():
+    """JupyterLab shows only the PNG of an output, so its caption must be in it."""
+    white, words = Image.new("RGB", (600, 50), "white"), "a caption of some words"
+    heights = []
+    for count in (1, 2, 20):
+        data, about = captioned(white, " ".join([words] * count))
+        with Image.open(io.BytesIO(data)) as picture:
+            heights.append(picture.height)
+            ink = [picture.crop((0, top, 600, bottom)) for top, bottom in ((0, 50), (50, picture.height))]
+        assert about["alt"] == " ".join([words] * count)
+        assert [part.convert("L").getextrema()[0] < 128 for part in ink] == [False, True], "below, not on it"
+    assert heights[0] == heights[1] < heights[2]
+
+
+def test_every_class_that_shows_a_picture_prints_a_caption():
+    page, text = Image.new("L", (64, 48), 255), "<|ref|>title<|/ref|><|det|>[[1, 1, 9, 9]]<|/det|>"
+    figure = Figure(figsize=(1, 1))
+    shown = [
+        Picture(page, "a"),
+        Picture(figure, "a"),
+        Beside(page, "read"),
+        Boxes(page, text),
+        Drawing(figure, "a"),
+    ]
+    with patch.object(captioned_module, "png", side_effect=lambda sheet: sheet.size) as made:
+        for each in shown:
+            assert each._repr_png_()[0][1] > 48
+    assert made.call_count == len(shown)

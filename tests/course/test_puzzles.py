@@ -184,3 +184,11 @@ def test_the_difference_is_drawn_and_written(capsys):
 
 def test_nan_is_a_difference():
     assert compare(torch.full((2,), float("nan")), torch.zeros(2), 1.0)[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_puzzle_says_what_its_answer_must_not_use(name):
+    names = {"im2col": "F.unfold"}  # the function that calls the operator
+    for operator in get(name).forbidden:
+        plain = operator.removesuffix(" on the device").rstrip("_")
+        assert names.get(plain, plain) in blank(name), f"{name}: the docstring does not forbid {operator}"

@@ -48,7 +48,7 @@ def test_every_form_fits_an_npu(found):
 
 
 def test_the_record_of_the_interpreter_covers_every_slot():
-    interpreted, _ = records()
+    interpreted = records()["interpreted"]
     assert set(interpreted["slots"]) == set(CANDIDATES)
     for slot, entry in interpreted["slots"].items():
         assert set(entry["errors"]) == set(BUDGETS) and entry["calls"] >= 6, slot
@@ -56,7 +56,7 @@ def test_the_record_of_the_interpreter_covers_every_slot():
 
 def test_the_record_of_the_front_end_has_every_official_form():
     """Recorded again here, from dry runs of the whole network in fp16."""
-    _, lowered = records()
+    lowered = records()["lowered"]
     known = {(form["kernel"], json.dumps(form["constants"], sort_keys=True)) for form in lowered["forms"]}
     forms = official_forms((torch.float16,))
     assert len(forms) > 25
@@ -88,7 +88,7 @@ def test_a_record_of_a_card_fills_its_column(tmp_path):
 
 def test_the_page_on_kernels_states_the_records(found):
     text = (ROOT / "docs" / "kernels.md").read_text("utf-8")
-    _, lowered = records()
+    lowered = records()["lowered"]
     forms = lowered["forms"]
     assert f"{len(forms)} forms of {len(found)} kernels" in text
     assert f"asks for is {max(form['buffer_bytes'] for form in forms) // 1024} KiB" in text
@@ -218,7 +218,7 @@ def in_ascend_environment(tmp_path_factory):
 @pytest.mark.slow  # installs triton-ascend, 54 MB, into an environment of its own; a minute
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="triton-ascend 3.2.0 has no such wheel")
 def test_the_front_end_of_the_vendors_compiler_takes_every_form(in_ascend_environment, tmp_path):
-    _, stored = records()
+    stored = records()["lowered"]
     assert json.loads(in_ascend_environment("lowering", tmp_path / "lowered.json")) == stored
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from deskocr_kit.kernel_evidence.assembled import SHARED
 from deskocr_kit.kernel_evidence.forms import GUARD, plan
 from deskocr_kit.kernel_evidence.table import NOT_RUN, evidence, records
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
@@ -48,12 +49,16 @@ def test_launches_before_and_after(launches, name):
 @READMES
 def test_the_table_of_levels(name):
     """How many kernels reached each level, and with which command that is repeated."""
-    found, (_, lowered) = evidence(), records()
+    found, lowered = evidence(), records()["lowered"]
     of, forms = len(found), len(lowered["forms"])
     interpreted = sum(bool(each.errors) and not each.failed for each in found)
     accepted = sum(bool(each.forms) and not each.refused for each in found)
     assert figures(row(name, "TRITON_INTERPRET=1 pytest tests/kernels")[1]) == [interpreted, of]
     assert figures(row(name, "pytest -m slow tests/kernel_evidence")[1]) == [accepted, of, forms]
+    assembled = sum(all(not form["refused"] for form in each.assembled) for each in found)
+    cards = sorted(SHARED)
+    said = row(name, "python -m deskocr_kit.kernel_evidence.assembled")
+    assert figures(said[0]) == cards and figures(said[1]) == [assembled, of, forms]
     for command, levels in (
         ("python -m tests.on_cuda", {each.compiled for each in found}),
         ("deskocr evidence --device npu", {each.run for each in found}),

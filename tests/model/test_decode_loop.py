@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-from unittest.mock import Mock
 
 import pytest
 import torch
-import torch._dynamo  # dispatch modes import it; that import fails while a test replaces torch.cuda
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deskocr_kit.device import graphs
 from model.decoder import KVCache
@@ -20,6 +16,7 @@ from model.network import padding
 from model.ngram import DeviceGuard, banned_tokens
 from model.slots import rms_norm
 from tests.helpers.golden import inputs, tensors
+from tests.helpers.tape import Device
 
 VOCAB = 6
 
@@ -180,38 +177,6 @@ def test_the_norm_lets_gradients_through():
 
 
 # ---------------------------------------------------------------------- recorded and replayed
-class Tape(TorchDispatchMode):
-    """A graph as on a device: the operators of one run, repeated on the same memory."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        self.calls.append((function, args, kwargs or {}, made))
-        return made
-
-    def replay(self):
-        for function, args, kwargs, before in self.calls:
-            returns = function._schema.returns
-            if any(r.alias_info is not None for r in returns) and not function._schema.is_mutable:
-                continue  # a view of memory that persists
-            now = function(*args, **kwargs)
-            pairs = zip(now, before, strict=True) if isinstance(now, (tuple, list)) else [(now, before)]
-            for new, old in pairs:
-                if new is not old:
-                    old.copy_(new)
-
-
-class Device:
-    """The functions of torch.cuda and torch.npu for graphs."""
-
-    CUDAGraph, Stream, current_stream = Tape, Mock, Mock
-    stream = staticmethod(contextlib.nullcontext)
-    graph = staticmethod(lambda tape: tape)
-
-
 @pytest.mark.parametrize("case", ["crop2x1", "batch2"])
 def test_a_recorded_step_gives_the_same_tokens(golden_model, case, monkeypatch):
     """Recorded at the first token, replayed for all: values from the host stay those of the first token."""

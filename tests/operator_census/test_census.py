@@ -399,3 +399,29 @@ def test_what_falls_back_to_the_host_is_no_launch():
     assert (found.launches(), found.syncs(), found.traffic()) == (0, 1, (24, 24))
     newer = found.judged_by("2.13.0")
     assert (newer.launches(), newer.syncs(), newer.traffic()) == (1, 1, (0, 0))
+
+
+def test_a_figure_says_how_many_operators_it_leaves_out():
+    def many():
+        x = torch.ones(2, 2)
+        for name in sorted(
+            set(dir(torch)) & {"sin", "cos", "tan", "exp", "log", "abs", "neg", "sqrt", "erf"}
+        ):
+            x = getattr(torch, name)(x)
+        return [getattr(x, name)() for name in ("floor", "ceil", "round", "trunc", "sign", "tanh", "square")]
+
+    for run, expected in ((many, "calls; 14 of "), (lambda: torch.ones(2).neg(), "calls")):
+        (axis,) = census(torch.nn.Identity(), run=run).draw().axes
+        assert axis.get_xlabel().startswith(expected) and ("of" in axis.get_xlabel()) == (run is many)
+
+
+def test_an_operator_with_two_verdicts_has_the_worse_one():
+    q, mask = torch.ones(1, 1, 4, 8), torch.zeros(4, 4)
+
+    def run():
+        for each in (None, mask):
+            nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=each)
+
+    found = census(nn.Identity(), run=run)
+    assert [row["verdict"] for row in found.rows()] == ["slow kernel", "kernel"]
+    assert found.worst_verdicts() == {"scaled_dot_product_attention": "slow kernel"}

@@ -179,3 +179,10 @@ def test_shown_in_a_notebook_and_drawn():
     html = made._repr_html_()
     assert NAMED in html and "&lt;page&gt;" in html and "not published" in html
     assert "PREDICTION" in draw(made).get_suptitle()
+
+
+def test_the_marks_of_the_bounds_lie_inside_the_axes_and_the_axis_says_that_it_is_logarithmic():
+    work = [Work(name, dict.fromkeys(("vision", "prefill", "decode"), PHASE)) for name in PLANS]
+    for axis in draw(Prediction(made_up(launch=None), "fp16", "page", "tiny", 8, work)).axes:
+        left = min(min(line.get_xdata()) for line in axis.lines)
+        assert axis.get_xlim()[0] < 0.9 * left and "logarithmic" in axis.get_xlabel()

@@ -1,12 +1,12 @@
-"""A matplotlib figure that a notebook shows as a PNG, with its caption as alternative text."""
+"""A matplotlib figure that a notebook shows as a PNG, with its caption."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 from ...display.palette import INK
+from ..captioned import captioned
 
 
 @dataclass
@@ -19,10 +19,8 @@ class Drawing:
     def __repr__(self) -> str:
         return f"[picture] {self.caption}"
 
-    def _repr_png_(self):
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
-        return buffer.getvalue(), {"alt": self.caption}
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        return captioned(self.figure, self.caption, dpi=90)
 
 
 def blank(width: float, height: float, count: int = 1, ratios=None):

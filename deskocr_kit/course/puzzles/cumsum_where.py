@@ -12,6 +12,8 @@ from .sandbox import never_waits
 def cumsum_where(embeds, mask, source):
     """Put the rows of source into the marked rows of embeds, in order, without a wait.
 
+    Without masked_scatter, which the device lacks.
+
     embeds (n, d), mask (n,) bool, source (m, d), m >= number of marks -> (n, d), new.
     """
     number = mask.int().cumsum(0) - 1  # the row of source for each position; -1 before any mark

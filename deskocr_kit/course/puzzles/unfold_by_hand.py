@@ -9,7 +9,10 @@ from .puzzle import Case, Puzzle
 
 
 def unfold_by_hand(x, kernel, stride=1, padding=0):
-    """Every window of x (b, c, H, W) as one column: (b, c * kernel * kernel, windows)."""
+    """Every window of x (b, c, H, W) as one column: (b, c * kernel * kernel, windows).
+
+    Without F.unfold, which is this function.
+    """
     x = F.pad(x, (padding, padding, padding, padding))
     windows = x.unfold(2, kernel, stride).unfold(3, kernel, stride)  # b c H' W' kh kw
     b, c, high, wide = windows.shape[:4]

@@ -11,7 +11,7 @@ from torch import Tensor
 from .language import tl, triton
 from .launch import GRID_LIMIT, blocks, launch, power_of_two, widens
 from .running_softmax import add_keys
-from .sizes import KEYS, QUERIES
+from .sizes import attention_block
 
 
 @triton.jit
@@ -74,7 +74,7 @@ def attention_kernel(
 
 def fits(q: Tensor) -> bool:
     """Whether one launch holds all queries (b, h, n, k)."""
-    return blocks(q.shape[2], QUERIES) * q.shape[0] * q.shape[1] <= GRID_LIMIT
+    return blocks(q.shape[2], attention_block(q.dtype)[0]) * q.shape[0] * q.shape[1] <= GRID_LIMIT
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
@@ -83,11 +83,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     q (b, h, n, k), k and v (b, h, m, k), of any strides; causal: query i sees the keys 0 … i.
     """
     b, h, n, width = q.shape
+    bm, bn = attention_block(q.dtype)
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     out = torch.empty(b, n, h, width, dtype=q.dtype, device=q.device)
     launch(
         attention_kernel,
-        (blocks(n, QUERIES), b * h),
+        (blocks(n, bm), b * h),
         q,
         k,
         v,
@@ -103,7 +104,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
         CAUSAL=causal,
         WIDE=widens(q),
         BLOCK=max(16, power_of_two(width)),
-        BM=QUERIES,
-        BN=KEYS,
+        BM=bm,
+        BN=bn,
     )
     return out.transpose(1, 2)

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+#: Why Triton cannot be imported, or "".
+PROBLEM = ""
+
 try:
     import triton
     import triton.language as tl
-except ImportError:
+except Exception as error:  # a broken installation raises more than ImportError
+    PROBLEM = f"{type(error).__name__}: {error}".splitlines()[0]
 
     class Unavailable:
         """A kernel without a compiler."""
@@ -25,10 +29,11 @@ except ImportError:
 
         def __getitem__(self, grid: tuple[int, ...]) -> Callable:
             raise RuntimeError(
-                f"{self.__name__} is a kernel in Triton, which is not installed; run: pip install triton"
+                f"{self.__name__} is a kernel in Triton, which cannot be imported ({PROBLEM}); "
+                "run: pip install triton"
             )
 
     triton: Any = SimpleNamespace(jit=Unavailable, __version__=None)  # type: ignore[no-redef]
     tl: Any = SimpleNamespace(constexpr=None)  # type: ignore[no-redef]
 
-__all__ = ["tl", "triton"]
+__all__ = ["PROBLEM", "tl", "triton"]

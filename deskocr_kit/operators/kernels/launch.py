@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ...device import device_count, is_simulated
 from ...simulator.custom_operators import launched
 
 KERNEL = "triton"  # the candidate's name in every slot
@@ -32,6 +33,11 @@ TYPES = {
     torch.int32: "i32",
     torch.bool: "i1",
 }
+
+
+#: {kind of device: the parts of Triton that compile for it}.
+COMPILERS = {"cuda": ("nvidia", "amd"), "npu": ("ascend",)}
+INTERPRET = "set TRITON_INTERPRET=1 before Python starts to interpret kernels"
 
 
 @dataclass(frozen=True)
@@ -53,28 +59,46 @@ LISTENERS: list[Callable[[Launch], None]] = []
 
 
 def why_not(device: torch.device | None = None) -> str | None:
-    """None if kernels can run, on `device` or on any device; else the reason and the remedy, in one line."""
+    """None if kernels can run, on `device` or on any device; else the reason and the remedy, in one line.
+
+    They run interpreted on every device, and compiled on a CUDA card or a real NPU.
+    """
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; run: pip install triton (Linux only)"
     if interpreted():
-        return None
-    kind = device.type if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cuda" or (kind == "npu" and importlib.util.find_spec("triton.backends.ascend") is not None):
+        return _import_problem()
+    kinds = [kind for kind in COMPILERS if device_count(kind)] if device is None else [device.type]
+    reasons = [_not_compiled(kind) for kind in kinds or ["cpu"]]
+    return None if None in reasons else reasons[0]
+
+
+def _not_compiled(kind: str) -> str | None:
+    """Why the installed Triton compiles no kernel for a kind of device, or None."""
+    if kind == "npu" and is_simulated(kind):
+        return f"the simulated NPU only interprets kernels; {INTERPRET}"
+    if kind not in COMPILERS:
+        return f"Triton compiles for no device here; {INTERPRET}"
+    if problem := _import_problem():
+        return problem
+    if any(importlib.util.find_spec(f"triton.backends.{each}") for each in COMPILERS[kind]):
         return None
     if kind == "npu":
         return "this Triton has no compiler for NPUs; replace it by triton-ascend (never both)"
-    return (
-        "Triton compiles for no device here; set TRITON_INTERPRET=1 before Python starts to interpret kernels"
-    )
+    return "this Triton has no compiler for CUDA; replace triton-ascend by triton (never both)"
+
+
+def _import_problem() -> str | None:
+    problem = importlib.import_module(f"{__package__}.language").PROBLEM
+    return f"Triton cannot be imported ({problem}); install it again" if problem else None
 
 
 def interpreted() -> bool:
     """Whether kernels run in Triton's interpreter: TRITON_INTERPRET=1 was set before the first import.
 
-    A kernel is made for the interpreter or for a compiler when its module is imported, so that a later change
-    of the variable has no effect.
+    Triton makes its own functions for the interpreter or for a compiler when it is imported, so that a later
+    change of the variable has no effect.
     """
-    made = getattr(sys.modules.get(f"{__package__}.elementwise"), "swiglu_kernel", None)
+    made = getattr(sys.modules.get("triton.language.standard"), "sum", None)
     if made is not None:
         return type(made).__name__ == "InterpretedFunction"
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")

@@ -12,7 +12,7 @@ from torch import Tensor
 from .language import tl, triton
 from .launch import blocks, launch, power_of_two, widens
 from .running_softmax import add_keys
-from .sizes import QUERIES
+from .sizes import attention_block
 
 
 @triton.jit
@@ -81,11 +81,12 @@ def map_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor
     """
     b, h, n, width = q.shape
     side = rows.shape[-1]
+    bm, _ = attention_block(q.dtype)
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     out = torch.empty(b, h, n, width, dtype=q.dtype, device=q.device)
     launch(
         map_attention_kernel,
-        (blocks(n, QUERIES), b * h),
+        (blocks(n, bm), b * h),
         q,
         k,
         v,
@@ -102,6 +103,6 @@ def map_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor
         WIDE=widens(q),
         BLOCK=power_of_two(width),
         SIDE=max(16, power_of_two(side)),
-        BM=QUERIES,
+        BM=bm,
     )
     return out

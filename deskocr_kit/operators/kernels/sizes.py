@@ -6,13 +6,14 @@ buffer holds 192 KiB per program, half of it where loads are double-buffered.
 
 from __future__ import annotations
 
+import torch
+
 from .launch import interpreted
 
 ROWS = 40  # programs that share the rows of an elementwise kernel: the vector cores of a 910B2
 FLAT = 4096  # numbers per step of an elementwise kernel: 16 KiB in fp32
 PRODUCT = (64, 64, 32)  # rows, columns and depth of a block of a matrix product
 KEYS = 64  # keys per step of an attention
-QUERIES = 32  # queries of one program of an attention of many
 DEPTH = 256  # numbers per step of a product with one vector
 
 
@@ -22,3 +23,12 @@ def block_rows() -> int:
     An interpreter pays for every program and step, a device for every number that does not fit its buffer.
     """
     return 128 if interpreted() else 16
+
+
+def attention_block(dtype: torch.dtype) -> tuple[int, int]:
+    """(queries of one program, keys per step) of an attention of many queries.
+
+    Products of fp32 numbers take four times the registers of those of 16 bits: larger blocks than these made
+    CUDA's assembler keep up to 7.9 KB per thread on the stack (`kernel_evidence.assembled`).
+    """
+    return (16, KEYS // 2) if dtype == torch.float32 and not interpreted() else (32, KEYS)

@@ -16,7 +16,7 @@ from torch import Tensor
 from .language import tl, triton
 from .launch import GRID_LIMIT, blocks, launch, power_of_two, widens
 from .running_softmax import add_keys
-from .sizes import QUERIES
+from .sizes import attention_block
 
 
 @triton.jit
@@ -112,7 +112,7 @@ def window_attention(
         first, step_q, step_k = (window - 1) * width, width, -width
     else:
         first, step_q, step_k = 0, window * width, width
-    block = min(QUERIES, max(16, power_of_two(window)))
+    block = min(attention_block(qkv.dtype)[0], max(16, power_of_two(window)))
     parts = blocks(window, block)
     grid = (window * parts, b * across**2)
     each = 1 if grid[0] * grid[1] * heads <= GRID_LIMIT else heads

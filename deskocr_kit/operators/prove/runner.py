@@ -16,7 +16,7 @@ from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
 from ...device.counting import Counts, counted
 from ...device.dtypes import dtype_name
 from ...device.tolerances import relative_error
-from ..kernels.launch import KERNEL, interpreted
+from ..kernels.launch import KERNEL, interpreted, listening, why_not
 from ..substitutes.cases import case_of
 from ..substitutes.registry import candidates
 from ..substitutes.self_check import NeedsTorchNpu
@@ -97,6 +97,8 @@ def run_probe(
                 row.budget *= 2  # Triton's interpreter cuts bf16 off instead of rounding it
             if skip_npu and candidate.startswith("npu_"):
                 row.verdict, row.why = CANNOT, NEEDS_NPU
+            elif candidate == KERNEL and (reason := why_not(device)):
+                row.verdict, row.why = CANNOT, reason
             else:
                 own = tuple(each.clone() if torch.is_tensor(each) else each for each in args)
                 call = _caller(probe, getattr(function, "unchecked", function), own if probe.writes else args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
 
@@ -81,7 +80,6 @@ def candidates(slot: str) -> dict[str, Callable]:
     return PORTABLE[slot] | npu.CANDIDATES.get(slot, {}) | _kernels().get(slot, {})
 
 
-@functools.cache
 def _kernels() -> dict[str, dict[str, Callable]]:
     """The kernels in Triton, where they can run: interpreted, or compiled for a device of this machine."""
     if launch.why_not() is not None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WARMER = 0.2  # temperature of a second attempt
 DEADLINE = 1800.0  # seconds for a page where no option says otherwise, as in `deskocr batch`
 PATIENCE, LONG_PATIENCE = 60.0, 600.0  # seconds without an answer, for a few pages and for a run
-OWN = ("device", "dtype", "plan", "weights")  # options of the kit's own network
+OWN = ("device", "dtype", "plan", "weights", "graph")  # options of the kit's own network
 
 
 @dataclass
@@ -63,7 +63,7 @@ class EngineReader(Reader):
             device=Place(served.server), dtype="unknown", config=SimpleNamespace(checkpoint=served.checkpoint)
         )
         folder = Path(served.model or served.checkpoint.name)
-        return cls(model, None, folder, settings, seconds, LoadOptions(), {}, client, served)
+        return cls(model, None, folder, settings, seconds, client=client, served=served)
 
     @property
     def title(self) -> str:

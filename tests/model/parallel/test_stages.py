@@ -42,6 +42,11 @@ def test_three_processes_are_not_two_stages():
         pipeline.load(NANO, group=Threads(0, 3, Shared(3)))
 
 
+def test_a_step_is_not_recorded():
+    with pytest.raises(ValueError, match="not recorded"):
+        stage(0).generate(torch.tensor([[0, 5]]), record=lambda run: run)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_stage_reads_and_holds_its_tensors_only(rank, monkeypatch):
     config, entries = read_config(NANO), find_tensors(NANO)
