@@ -94,6 +94,7 @@ def hooked(module: nn.Module, change: Callable):
 # ---------------------------------------------------------------------- weights
 @fault
 def wrong_weight(candidate, reference, dtype):
+    """One value of a projection is 0.5 too large."""
     name, module = projection(candidate)
     module.weight[1, 2] += 0.5
     return Expected(name, r"weight: 1 of \d+ values|one wrong bit")
@@ -101,6 +102,7 @@ def wrong_weight(candidate, reference, dtype):
 
 @fault
 def missing_bias(candidate, reference, dtype):
+    """The last projection with a bias has none."""
     name, module = inside(candidate, *matrices()) or ("", None)
     found = [(n, m) for n, m in candidate.named_modules() if isinstance(m, matrices()) and m.bias is not None]
     if not found:
@@ -112,6 +114,7 @@ def missing_bias(candidate, reference, dtype):
 
 @fault
 def exchanged_layers(candidate, reference, dtype):
+    """The parameters of the two layers of a stack are exchanged."""
     (a, x), (_, y) = members(candidate)
     if [p.shape for p in x.parameters()] != [p.shape for p in y.parameters()]:
         return None
@@ -123,6 +126,7 @@ def exchanged_layers(candidate, reference, dtype):
 
 @fault
 def swapped_heads(candidate, reference, dtype):
+    """The rows of two heads of the query projection are exchanged."""
     found = inside(candidate, nn.Linear, names=r"^(q_proj|query)$")
     found = found or inside(candidate, *matrices(), names="^c_attn$")
     if found is None:
@@ -138,6 +142,7 @@ def swapped_heads(candidate, reference, dtype):
 
 @fault
 def wrong_rope_theta(candidate, reference, dtype):
+    """The frequencies of the rotary embedding (inv_freq) are raised to the power of 0.8."""
     found = rotary(candidate)
     if found is None:
         return None
@@ -154,6 +159,7 @@ def rotary(model: nn.Module):
 
 @fault
 def rounded_buffer(candidate, reference, dtype):
+    """inv_freq is rounded to 16 bits."""
     found = rotary(candidate)
     if found is None:
         return None
@@ -168,6 +174,7 @@ def rounded_buffer(candidate, reference, dtype):
 # ---------------------------------------------------------------------- settings and code
 @fault
 def scaled_module(candidate, reference, dtype):
+    """The output of a projection is multiplied by 1.03."""
     name, module = projection(candidate)
     hooked(module, lambda args, y: y * 1.03)
     return Expected(name, r"aten::mul\(1\.03\)")
@@ -175,6 +182,7 @@ def scaled_module(candidate, reference, dtype):
 
 @fault
 def swapped_heads_in_code(candidate, reference, dtype):
+    """The input of the output projection of attention is shifted by one head."""
     found = inside(candidate, nn.Linear, names=r"^(o_proj|out_proj)$")
     if found is None:
         return None
@@ -185,6 +193,7 @@ def swapped_heads_in_code(candidate, reference, dtype):
 
 @fault
 def wrong_eps(candidate, reference, dtype):
+    """eps of the last norm is 0.03."""
     name, module = [
         (n, m) for n, m in candidate.named_modules() if hasattr(m, "eps") or hasattr(m, "variance_epsilon")
     ][-1]
@@ -195,6 +204,7 @@ def wrong_eps(candidate, reference, dtype):
 
 @fault
 def wrong_activation(candidate, reference, dtype):
+    """The activation of the last block is ReLU."""
     found = inside(candidate, nn.Module, names=r"^(act|act_fn|activation_fn|activation|intermediate_act_fn)$")
     if found is None:
         return None
@@ -206,6 +216,7 @@ def wrong_activation(candidate, reference, dtype):
 
 @fault
 def dropped_residual(candidate, reference, dtype):
+    """The input of the last layer is subtracted from its output."""
     name, layer = list(members(candidate))[-1]
     if isinstance(layer, nn.LSTM):
         return None  # it has no residual of its own
@@ -220,6 +231,7 @@ def dropped_residual(candidate, reference, dtype):
 
 @fault
 def skipped_layer(candidate, reference, dtype):
+    """The last layer returns its input."""
     name, layer = list(members(candidate))[-1]
 
     def forward(hidden_states, *args, **kwargs):
@@ -237,7 +249,7 @@ def stack_of(model: nn.Module) -> nn.Module:
 
 @fault
 def upside_down(candidate, reference, dtype):
-    """Between the blocks: what a stack of layers returns, in reverse order."""
+    """The output of a stack of layers is reversed along dimension 1."""
     stack = stack_of(candidate)
     if stack is candidate:
         return None
@@ -247,7 +259,7 @@ def upside_down(candidate, reference, dtype):
 
 @fault
 def scale_between_blocks(candidate, reference, dtype):
-    """30 % between the blocks: what 16 bits show without doubt."""
+    """The output of a stack of layers is multiplied by 1.3, which 16 bits show without doubt."""
     stack = stack_of(candidate)
     if stack is candidate:
         return None
@@ -271,6 +283,7 @@ def wrong_mask(candidate, reference, dtype):
 
 @fault
 def fewer_experts(candidate, reference, dtype):
+    """The router chooses one expert fewer (top_k)."""
     found = [(n, m) for n, m in candidate.named_modules() if isinstance(getattr(m, "top_k", None), int)]
     if not found:
         return None
@@ -281,7 +294,7 @@ def fewer_experts(candidate, reference, dtype):
 
 @fault
 def overflow(candidate, reference, dtype):
-    """Beyond 65504 between two layers of a block, and back: only fp16 cannot hold it."""
+    """Values between two layers of a block are beyond 65504, which only fp16 cannot hold."""
     if dtype != torch.float16:
         return None
     pairs = {"up_proj": "down_proj", "fc1": "fc2", "c_fc": "c_proj", "columns": "norm"}
@@ -304,7 +317,7 @@ def overflow(candidate, reference, dtype):
 
 # ---------------------------------------------------------------------- sound
 def as_it_is(candidate: nn.Module) -> None:
-    """Nothing is changed."""
+    """Nothing is changed, so nothing must be named."""
 
 
 def other_sums(candidate: nn.Module) -> None:
