@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "porting_faults.json", HERE / "porting_faults.md"
-#: What the page shows. "before" is an earlier `climb`, with which a test checks that the faults are hard to find.
+#: What the page shows. "before" is an earlier `climb`; with it a test checks that the faults are hard.
 TITLES = {"after": "On a CPU", "after on npu-sim": "On the simulated NPU"}
 
 INTRODUCTION = """# Faults planted in models that are not ours
@@ -32,8 +32,8 @@ if nothing is named.
 Each fault is tried in fp32, fp16 and bf16, with eager and SDPA attention, with and without left padding; six
 settings contain every pair of these. A cell shows the settings that were right, of those that were tried. A
 dash means that the model has no place for this fault. The last row makes each module wrong by 3 %, one after
-the other, in fp16, if that changes the model's output at all. `docs/porting_faults.json` has every result. Models
-and faults are in `tests/helpers/climb_guests.py` and `climb_faults.py`.
+the other, in fp16, if that changes the model's output at all. `docs/porting_faults.json` has every result.
+Models and faults are in `tests/helpers/climb_guests.py` and `climb_faults.py`.
 
 Outside of this measurement is a mistake of a few percent between blocks: in 16 bits it can hide behind the
 rounding of the blocks. `climb` says so, and a first climb in fp32 finds it. No NPU was used; the simulated
@@ -92,9 +92,7 @@ def _meanings() -> str:
     lines = ["| fault | what is done |", "|---|---|"]
     for name, plant in {**SOUND, **FAULTS}.items():
         lines.append(f"| {name} | {plant.__doc__.partition(chr(10))[0]} |")
-    lines.append(
-        f"| {EVERY_MODULE} | The output of a module is multiplied by 1.03, one module after the other. |"
-    )
+    lines.append(f"| {EVERY_MODULE} | Each module's output is multiplied by 1.03, one after the other. |")
     return "\n".join(lines) + "\n"
 
 

@@ -159,6 +159,7 @@ def meanings(text: str) -> list[str]:
             out.append(f"ERR{part}{reason}: torch_npu, {where}: {why}")
     for called in acl_codes(text, True):
         code = str(called.code)
-        if meaning := ("the driver" if code == "507899" else _ACL_RANGES.get(code[:3])):
-            out.append(f"{code}: an acl return code about {meaning}")
+        driver = "an internal error in the driver module" if code == "507899" else None
+        if meaning := driver or _ACL_RANGES.get(code[:3]):
+            out.append(f"{code}: an acl return code for {meaning}")
     return out

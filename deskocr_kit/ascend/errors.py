@@ -56,8 +56,13 @@ class Match:
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
-        doubt = "" if self.certain else " (only a code or a common phrase matches: compare with your case)"
-        return f"[{self.id}]{doubt} {self.found}\n  cause:  {self.cause}\n  remedy: {self.remedy}"
+        lines = [f"[{self.id}] {self.found}"]
+        if not self.certain:
+            lines.append("  note:   only a code or a common phrase matches; compare with your case")
+        lines += [f"  cause:  {self.cause}", f"  remedy: {self.remedy}"]
+        if self.fatal:
+            lines.append("  fatal:  the process has lost its device; restart it")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..reading.checkpoints import named
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report with all facts as JSON.")] = False,
@@ -24,12 +26,17 @@ def doctor(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="DIR", help="nano, deepseek-ocr, or a folder to check."),
+        typer.Option("--model", metavar="DIR", help=f"{', '.join(named())}, or a folder to check."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the probes that import torch.")] = False,
-    patience: Annotated[float, typer.Option("--patience", help="Factor for every time limit.")] = 1.0,
+    patience: Annotated[
+        float, typer.Option("--patience", help="Multiply every time limit by this factor.")
+    ] = 1.0,
 ) -> None:
-    """Check this machine; report problems and remedies. Exit status: 0 usable, 1 not, 2 usage error."""
+    """Check this machine; report problems and remedies.
+
+    Exit status: 0 usable, 1 not usable, 2 nothing to diagnose or usage error.
+    """
     from ..doctor.main import run
 
     raise typer.Exit(run(as_json, source, bundle, model, quick, patience))

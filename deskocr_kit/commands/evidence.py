@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..reading.checkpoints import named
 from .terminal import note
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ def evidence(
     context: typer.Context,
     device: Annotated[str, typer.Option(help="npu, cuda, cpu, npu-sim (a rehearsal), with :index.")] = "auto",
     checkpoint: Annotated[
-        str, typer.Option("--checkpoint", "--model", help="nano, deepseek-ocr, or a folder.")
+        str, typer.Option("--checkpoint", "--model", help=f"{', '.join(named())}, or a folder.")
     ] = "deepseek-ocr",
     out: Annotated[
         Path | None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..reading.checkpoints import named
+
 app = typer.Typer(help="Run the notebooks.", no_args_is_help=True, rich_markup_mode=None)
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="[NOTEBOOK…]", help="Default: all.")]
 
@@ -22,7 +24,8 @@ def run(
     device: Annotated[str, typer.Option(help="cpu, npu, npu-sim, cuda; needs --out.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write executed copies and HTML here.")] = None,
     checkpoint: Annotated[
-        str, typer.Option(help="nano, deepseek-ocr, or a folder, if a notebook uses it; needs --out.")
+        str,
+        typer.Option(help=f"{', '.join(named())}, or a folder, if a notebook uses it; needs --out."),
     ] = "",
     pages: Annotated[
         Path | None,

@@ -10,6 +10,7 @@ import typer
 
 from ..device.dtypes import DTYPES
 from ..device.selection import KINDS, SIMULATED
+from ..reading.checkpoints import named
 
 
 def prove(
@@ -20,14 +21,17 @@ def prove(
     checkpoint: Annotated[
         str,
         typer.Option(
-            "--checkpoint", "--model", help="nano, official-sizes[:NAME], deepseek-ocr, or a folder."
+            "--checkpoint", "--model", help=f"{', '.join(named())}, official-sizes[:NAME], or a folder."
         ),
     ] = "nano",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for reports.")] = Path("reports"),
     slots: Annotated[str | None, typer.Option(help="Comma-separated slots. Writes no plan.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed samples per candidate.")] = 7,
 ) -> None:
-    """Prove every substitute on this device and write plan.json. Exit status: 1 if one runs but is wrong."""
+    """Prove every substitute on this device and write plan.json.
+
+    Exit status: 0, or 1 if a candidate ran but gave wrong results; the plan is still written, without it.
+    """
     from ..operators.prove.proof import folder_name
     from ..operators.prove.proof import prove as run
 

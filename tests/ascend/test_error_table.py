@@ -190,7 +190,9 @@ def test_unknown_codes_are_read_by_their_grammar_only():
     assert explain(text) == []
     told = " ".join(hints(text))
     assert "operators" in told and "runtime on the device" in told and "call to acl failed" in told
-    assert "driver" in " ".join(hints("error code is 507899"))
+    assert "507899: an acl return code for an internal error in the driver module" in hints(
+        "error code is 507899"
+    )
     assert hints("ValueError: nothing here") == []
 
 
@@ -278,7 +280,7 @@ def test_command_reads_words_file_and_pipe(tmp_path):
 
 def test_command_says_not_known_with_its_own_exit_status():
     child = command("ZeroDivisionError: division by zero")
-    assert child.returncode == 1 and child.stdout.startswith("not known")
+    assert child.returncode == 1 and child.stdout.startswith("No entry in the table of Ascend errors matches")
     child = command("--json", "error code is 507777")
     answer = json.loads(child.stdout)
     assert child.returncode == 1 and answer["known"] is False and answer["hints"]
@@ -312,3 +314,17 @@ def test_command_as_json():
         "certain",
         "fatal",
     }
+
+
+def test_the_text_of_a_match_marks_doubt_and_a_lost_device():
+    """One line per fact: the row and what matched, whether only a code matched, cause, remedy, restart."""
+    (match, *_) = explain("error code 507018")
+    lines = str(match).splitlines()
+    assert lines[0] == "[507018] code 507018"
+    assert lines[1] == "  note:   only a code or a common phrase matches; compare with your case"
+    assert lines[-1].startswith("  fatal:") and match.fatal
+    sure = next(match for row in ROWS for match in explain(ROWS[row]["example"]) if match.certain)
+    assert "note:" not in str(sure) and ("fatal:" in str(sure)) is sure.fatal
+    for row in ROWS:
+        for match in explain(ROWS[row]["example"]):
+            assert ("\n  fatal:  " in str(match)) is match.fatal

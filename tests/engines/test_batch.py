@@ -78,7 +78,7 @@ def test_every_page_is_read_whatever_the_server_does(kind, tmp_path):
 
 
 def test_nano_behind_a_server_that_misbehaves_gives_the_text_of_nano(tmp_path):
-    """The known picture, too, is read by the network: nothing here knows its text."""
+    """The test picture, too, is read by the network: nothing here knows its text."""
     nano, (file, _) = Reader.load("nano", "cpu", "fp32"), sample_pages()[0]
 
     def read(image, body):

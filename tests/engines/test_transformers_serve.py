@@ -135,7 +135,7 @@ def test_a_stream_is_the_same_text(url):
 def test_the_fields_of_another_server_are_refused(url, tmp_path):
     words = ["batch", PAGES[0], "--out", tmp_path / "out", "--engine", "openai", "--base-url", url]
     done = CliRunner().invoke(app, [*map(str, words), "--server", "vllm", "--served", "nano"])
-    assert done.exit_code != 0 and "known picture was not read" in str(done.exception)
+    assert done.exit_code != 0 and "test picture was not read" in str(done.exception)
 
 
 def test_the_benchmark(url, tmp_path):

@@ -6,7 +6,7 @@
     server.pages[8] = ["429", "cut"]           # for the first requests of page 8
     server.requests                            # the bodies that arrived
 
-It reads the known picture of the probe and the coloured pages of the stub reader, or anything with `read`.
+It reads the test picture of the probe and the coloured pages of the stub reader, or anything with `read`.
 Its n-gram guard works on words. As the real ones, it puts <image> in front, needs the fields of its kind,
 leaves special tokens out unless told otherwise, and refuses what it does not know.
 """

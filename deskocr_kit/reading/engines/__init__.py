@@ -6,6 +6,6 @@ answers.py   the JSON of an answer -> a Reading; nothing in it is trusted
 client.py    HTTP: limits on time and size, back-off, the key
 failures.py  classes of failures, and how long to wait
 deadline.py  the limit on the whole of a request
-probe.py     which server, model and template; a known picture; whether the n-gram guard works
+probe.py     which server, model and template; a test picture; whether the n-gram guard works
 reader.py    EngineReader: what Reader is for the kit's own network
 """

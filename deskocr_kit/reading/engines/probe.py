@@ -1,6 +1,6 @@
-"""Before the first page: which server, which model, which prompt; a known picture; the n-gram guard.
+"""Before the first page: which server, which model, which prompt; a test picture; the n-gram guard.
 
-One known picture finds most of what goes wrong between a client and a server without a word: a wrong chat
+One test picture finds most of what goes wrong between a client and a server without a word: a wrong chat
 template, a placeholder too many, tags that are left out, the wrong model. It is read twice. The second
 request forbids n-grams of GUARD_SIZE tokens, and the text repeats longer ones: if the answer is the same, the
 server's n-gram guard is off, and every looping page would loop.
@@ -31,7 +31,7 @@ KNOWN = Path(__file__).with_name("known.png")
 TEXT = "Known page 7341\nred green blue 52\nred green blue 52\nred green blue 52\nThe end"
 WRONG = 0.2  # CER above which the text counts as wrong
 GUARD_SIZE = 3  # tokens; the text repeats longer n-grams, in every vocabulary
-TOKENS = 256  # for the known picture
+TOKENS = 256  # for the test picture
 NAMES = 10  # of models in a message
 
 _NOT_RAW = "the server's log-probabilities are taken behind the n-gram guard"
@@ -150,7 +150,7 @@ def name_warnings(served: Served) -> tuple[str, ...]:
 
 
 def known_picture(client: Client, served: Served, unchecked: bool) -> Served:
-    """Read the known picture; then with a guard that its text must break. Returns what was learnt."""
+    """Read the test picture; then with a guard that its text must break. Returns what was learnt."""
     size, window = GUARDS[served.checkpoint.name]
     prompt, (png, _) = served.checkpoint.prompts["free"], picture(known(), "gundam", served.checkpoint)
     how = How(TOKENS, size, window)
@@ -158,9 +158,9 @@ def known_picture(client: Client, served: Served, unchecked: bool) -> Served:
         answer, served = first_answer(client, served, png, prompt, how)
         reading = reading_of(answer, served, 0.0)
     except (BadAnswer, ServerFailed, TooSlow) as error:
-        raise Unusable(f"the known picture was not read: {error}{hint(served)}") from None
+        raise Unusable(f"the test picture was not read: {error}{hint(served)}") from None
     if (wrong := difference(reading)) > WRONG:
-        what = f"the known picture was read as {shown(reading.text, 120)!r}, CER {wrong:.2f}{hint(served)}"
+        what = f"the test picture was read as {shown(reading.text, 120)!r}, CER {wrong:.2f}{hint(served)}"
         if not unchecked:
             raise Unusable(f"{what}; --unchecked goes on")
         served = replace(served, warnings=(*served.warnings, what))
@@ -171,7 +171,7 @@ def known_picture(client: Client, served: Served, unchecked: bool) -> Served:
 
 
 def difference(reading: Reading) -> float:
-    """The CER of a reading of the known picture. Boxes have the text in them (a ref), or behind them."""
+    """The CER of a reading of the test picture. Boxes have the text in them (a ref), or behind them."""
     inside = "\n".join(line for line, _ in reading.scores.lines())
     return min(cer(inside, TEXT), cer(to_markdown(reading.text), TEXT))
 
@@ -239,7 +239,7 @@ START = {
 
 
 def hint(served: Served) -> str:
-    """What to look at if the known picture is not read."""
+    """What to look at if the test picture is not read."""
     shows = f" The server's prompt: {served.template!r}." if served.template else ""
     name = f" Its model is called {served.model!r}." if served.model else ""
     return (

@@ -42,7 +42,7 @@ class EngineReader(Reader):
 
     @classmethod
     def connect(cls, client: Client, options: ServedOptions) -> EngineReader:
-        """Ask the server what it is, and read a known picture. Raises Unusable with the reason."""
+        """Ask the server what it is, and read a test picture. Raises Unusable with the reason."""
         start = time.perf_counter()
         served = probe(client, options.only(EngineOptions), options.model)
         for line in served.warnings:
