@@ -59,7 +59,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def tables() -> dict[str, str]:
     """{name of a table in the page: its lines}."""
-    head = "model, cards, GB per rank, also whole, all-reduces per token, bytes per all-reduce"
+    head = "model, cards, GB per rank, parts that do not divide, all-reduces per token, bytes per all-reduce"
     head += ", bytes of logits gathered per token, bytes of KV cache per position and rank"
     stages = ["model", "layers in stage 0", "GB of stage 0", "GB of stage 1", "bytes per token"]
     return {"tensor": table(head.split(", "), tensor_rows()), "pipeline": table(stages, stage_rows())}

@@ -46,14 +46,16 @@ Launches and waits: of one forward of the port, with its substitutes. "-": the m
 
 ## What works, and what does not
 
-* `port_module` moves a copy to a device and a dtype. Buffers that are not part of the state dict stay in
-  fp32, as do the parts that transformers itself loads in fp32. Tensors that are plain attributes are moved
-  and named, because `.to()` leaves them behind.
+* `deskocr_kit.port_module(model, device, dtype)` moves a copy to a device and a dtype. Buffers that are not
+  part of the state dict stay in fp32, as do the parts that transformers itself loads in fp32. Tensors that
+  are plain attributes are moved and named, because `.to()` leaves them behind.
 * `adapt` exchanges convolution layers, and `F.conv1d` and its relatives inside a forward of the model. It
   names what it leaves alone: transposed convolutions of volumes, and TorchScript, whose operators Python
   cannot replace.
 * A model without convolutions and `masked_scatter_` gets an empty proof and a whole report.
-* `compare_generated` compares the text of both models token by token, and tells near ties from faults.
+* `compare_generated` compares the text of both models token by token. Where they differ, it tells a fault
+  from a near tie: the reference's scores of the two tokens differ by at most six times the median error of
+  the scores, so that rounding decides.
 * [porting_faults.md](porting_faults.md): mistakes that were planted into models, and the instrument that
   names each of them.
 """

@@ -88,3 +88,12 @@ def test_the_environment_of_the_tests_is_the_locked_one():
         pytest.skip("another row of the versions in README.md")
     different = {n: (here[plain(n)], v) for n, v in LOCKED.items() if here.get(plain(n), v) != v}
     assert different == {}, "run `make lock`"
+
+
+def test_uv_and_conda_install_what_make_installs():
+    """The extras of all three ways; `kernels` has a marker, so that it is empty where there is no Triton."""
+    makefile, conda = (ROOT / "Makefile").read_text(), (ROOT / "environment.yml").read_text()
+    assert "$(if $(LINUX),dev$(COMMA)kernels,dev)" in makefile
+    assert re.findall(r"^      - -e \.\[(.*)\]$", conda, re.M) == ["dev,kernels"]
+    assert re.findall(r'^dev = \["deskocr-kit\[(.*)\]"\]', PROJECT, re.M) == ["dev,kernels"]
+    assert re.search(r"^kernels = \[\"triton; sys_platform == 'linux'\"\]$", PROJECT, re.M)
