@@ -27,9 +27,9 @@ def doctor(
         typer.Option("--model", metavar="DIR", help="nano, deepseek-ocr, or a folder to check."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the probes that import torch.")] = False,
-    patience: Annotated[float, typer.Option("--patience", help="Factor for every time limit.")] = 1.0,
+    patience: Annotated[float, typer.Option("--patience", help="Multiply every time limit by this factor.")] = 1.0,
 ) -> None:
-    """Check this machine; report problems and remedies. Exit status: 0 usable, 1 not, 2 usage error."""
+    """Check this machine; report problems and remedies. Exit status: 0 usable, 1 not usable, 2 nothing to diagnose or usage error."""
     from ..doctor.main import run
 
     raise typer.Exit(run(as_json, source, bundle, model, quick, patience))

@@ -105,7 +105,7 @@ def explain(
         if len(matches) > most:
             print(f"\n({len(matches) - most} more: --most {len(matches)})")
     else:
-        print("not known: no entry in the table of Ascend errors matches this text.")
+        print("No entry in the table of Ascend errors matches this text.")
         for hint in hints:
             print(printable(f"  {hint}"))
     raise typer.Exit(0 if matches else NOT_KNOWN)

@@ -27,7 +27,7 @@ def prove(
     slots: Annotated[str | None, typer.Option(help="Comma-separated slots. Writes no plan.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed samples per candidate.")] = 7,
 ) -> None:
-    """Prove every substitute on this device and write plan.json. Exit status: 1 if one runs but is wrong."""
+    """Prove every substitute on this device and write plan.json. Exit status 1: a candidate ran but was wrong."""
     from ..operators.prove.proof import folder_name
     from ..operators.prove.proof import prove as run
 

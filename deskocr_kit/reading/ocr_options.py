@@ -13,10 +13,10 @@ class OcrOptions(ServedOptions):
     """The options of the command `ocr`: those for reading, and how many processes share one model."""
 
     tensor_parallel: int = option(
-        1, "Processes with a card each and a part of every layer: latency, see docs/parallel.md.", minimum=1
+        1, "Number of cards that share every layer: lower latency, see docs/parallel.md.", minimum=1
     )
     pipeline_parallel: int = option(
-        1, "2: two processes with the first and the last layers, for many pages.", minimum=1
+        1, "2: split the layers between two cards, for many pages.", minimum=1
     )
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ class EngineOptions(Options):
         key=BY_THE_READER,
     )
     base_url: str | None = option(
-        None, "Of --engine openai, such as http://localhost:8000/v1.", unset="none", key=BY_THE_READER
+        None, "URL of the server for --engine openai, such as http://localhost:8000/v1.", unset="none", key=BY_THE_READER
     )
     server: str | None = option(
         None,
@@ -42,10 +42,10 @@ class EngineOptions(Options):
     )
     concurrency: int = option(8, "Requests to the server at a time.", minimum=1, key=BY_THE_READER)
     key_variable: str = option(
-        KEY_VARIABLE, "Environment variable that has the key of the server.", key=BY_THE_READER
+        KEY_VARIABLE, "Environment variable that contains the key of the server.", key=BY_THE_READER
     )
     unchecked: bool = option(
-        False, "Go on if a known picture, which is read first, gives a wrong text.", key=BY_THE_READER
+        False, "Continue even if the test picture, which is read first, gives a wrong text.", key=BY_THE_READER
     )
 
     def __post_init__(self) -> None:
