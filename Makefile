@@ -52,9 +52,14 @@ tests-only: $(READY)  ## the tests without the notebooks, whose stored outputs h
 	$(PYTEST) $(PARALLEL) --ignore=tests/simulator_process --ignore=tests/kernels_process tests
 	DESKOCR_DEVICE=npu-sim $(PYTEST) $(PARALLEL) tests/simulator
 
+# What test-full measures (gigabytes); the other tests of this file are small. Each name is the start of a test's id.
+OFFICIAL := test_official_size_saves test_the_other_models_at_their
+OFFICIAL := $(OFFICIAL:%=tests/official_size/test_official_size.py::%)
+
 test-slow: $(READY)  ## what takes minutes, downloads or 4 GB: long samples, official sizes in fp16, the real torch-npu wheel
-	$(PYTEST) -m slow --ignore=tests/official_size/test_official_size.py
+	$(PYTEST) -m slow --ignore=tests/simulator_process --ignore=tests/kernels_process $(OFFICIAL:%=--deselect=%)
 	DESKOCR_DEVICE=npu-sim $(PYTEST) -m slow tests/simulator
+	$(if $(LINUX),TRITON_INTERPRET=1 $(PYTEST) -m slow tests/kernels)
 
 test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 9 GB of memory
 	for model in deepseek-ocr deepseek-ocr-2 unlimited-ocr; do \

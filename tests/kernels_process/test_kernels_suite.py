@@ -33,12 +33,19 @@ def missing() -> str:
 
 if not ALREADY_THERE:
 
-    @pytest.mark.skipif(bool(missing()), reason=missing())
-    def test_kernels_suite():
+    def passes(*arguments: str) -> None:
         environment = {**os.environ, "TRITON_INTERPRET": "1"}
-        unusual = ["tests/operators/test_unusual_calls.py", "tests/operators/test_conv2d_unusual_calls.py"]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER), *unusual]
-        command += ["-k", "triton or kernels"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
         last = (done.stdout.strip().splitlines() or ["no output"])[-1]
         assert done.returncode == 0 and " passed" in last, done.stdout[-8000:] + done.stderr[-2000:]
+
+    @pytest.mark.skipif(bool(missing()), reason=missing())
+    def test_kernels_suite():
+        unusual = ["tests/operators/test_unusual_calls.py", "tests/operators/test_conv2d_unusual_calls.py"]
+        passes(*unusual, "-k", "triton or kernels")
+
+    @pytest.mark.slow  # whole models, interpreted: a quarter of an hour or more
+    @pytest.mark.skipif(bool(missing()), reason=missing())
+    def test_slow_kernels_suite():
+        passes("-m", "slow")

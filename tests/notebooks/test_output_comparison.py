@@ -84,13 +84,33 @@ def test_every_digit_left_of_the_mark_is_compared_and_none_right_of_it(path):
     assert tried > 10
 
 
-def failing_cells(notebook, folder) -> tuple[set[int], str]:
-    """Strict nbval on a copy, in a separate process."""
+def link_what_notebooks_read(folder) -> None:
+    """Their folders of data, and the folders of the repository that they name as `../…`."""
     (folder / "notebooks").mkdir()
     for each in (ROOT / "notebooks").iterdir():
         if each.is_dir() and not each.name.startswith("."):
             (folder / "notebooks" / each.name).symlink_to(each)
-    (folder / "reports").symlink_to(ROOT / "reports")
+    for name in ("reports", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def test_a_copy_finds_every_path_that_a_notebook_reads(tmp_path):
+    """Without this a cell of a copy fails because its file is missing, and not because a digit is wrong."""
+    link_what_notebooks_read(tmp_path)
+    named = {
+        path
+        for each in [*NOTEBOOKS, *SOLUTIONS]
+        for cell in code_cells(each)
+        for path in re.findall(r"""["'](\.\./[^"'{]*)""", cell.source)
+        if (ROOT / "notebooks" / path).exists()
+    }
+    assert "../tests/data/traces" in named
+    assert not [path for path in sorted(named) if not (tmp_path / "notebooks" / path).exists()]
+
+
+def failing_cells(notebook, folder) -> tuple[set[int], str]:
+    """Strict nbval on a copy, in a separate process."""
+    link_what_notebooks_read(folder)
     nbformat.write(notebook, folder / "notebooks" / "copy.ipynb")
     command = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "--rootdir", ".",
