@@ -53,7 +53,10 @@ def kernels(device: str, checkpoint: str) -> dict:
         "published_wheel": nearest_wheel(told["torch_npu"]),
         "launches_per_token": census.launches("decode"),
         "operators": rows,
-        "triton": {"here": why_not(where) or "kernels can run", "kernels": [asdict(each) for each in evidence()]},
+        "triton": {
+            "here": why_not(where) or "kernels can run",
+            "kernels": [asdict(each) for each in evidence()],
+        },
     }
 
 

@@ -16,7 +16,7 @@ from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
 from ...device.counting import Counts, counted
 from ...device.dtypes import dtype_name
 from ...device.tolerances import relative_error
-from ..kernels.launch import KERNEL, interpreted, listening, why_not
+from ..kernels.launch import KERNEL, interpreted, why_not
 from ..substitutes.cases import case_of
 from ..substitutes.registry import candidates
 from ..substitutes.self_check import NeedsTorchNpu
