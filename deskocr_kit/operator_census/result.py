@@ -182,7 +182,7 @@ class Census:
         return [e for e in self.entries if e.verdict.word in words and e.call.kind in WORKS]
 
     def worst_verdicts(self) -> dict[str, str]:
-        """{operator: the worst verdict of its calls}, worst first; names without "aten::", as in the table."""
+        """{operator, named as in the table: the worst verdict of its calls}, worst first."""
         found: dict[str, str] = {}
         for row in self.rows():  # worst first
             found.setdefault(row["operator"], row["verdict"])
