@@ -92,7 +92,7 @@ def test_a_run_with_kernels_shows_what_is_known_about_each(stored):
     assert "Kernels in this run" not in report.text(stored) and kernels_used(DEFAULTS) is None
     found = kernels_used({**DEFAULTS, "rms_norm": CANDIDATES["rms_norm"]["triton"]})
     assert [row[0] for row in found["rows"]] == ["rms_norm"] and found["head"][2:] == [
-        "interpreted", "lowered", "compiled (CUDA)", "run (NPU)"
+        "interpreted", "lowered", "assembled (CUDA)", "compiled (CUDA)", "run (NPU)"
     ]  # fmt: skip
     with_kernels = {**stored, "kernels": found}
     for text in (report.text(with_kernels), report.html(with_kernels, {}, [], "")):

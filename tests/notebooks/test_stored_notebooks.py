@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from deskocr_kit.course.notebooks import parameters_of
+from deskocr_kit.course.puzzles.attempts import get
+from deskocr_kit.course.puzzles.notebook import exercises
 from tests.helpers.stored import MEASURED, NOTEBOOKS, ROOT, SOLUTIONS, code_cells, markdown, read, tags, texts
 
 EVERY = [*NOTEBOOKS, *SOLUTIONS]
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 also_solutions = pytest.mark.parametrize("path", EVERY, ids=lambda p: f"{p.parent.name}/{p.stem}")
+MAP = (ROOT / "notebooks" / "README.md").read_text("utf-8")
 CARD = ("You will", "You need", "Runs on", "Takes", "Output")
 MAGICS = {"%matplotlib inline"}
 ELSEWHERE = (
@@ -146,3 +149,43 @@ def test_one_cell_of_parameters(path):
         for name in names.split(",")
     }
     assert parameters_of(path) == assigned, "papermill knows `name = value`, one a line"
+
+
+@by_name
+def test_it_ends_with_the_way_to_the_next(path):
+    last = read(path).cells[-1]
+    found = re.match(r"\*\*Next:\*\* \[[^\]]+\]\(([^)]+)\)", last.source)
+    following = NOTEBOOKS[NOTEBOOKS.index(path) + 1 :]
+    assert (found and found[1]) == (following[0].name if following else None)
+
+
+TAKES = re.compile(
+    r"^\*\*Takes\*\* (half a minute|a minute|two minutes) and \d GB of memory to run; \d+ minutes to read"
+    r"(?:, and (\d+) for the puzzles?)?\.",
+    re.M,
+)
+MINUTES = {"half a minute": "1", "a minute": "1", "two minutes": "2"}
+
+
+@by_name
+def test_the_minutes_of_the_card_are_those_of_the_map_and_of_the_puzzles(path):
+    takes = TAKES.search(read(path).cells[0].source)
+    assert takes, "state the time to run, to read and for the puzzles"
+    row = next(line for line in MAP.splitlines() if f"({path.name})" in line)
+    assert row.split(" | ")[-2] == MINUTES[takes[1]], row
+    assert int(takes[2] or 0) == sum(get(name).minutes for name in exercises(read(path)))
+
+
+@by_name
+def test_each_puzzle_has_a_heading_and_states_what_it_asks_for(path):
+    cells, names = read(path).cells, iter(exercises(read(path)))
+    for at, cell in enumerate(cells):
+        if "exercise" not in tags(cell):
+            continue
+        puzzle, before = get(next(names)), cells[at - 1].source
+        text = f"Difficulty {puzzle.difficulty} of 5, {puzzle.minutes} minutes, {puzzle.lines} lines."
+        assert text in before, f"before {puzzle.name}: {text}"
+        headings = re.findall(
+            r"^#+ (.+)", "\n".join(c.source for c in cells[:at] if c.cell_type == "markdown"), re.M
+        )
+        assert headings[-1] == "Your turn", f"{puzzle.name} is below {headings[-1]!r}"
