@@ -7,6 +7,6 @@ compiled     it ran compiled, on a CUDA card
 run          it ran on an NPU
 
 The first proves indices, masks, dtypes and the algorithm. The second proves that the vendor's front end takes
-the kernel. The third proves that it compiles for CUDA, and what it takes of a card. None of
-them proves the rounding of a device, its speed, or that the kernel fits on an NPU.
+the kernel. The third proves that it compiles for CUDA, and what it takes of a card. None of them
+proves the rounding of a device, its speed, or that the kernel fits on an NPU.
 """

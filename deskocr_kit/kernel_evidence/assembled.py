@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,19 +79,10 @@ def resources(cubin: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def record_of(found: Iterable[Assembled]) -> dict[str, Any]:
-    """What is stored."""
-    import triton
-
-    return {
-        "compiler": f"triton {triton.__version__}",
-        "kernels": kernel_digest(),
-        "forms": [asdict(each) for each in found],
-    }
-
-
 def main() -> int:
     """Write the record to the file named on the command line; exit status 1 if a form does not fit."""
+    import triton
+
     warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
     found = []
     with tempfile.TemporaryDirectory() as cache:  # compiled anew, whatever was compiled before
@@ -106,7 +96,12 @@ def main() -> int:
                     f"{made.registers:4} {made.stack_bytes:5} {made.refused}",
                     flush=True,
                 )
-    Path(sys.argv[1]).write_text(json.dumps(record_of(found), indent=1) + "\n", encoding="utf-8")
+    record = {
+        "compiler": f"triton {triton.__version__}",
+        "kernels": kernel_digest(),
+        "forms": [asdict(each) for each in found],
+    }
+    Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return int(any(not each.fits for each in found))
 
 

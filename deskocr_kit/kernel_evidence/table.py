@@ -15,11 +15,8 @@ from .lowering import BUFFER
 DATA = Path(__file__).parent / "data"
 NOT_RUN = "not run"
 HEAD = ("kernel", "slots", "interpreted", "lowered", "assembled (CUDA)", "compiled (CUDA)", "run (NPU)")
-RECORDS = {
-    "interpreted": "interpreted",
-    "lowering": "lowered",
-    "assembled": "assembled",
-}  # {module: its record}
+#: {module: the level whose record it makes}.
+RECORDS = {"interpreted": "interpreted", "lowering": "lowered", "assembled": "assembled"}
 
 
 @dataclass(frozen=True)

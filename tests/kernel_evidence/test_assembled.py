@@ -47,7 +47,7 @@ def test_every_form_fits_its_card_and_few_numbers_leave_the_registers():
         form = Assembled(**each)
         assert form.fits, form
         assert 0 < form.registers <= 255
-        assert form.stack_bytes <= (1024 if form.dtype == "fp32" else 128)  # bytes per thread, form
+        assert form.stack_bytes <= (1024 if form.dtype == "fp32" else 128), form
 
 
 def test_a_refused_form_is_said():

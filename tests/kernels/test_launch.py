@@ -83,7 +83,7 @@ LISTED = "print(why_not(), why_not(torch.device('npu')), 'triton' in candidates(
 
 
 def test_triton_is_a_candidate_on_an_npu_with_its_compiler():
-    """Also where nothing was told which device is meant; and not on the CPU beside it, or in a simulation."""
+    """Asked with and without a device; not on the CPU beside the NPU, and not on a simulated NPU."""
     if torch.cuda.is_available():
         pytest.skip("a CUDA card is present: kernels compile here")
     with_it, cpu, cuda, simulated, without, none = ask(

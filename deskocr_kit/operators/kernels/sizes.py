@@ -28,7 +28,7 @@ def block_rows() -> int:
 def attention_block(dtype: torch.dtype) -> tuple[int, int]:
     """(queries of one program, keys per step) of an attention of many queries.
 
-    Products of fp32 numbers take four times the registers of those of 16 bits: larger blocks than these made
-    CUDA's assembler keep up to 7.9 KB per thread on the stack (`kernel_evidence.assembled`).
+    In fp32 the numbers of the larger block do not fit the registers of a CUDA card: its assembler kept up to
+    7.9 KB per thread on the stack (`python -m deskocr_kit.kernel_evidence.assembled`).
     """
     return (16, KEYS // 2) if dtype == torch.float32 and not interpreted() else (32, KEYS)
