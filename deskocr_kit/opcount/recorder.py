@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from . import definition
 from .assume import Assume, patched_for_meta
@@ -176,6 +175,9 @@ def options_of(args, kwargs) -> str:
 
 
 def _flops(name: str, function, args, kwargs, output) -> int:
+    # Here, because this module imports Triton, which reads TRITON_INTERPRET when it is imported.
+    from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
     given = list(tensors(args))
     if name == SDPA:
         return sdpa_flop_count(*(t.shape for t in given[:3]))

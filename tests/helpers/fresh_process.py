@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -69,6 +70,7 @@ def serve() -> None:
     from deskocr_kit.cli import app
 
     CliRunner().invoke(app, ["ocr", "--help"])  # typer imports more when it is used
+    gc.freeze()  # no collection in a call's process visits what is imported here
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
