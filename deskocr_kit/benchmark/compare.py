@@ -59,7 +59,7 @@ def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 200
 
     Returns {"ratio", "interval_95", "verdict"}. With equal numbers of times the ratio is the median of the
     ratios run by run (the same page), else the ratio of the medians. The verdict is noise if the interval
-    contains 1 or if the change is below SMALLEST.
+    contains 1 or if the change is below SMALLEST. Without a ratio, as with times of 0, the values are None.
     """
     if not len(old) or not len(new):
         return {"ratio": None, "interval_95": None, "verdict": NOISE}
@@ -69,8 +69,11 @@ def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 200
         return np.median(x[rng.integers(0, len(x), (rounds, len(x)))], axis=1)
 
     paired = len(old) == len(new)
-    drawn = medians(after / before) if paired else medians(after) / medians(before)
-    ratio = float(np.median(after / before) if paired else np.median(after) / np.median(before))
+    with np.errstate(all="ignore"):
+        drawn = medians(after / before) if paired else medians(after) / medians(before)
+        ratio = float(np.median(after / before) if paired else np.median(after) / np.median(before))
+    if not (math.isfinite(ratio) and np.isfinite(drawn).all()):
+        return {"ratio": None, "interval_95": None, "verdict": NOISE}
     low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975)))
     word = NOISE
     if abs(ratio - 1) >= SMALLEST and not low <= 1 <= high:

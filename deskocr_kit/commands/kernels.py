@@ -30,6 +30,18 @@ def kernels(
         f"lowered: {lowered['compiler']}, every form of the official size for {lowered['chip']}\n"
         f"assembled: {assembled['compiler']}, the same forms as machine code for CUDA cards, none ran; "
         "shared memory of a program, stack of a thread in bytes\n"
-        "compiled, run: no record of a CUDA card or an NPU is stored\n"
+        f"compiled, run: {_devices()}\n"
         f"here: {why_not() or 'kernels can run'}"
     )
+
+
+def _devices() -> str:
+    """What the records of the levels `compiled` and `run` are of."""
+    from ..kernel_evidence.on_device import LEVELS, stored_record
+    from ..kernel_evidence.table import DATA
+
+    found = {level: stored_record(DATA / f"{level}.json") for level in LEVELS.values()}
+    told = [
+        f"{level} on {record['device']}, torch {record['torch']}" for level, record in found.items() if record
+    ]
+    return "; ".join(told) or "no record of a CUDA card or an NPU is stored"

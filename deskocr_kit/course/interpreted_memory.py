@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from torch import Tensor
@@ -95,8 +95,18 @@ def watching(**tensors: Tensor) -> Iterator[Seen]:
         seen.note("store", tuple(builder.grid_idx), ptrs.data, mask.data)
         return store(ptrs, value, mask, *rest)
 
-    builder.create_masked_load, builder.create_masked_store = loading, storing
-    try:
+    with replaced(builder, create_masked_load=loading, create_masked_store=storing):
         yield seen
+
+
+@contextlib.contextmanager
+def replaced(thing: object, **methods: Callable) -> Iterator[None]:
+    """Within the context, `thing` has other methods; afterwards it has those of before."""
+    before = {name: vars(thing)[name] for name in methods if name in vars(thing)}
+    vars(thing).update(methods)
+    try:
+        yield
     finally:
-        del builder.create_masked_load, builder.create_masked_store
+        for name in methods:
+            del vars(thing)[name]
+        vars(thing).update(before)

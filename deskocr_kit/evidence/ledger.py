@@ -10,6 +10,7 @@ from model.official import DEEPSEEK_OCR
 
 from ..claims.measured import with_section
 from ..display.table import markdown_table
+from ..kernel_evidence.on_device import LEVELS, proved_record
 from ..prediction.chips import names
 from ..prediction.measured import FILE, store
 from ..traces.calibration import calibration
@@ -22,8 +23,15 @@ from .report import PAGE, RECORD, _plain, render, stored_ledger, summary_of
 CLAIMS = "claims.md"
 READMES = ("README.md", "README.zh-CN.md")
 MEASURED, CHIPS, KERNELS = "measured", FILE.name, "profile/kernel_details.csv"
-#: {kind of bundle: words in the first cell of its row in the README's table "What was run where"}
-ROWS = {"npu": ("910B",), "cuda": ("CUDA",), "official": ("official weights", "官方权重")}
+#: {what a bundle shows: the beginning of its rows in the tables of the READMEs}
+ROWS = {
+    "npu": ("Ascend 910B with CANN", "带 CANN 的昇腾 910B"),
+    "cuda": ("CUDA, MPS", "CUDA、MPS"),
+    "official": ("official weights", "官方权重"),
+    "compiled": ("kernels compiled for a CUDA card", "为 CUDA 卡编译的核函数"),
+    "run": ("kernels run on an NPU", "在 NPU 上运行的核函数"),
+}
+KERNEL_RECORDS = Path("deskocr_kit") / "kernel_evidence" / "data"
 ABOUT = "Evidence from devices, as accepted by `deskocr evidence add`: one entry per device and checkpoint."
 
 
@@ -54,6 +62,8 @@ def add(file: str | Path, root: Path, reports: Path | None = None) -> list[str]:
         f"wrote {reports / PAGE}",
         *(f"note: {each}" for each in (*remarks, *kept)),
     ]
+    if (record := kernel_record(bundle, root)) is not None:
+        lines.append(f"wrote {record}: what `deskocr kernels` shows")
     if (chip := calibrated(bundle, reports)) is not None:
         lines.append(f"measured launch cost or bandwidth of {chip}: {reports / CHIPS}")
     if (reports / CLAIMS).is_file():
@@ -83,6 +93,15 @@ def calibrated(bundle: Bundle, reports: Path) -> str | None:
     except TraceError:  # too few gaps between kernels, or no shapes
         return None
     return chip
+
+
+def kernel_record(bundle: Bundle, root: Path) -> Path | None:
+    """Store what a card or an NPU did with the kernels of this version; returns the file, or None."""
+    level = LEVELS.get(bundle.manifest["label"])
+    found = proved_record(bundle.json("operators.json") or {})
+    if level is None or found is None or not (root / KERNEL_RECORDS).is_dir():
+        return None
+    return write_json(root / KERNEL_RECORDS / f"{level}.json", found)
 
 
 def ledger_page(entries: list[dict]) -> str:
@@ -123,18 +142,17 @@ def ledger_page(entries: list[dict]) -> str:
 
 def with_row(readme: str, summary: dict) -> str:
     """The README with a link to this bundle in its table. A bundle of a CPU changes nothing."""
-    wanted = ROWS.get(summary["kind"], ())
-    official = summary["parameters"] == DEEPSEEK_OCR.parameters and summary["kind"] != "cpu"
+    shown = [summary["kind"], *([summary["kernels"]] if summary.get("kernels") else [])]
+    if summary["parameters"] == DEEPSEEK_OCR.parameters and summary["kind"] != "cpu":
+        shown.append("official")
+    wanted = tuple(word for name in shown for word in ROWS.get(name, ()))
     link = f"[{_plain(summary['device'])}, {summary['created'][:10]}](reports/{summary['folder']}/{PAGE})"
     lines = readme.split("\n")
     for i, line in enumerate(lines):
         cells = re.split(r"(?<!\\)\|", line)
         if len(cells) != 5 or not line.startswith("| "):
             continue
-        named = any(word in cells[1] for word in wanted) or (
-            official and any(w in cells[1] for w in ROWS["official"])
-        )
-        if named and cells[2].strip() in ("not run", MEASURED):
+        if cells[1].strip().startswith(wanted) and cells[2].strip() in ("not run", MEASURED):
             folder = re.escape(f"reports/{summary['folder']}/{PAGE}")
             rest = re.sub(rf"[;；] \[[^\[\]]*\]\({folder}\)", "", cells[3].rstrip())
             lines[i] = "|".join([cells[0], cells[1], f" {MEASURED} ", f"{rest}; {link} ", cells[4]])

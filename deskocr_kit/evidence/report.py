@@ -12,6 +12,7 @@ from ..benchmark import report as bench_report
 from ..claims.measured import decided
 from ..display.printable import printable
 from ..display.table import markdown_table
+from ..kernel_evidence.on_device import LEVELS, proved_record
 from .check import Bundle
 
 PAGE, RECORD = "evidence.md", "evidence.json"
@@ -45,6 +46,9 @@ def summary_of(bundle: Bundle, remarks: list[str]) -> dict:
         "sha256": bundle.sha256,
         "steps": {name: step["status"] for name, step in manifest["steps"].items()},
         "figures": {**_bench_figures(bench), **_trace_figures(trace)},
+        "kernels": LEVELS.get(manifest["label"])
+        if proved_record(bundle.json("operators.json") or {})
+        else None,
         "claims": [{key: row[key] for key in keys} for row in claims["claims"] if decided(row)],
         "remarks": remarks,
     }

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from ..device.dtypes import dtype_name
+from ..operators.kernel_digest import kernel_digest
 from ..operators.kernels.candidates import CANDIDATES
 from ..operators.kernels.language import triton
 from ..operators.kernels.launch import KERNEL, interpreted, listening, why_not
 from ..operators.prove.probes import Sizes, probes
 from ..operators.prove.proof import config_of
 from ..operators.prove.runner import PASS, run_probe
-from .digest import kernel_digest
 from .forms import DTYPES
 
 #: Slots whose real calls take the interpreter minutes: hard ones only.

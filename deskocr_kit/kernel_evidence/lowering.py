@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..operators.kernel_digest import kernel_digest
 from ..operators.kernels.launch import GRID_LIMIT
-from .digest import kernel_digest
+from .before_mask import before_mask
 from .forms import Form, official_forms
 
 CHIP = "Ascend910B2"
@@ -39,6 +41,7 @@ class Lowered:
     may split a statement; without that, it is a lower bound.
     discrete: loads and stores of blocks that are made number by number, because the front end sees no pattern
     in their addresses.
+    before_mask: loads and stores that are made before their mask is applied, see before_mask.py.
     """
 
     kernel: str
@@ -50,19 +53,24 @@ class Lowered:
     buffer_bytes: int
     discrete: int = 0
     refused: str = ""
+    before_mask: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
         return not self.refused and self.buffer_bytes <= BUFFER and self.grid <= GRID_LIMIT
 
 
-def lower(form: Form) -> str:
-    """The linalg text of one form. Raises RuntimeError with the front end's words if it refuses."""
+def lower(form: Form, locations: bool = False) -> str:
+    """The linalg text of one form, with locations in the source if asked for.
+
+    Raises RuntimeError with the front end's words if it refuses.
+    """
     from triton._C.libtriton import ir
     from triton.backends.ascend.compiler import AscendBackend, make_ttir, ttir_to_linalg
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    os.environ["TRITON_DISABLE_LINE_INFO"] = "0" if locations else "1"  # the backend reads it at each call
     target = GPUTarget("npu", CHIP, 0)
     backend = AscendBackend(target)
     options = backend.parse_options({})
@@ -99,7 +107,7 @@ def examine(form: Form) -> Lowered:
     """Lower one form and read the result. A refusal is a result."""
     grid = max(map(math.prod, form.grids))
     try:
-        text = lower(form)
+        text = lower(form, locations=True)
     except RuntimeError as error:
         return Lowered(form.name, form.dtype, form.constants, grid, "", 0, 0, 0, str(error) or "refused")
     core = re.search(r'mix_mode = "(\w+)"', text)
@@ -112,6 +120,7 @@ def examine(form: Form) -> Lowered:
         text.count("linalg.matmul"),
         buffer_bytes(text),
         text.count("DiscreteMemAccess"),
+        before_mask=before_mask(text),
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..display.table import text_table
-from .compiled import compiled_words
-from .digest import kernel_digest
+from ..operators.kernel_digest import kernel_digest
 from .lowering import BUFFER
+from .on_device import LEVELS, device_words
 
 DATA = Path(__file__).parent / "data"
 NOT_RUN = "not run"
@@ -82,7 +82,7 @@ def evidence() -> list[Evidence]:
     stored = records()
     interpreted, lowered = stored["interpreted"], stored["lowered"]
     names = {form["kernel"] for form in lowered["forms"]}
-    on_card = compiled_words(DATA / "compiled.json")
+    compiled, run = (device_words(DATA / f"{level}.json") for level in LEVELS.values())
     names |= {name for slot in interpreted["slots"].values() for name in slot["kernels"]}
     made = []
     for name in sorted(names):
@@ -105,7 +105,8 @@ def evidence() -> list[Evidence]:
                 tuple(form["refused"] for form in forms if form["refused"]),
                 max((form.get("discrete", 0) for form in forms), default=0),
                 tuple(form for form in stored["assembled"]["forms"] if form["kernel"] == name),
-                on_card.get(name, NOT_RUN),
+                compiled.get(name, NOT_RUN),
+                run.get(name, NOT_RUN),
             )
         )
     return made

@@ -100,6 +100,8 @@ def test_verdicts():
     assert timing_verdict(base, [x * 1.01 for x in base])["verdict"] == "noise"  # too small to matter
     assert timing_verdict([1, 5, 1, 5], [2, 3, 4, 1, 6])["verdict"] == "noise"
     assert timing_verdict([], [1])["ratio"] is None
+    for old, new in (([0.0, 0.0], [1.0, 2.0]), ([0.0], [0.0]), ([5e-324, 1e-300], [1e300, 1e300])):
+        assert timing_verdict(old, new) == {"ratio": None, "interval_95": None, "verdict": "noise"}
 
 
 # ---------------------------------------------------------------------- the file

@@ -120,6 +120,7 @@ def test_each_form_in_each_place(form, place):
 @given(secret, st.text(max_size=30))
 def test_no_secret_of_a_live_row_leaves(pair, noise):
     hidden, text = pair
+    assume(hidden.lower() not in words.vocabulary())  # "Ascend910" is the name of a chip, and stays
     rows = [
         Row("Python", "python", "OK", f"3.11.7 (/home/{hidden}/venv/bin/python)"),
         Row(

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from deskocr_kit.claims.measured import section, with_section
 from deskocr_kit.cli import app
 from deskocr_kit.evidence import BundleError, read_bundle
-from deskocr_kit.evidence.ledger import add, calibrated, with_row
+from deskocr_kit.evidence.ledger import KERNEL_RECORDS, ROWS, add, calibrated, kernel_record, with_row
 from deskocr_kit.evidence.pack import MANIFEST
+from deskocr_kit.kernel_evidence.on_device import device_words
+from deskocr_kit.operators.kernel_digest import kernel_digest
 from deskocr_kit.prediction.measured import find_measured
 from tests.helpers.evidence import bundle, changed
 from tests.helpers.paths import DATA, ROOT
@@ -93,6 +95,47 @@ def test_what_a_card_measured_stands_in_both_readmes():
         assert sum(a != b for a, b in zip(after.split("\n"), text.split("\n"), strict=True)) == 1
         official = with_row(text, {**summary, "parameters": 3_336_106_240, "folder": "npu-deepseek-ocr"})
         assert official.count("| measured |") == 2
+        for kind, level in (("npu", "run"), ("cuda", "compiled")):  # the device, and its kernels if they ran
+            told = {**summary, "kind": kind, "kernels": level}
+            rows = [line for line in with_row(text, told).split("\n") if "| measured |" in line]
+            assert len(rows) == 2 and rows[1].startswith(tuple(f"| {word}" for word in ROWS[level]))
+            assert with_row(text, {**told, "kernels": None}).count("| measured |") == 1
+
+
+@pytest.mark.parametrize(("label", "level"), [("npu", "run"), ("cuda", "compiled")])
+def test_kernels_that_ran_are_recorded_for_the_table(label, level, good, tmp_path):
+    bundle = read_bundle(good)
+    proved = json.loads(bundle.files["operators.json"])
+    (row,) = [each for each in proved["rows"] if each["slot"] == "swiglu"][:1]
+    row.update(candidate="triton", kernels=["swiglu_kernel"], error=2e-4, dtype="float16")
+    bundle.manifest["label"] = label
+
+    def store(**changes):
+        bundle.files["operators.json"] = json.dumps({**proved, **changes}).encode()
+        return kernel_record(bundle, tmp_path)
+
+    assert store(kernels=kernel_digest()) is None  # no place for it: not a repository
+    (tmp_path / KERNEL_RECORDS).mkdir(parents=True)
+    assert store() is None and store(kernels="0" * 12) is None  # interpreted, or of other kernels
+    path = store(kernels=kernel_digest())
+    assert path == tmp_path / KERNEL_RECORDS / f"{level}.json"
+    assert device_words(path) == {"swiglu_kernel": f"{proved['device']['name']}, error 2e-04"}
+    row.update(verdict="wrong", why="relative error 2e-01, budget 0.01")
+    assert device_words(store(kernels=kernel_digest())) == {"swiglu_kernel": row["why"]}
+    for wrong in (
+        {"kernels": "swiglu_kernel"},
+        {"error": "small"},
+        {"slot": "my slot"},
+        {"why": None},
+        {"kernels": ["\x1b[2J"]},
+    ):
+        kept = dict(row)
+        row.update(wrong)
+        assert store(kernels=kernel_digest()) is None
+        row.clear()
+        row.update(kept)
+    bundle.manifest["label"] = "cpu"
+    assert store(kernels=kernel_digest()) is None
 
 
 def test_a_profile_of_a_known_chip_calibrates_its_prediction(good, tmp_path):

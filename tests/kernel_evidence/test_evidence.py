@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from deskocr_kit.kernel_evidence.compiled import compiled_record, compiled_words
+from deskocr_kit.kernel_evidence.before_mask import before_mask
 from deskocr_kit.kernel_evidence.forms import GUARD, official_forms, plan
 from deskocr_kit.kernel_evidence.lowering import BUFFER, buffer_bytes
+from deskocr_kit.kernel_evidence.on_device import LEVELS, device_record, device_words
 from deskocr_kit.kernel_evidence.shown import kernel_source_digest, shown_form
-from deskocr_kit.kernel_evidence.table import NOT_RUN, evidence, records, table
+from deskocr_kit.kernel_evidence.table import DATA, NOT_RUN, evidence, records, table
 from deskocr_kit.operator_census.ocr_model import census_ocr, page_inputs
 from deskocr_kit.operators.kernels.candidates import CANDIDATES
 from deskocr_kit.operators.kernels.launch import GRID_LIMIT
@@ -47,6 +48,36 @@ def test_every_form_fits_an_npu(found):
         )  # half: double buffers
 
 
+def test_what_an_npu_accesses_before_the_mask_is_a_load_whose_address_is_kept_inside():
+    """tests/kernels/conftest.py shows that these addresses lie inside, for every shape that they try."""
+    for form in records()["lowered"]["forms"]:
+        for each in form["before_mask"]:
+            assert each.startswith("tl.load(") and "tl.where(" in each.partition(" mask=")[0], (form, each)
+
+
+def test_an_access_before_its_mask_is_found_by_its_location(tmp_path):
+    source = tmp_path / "one.py"
+    source.write_text(
+        "a = tl.load(x + at, mask=same)\n"
+        "b = tl.load(x + at, mask=at < n)\n"
+        "c = tl.load(x + at)\n"
+        "tl.store(\n    y + at, a, mask=same)\n"
+    )
+    text = f"""
+    memref.copy %reinterpret_cast, %alloc : memref<4xf16> to memref<4xf16> loc(#loc1)
+    memref.copy %subview, %subview_1 : memref<?xf16> to memref<?xf16> loc(#loc2)
+    memref.copy %reinterpret_cast_2, %alloc_3 : memref<4xf16> to memref<4xf16> loc(#loc3)
+    %12 = memref.load %reinterpret_cast_4[%c0] : memref<1xf16> loc(#loc4)
+    memref.copy %reinterpret_cast_5, %alloc_6 : memref<4xf16> to memref<4xf16> loc(#loc)
+#loc = loc(unknown)
+#loc1 = loc("{source}":1:12)
+#loc2 = loc("{source}":2:12)
+#loc3 = loc("{source}":3:12)
+#loc4 = loc("{source}":4:0)
+"""
+    assert before_mask(text) == ["tl.load(x + at, mask=same)", "tl.store(y + at, a, mask=same)"]
+
+
 def test_the_record_of_the_interpreter_covers_every_slot():
     interpreted = records()["interpreted"]
     assert set(interpreted["slots"]) == set(CANDIDATES)
@@ -65,8 +96,11 @@ def test_the_record_of_the_front_end_has_every_official_form():
 
 
 def test_nothing_is_claimed_that_was_not_done(found):
-    assert all(each.compiled == each.run == NOT_RUN for each in found)
-    assert table(found).count(NOT_RUN) == 2 * len(found)
+    """Without a record of a device, which `deskocr evidence add` stores, a level is not run."""
+    for level in LEVELS.values():
+        said = {getattr(each, level) for each in found}
+        assert (said == {NOT_RUN}) == (not (DATA / f"{level}.json").exists()), level
+    assert table(found).count(NOT_RUN) == sum((each.compiled, each.run).count(NOT_RUN) for each in found)
 
 
 def test_a_record_of_a_card_fills_its_column(tmp_path):
@@ -78,12 +112,12 @@ def test_a_record_of_a_card_fills_its_column(tmp_path):
         {"calls tried": 3, "of": 9},
     ]
     path = tmp_path / "compiled.json"
-    assert compiled_words(path) == {}
-    record = compiled_record(rows, {"name": "a card", "torch": "2"})
+    assert device_words(path) == {}
+    record = device_record(rows, {"name": "a card", "torch": "2"})
     path.write_text(json.dumps(record))
-    assert compiled_words(path) == {"swiglu_kernel": "a card, error 2e-04", "gelu_kernel": "a: too far"}
+    assert device_words(path) == {"swiglu_kernel": "a card, error 2e-04", "gelu_kernel": "a: too far"}
     path.write_text(json.dumps({**record, "kernels": "0" * 12}))
-    assert compiled_words(path) == {}
+    assert device_words(path) == {}
 
 
 def test_the_page_on_kernels_states_the_records(found):

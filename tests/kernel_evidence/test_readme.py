@@ -17,9 +17,9 @@ READMES = pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 
 
 def row(name: str, command: str) -> list[str]:
-    """The cells of the row of a README whose last cell begins with this command."""
+    """The cells of the first row of a README whose last cell begins with this command."""
     lines = (ROOT / name).read_text("utf-8").splitlines()
-    (line,) = (line for line in lines if line.split("|")[-2:][0].strip().startswith(f"`{command}"))
+    line = next(line for line in lines if line.split("|")[-2:][0].strip().startswith(f"`{command}"))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -59,8 +59,8 @@ def test_the_table_of_levels(name):
     cards = sorted(SHARED)
     said = row(name, "python -m deskocr_kit.kernel_evidence.assembled")
     assert figures(said[0]) == cards and figures(said[1]) == [assembled, of, forms]
-    for command, levels in (
+    for command, levels in (  # `deskocr evidence add` writes both
         ("python -m tests.on_cuda", {each.compiled for each in found}),
         ("deskocr evidence --device npu", {each.run for each in found}),
     ):
-        assert row(name, command)[1] == NOT_RUN and levels == {NOT_RUN}
+        assert (row(name, command)[1] == NOT_RUN) == (levels == {NOT_RUN})

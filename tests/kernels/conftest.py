@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from deskocr_kit.operators.kernels import launch
+from tests.helpers.kernel_addresses import before_their_mask, outside_accesses
 
 READY = launch.interpreted() and launch.why_not() is None
 collect_ignore_glob = [] if READY else ["test_*.py"]
@@ -22,3 +23,14 @@ def pytest_collect_file(file_path, parent):
 
 def pytest_report_header(config):
     return None if READY else "tests/kernels is left out: it needs Triton and TRITON_INTERPRET=1"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def accesses_stay_in_their_tensors(request):
+    """For every kernel of the kit and every shape that these tests try."""
+    if request.module.__name__.endswith(("test_addresses", "test_puzzles")):  # kernels of their own
+        yield
+        return
+    with outside_accesses(before_their_mask()) as found:
+        yield
+    assert not found, f"addresses outside of the tensors, on an NPU if the mask excludes them: {found}"

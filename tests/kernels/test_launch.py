@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from deskocr_kit.device.counting import counted
+from deskocr_kit.nano_training.recipe import nano_config
 from deskocr_kit.operators.kernels import elementwise, launch, norms
+from deskocr_kit.operators.prove.probes import Sizes, probes
+from deskocr_kit.operators.prove.runner import run_probe
 from deskocr_kit.operators.substitutes.registry import candidates
 
 
@@ -27,7 +30,15 @@ def test_listeners_see_types_constants_and_grid():
         elementwise.swiglu(torch.empty(3, 40, dtype=torch.float16, device="meta"))
     (one,) = seen
     assert one.name == "swiglu_kernel" and dict(one.types)["x"] == "*fp16"
-    assert dict(one.types)["half"] == "i32" and dict(one.constants)["BLOCK"] == 64 and one.grid == (1,)
+    assert dict(one.types)["half"] == "i32" and dict(one.constants)["BLOCK"] == 32 and one.grid == (3,)
+
+
+def test_a_proof_names_the_kernels_that_a_candidate_started(tmp_path):
+    (probe, *_) = (each for each in probes(Sizes.of(nano_config())) if each.slot == "swiglu" and each.real)
+    rows = run_probe(probe, torch.device("cpu"), torch.float32, repeats=1)
+    assert {row.candidate: row.kernels for row in rows} == {
+        row.candidate: ["swiglu_kernel"] if row.candidate == "triton" else [] for row in rows
+    }
 
 
 def test_an_empty_grid_starts_nothing():

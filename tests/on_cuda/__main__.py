@@ -23,7 +23,7 @@ from pathlib import Path
 
 from deskocr_kit.device import DeviceError, describe_device, pick_device
 from deskocr_kit.device.dtypes import dtype_name
-from deskocr_kit.kernel_evidence.compiled import compiled_record
+from deskocr_kit.kernel_evidence.on_device import device_record
 from deskocr_kit.operators.kernels.launch import interpreted, why_not
 from model.files import write_json
 
@@ -97,7 +97,7 @@ def measure(subject: Subject, seconds: float, out: Path, command: str) -> list[d
     write_json(out, result)
     if result["kernels"] == "compiled":
         rows = [row for part in parts if part["name"] == "kernels" for row in part["rows"]]
-        write_json(out.with_name("compiled.json"), compiled_record(rows, result["device"]))
+        write_json(out.with_name("compiled.json"), device_record(rows, result["device"]))
     print(summary(parts))
     return parts
 

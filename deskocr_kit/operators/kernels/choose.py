@@ -28,14 +28,15 @@ def banned_kernel(
     found = 0
     for start in range(first, filled - size + 1, STEP):
         at = start + tl.arange(0, STEP)
-        same = at < filled - size + 1
+        here = at < filled - size + 1
+        same = here
         for back in range(1, size):  # the n-1 tokens before the follower equal the last n-1 tokens
             last = tl.load(line + filled - back)
-            other = tl.load(line + at + size - 1 - back, mask=same, other=-1)
+            other = tl.load(line + at + size - 1 - back, mask=here, other=-1)
             same = same & (other == last)
-        follower = tl.load(line + at + size - 1, mask=same, other=-1)
+        follower = tl.load(line + at + size - 1, mask=here, other=-1)
         if FREE:
-            same = same & (tl.load(free + follower, mask=same, other=1) == 0)
+            same = same & (tl.load(free + tl.where(here, follower, 0)) == 0)
         hit = same.to(tl.int32)
         place = found + tl.cumsum(hit, 0) - hit
         tl.store(banned + row * most + place, follower.to(tl.int32), mask=same & (place < most))

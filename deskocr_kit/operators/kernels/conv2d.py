@@ -55,7 +55,8 @@ def conv2d_kernel(
         inside = (row < pixels)[:, None] & (k < depth)[None, :]
         inside = inside & (y >= 0) & (y < height) & (z >= 0) & (z < width)
         place = image[:, None] * sb + (k // (KH * KW))[None, :] * sc + y * sh + z * sw
-        a = tl.load(x + place, mask=inside, other=0.0)
+        # An NPU applies this mask after the load (kernel_evidence/before_mask.py): stay in x.
+        a = tl.load(x + tl.where(inside, place, 0), mask=inside, other=0.0)
         known = (k < depth)[:, None] & (column < channels)[None, :]
         b = tl.load(weight + column[None, :] * depth + k[:, None], mask=known, other=0.0)
         if WIDE:

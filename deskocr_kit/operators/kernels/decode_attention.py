@@ -48,9 +48,9 @@ def decode_attention_kernel(
     for start in range(0, keys, STEP):
         key = start + tl.arange(0, STEP)
         seen = key < keys
+        here = seen[:, None] & inside[None, :]
         if MASKED:
             seen = seen & (tl.load(mask + b * mb + h * mh + key * mn, mask=seen, other=0) != 0)
-        here = seen[:, None] & inside[None, :]
         kk = tl.load(k + b * kb + h * kh + key[:, None] * kn + at[None, :], mask=here, other=0.0).to(
             tl.float32
         )
@@ -62,7 +62,7 @@ def decode_attention_kernel(
         vv = tl.load(v + b * vb + h * vh + key[:, None] * vn + at[None, :], mask=here, other=0.0).to(
             tl.float32
         )
-        result = result * fade + tl.sum(vv * weights[:, None], 0)
+        result = result * fade + tl.sum(tl.where(seen[:, None], vv, 0.0) * weights[:, None], 0)
         total = total * fade + tl.sum(weights, 0)
         largest = higher
     tl.store(out + tl.program_id(0) * width + at, (result / total).to(out.dtype.element_ty), mask=inside)
@@ -87,47 +87,57 @@ def rotate_write_attend_kernel(
     mb,
     rb,
     MASKED: tl.constexpr,
+    HALF: tl.constexpr,
     BLOCK: tl.constexpr,
     STEP: tl.constexpr,
 ):
+    """The halves of queries and keys are rotated with each other, so they stay apart: a, then c."""
     b, h = tl.program_id(0) // heads, tl.program_id(0) % heads
     width = 2 * half
-    at = tl.arange(0, BLOCK)
-    inside = at < width
-    partner = tl.where(at < half, at + half, at - half)
-    sign = tl.where(at < half, -1.0, 1.0)
-    c = tl.load(cos + b * rb + at, mask=inside, other=0.0).to(tl.float32)
-    s = tl.load(sin + b * rb + at, mask=inside, other=0.0).to(tl.float32) * sign
+    pair, at = tl.arange(0, HALF), tl.arange(0, BLOCK)
+    turned, inside = pair < half, at < width
+    cos_a = tl.load(cos + b * rb + pair, mask=turned, other=0.0).to(tl.float32)
+    sin_a = tl.load(sin + b * rb + pair, mask=turned, other=0.0).to(tl.float32)
+    cos_c = tl.load(cos + b * rb + half + pair, mask=turned, other=0.0).to(tl.float32)
+    sin_c = tl.load(sin + b * rb + half + pair, mask=turned, other=0.0).to(tl.float32)
     row = qkv + b * 3 * heads * width + h * width
     kept = cache_k.dtype.element_ty  # rotated queries and keys are rounded to the dtype of the cache
-    qa = tl.load(row + at, mask=inside, other=0.0).to(tl.float32)
-    qp = tl.load(row + partner, mask=inside, other=0.0).to(tl.float32)
-    ka = tl.load(row + heads * width + at, mask=inside, other=0.0).to(tl.float32)
-    kp = tl.load(row + heads * width + partner, mask=inside, other=0.0).to(tl.float32)
+    qa = tl.load(row + pair, mask=turned, other=0.0).to(tl.float32)
+    qc = tl.load(row + half + pair, mask=turned, other=0.0).to(tl.float32)
+    ka = tl.load(row + heads * width + pair, mask=turned, other=0.0).to(tl.float32)
+    kc = tl.load(row + heads * width + half + pair, mask=turned, other=0.0).to(tl.float32)
     new_v = tl.load(row + 2 * heads * width + at, mask=inside, other=0.0)
-    query = (qa * c + qp * s).to(kept).to(tl.float32) * scale
-    new_k = (ka * c + kp * s).to(kept)
+    query_a = (qa * cos_a - qc * sin_a).to(kept).to(tl.float32) * scale
+    query_c = (qc * cos_c + qa * sin_c).to(kept).to(tl.float32) * scale
+    key_a, key_c = (ka * cos_a - kc * sin_a).to(kept), (kc * cos_c + ka * sin_c).to(kept)
     place = tl.load(where)  # the position in the cache that this token fills
-    to = b * cb + h * ch + place * width + at
-    tl.store(cache_k + to, new_k, mask=inside)
-    tl.store(cache_v + to, new_v.to(kept), mask=inside)
-    # The new key and value come from registers: other programs never read them, and no barrier is needed.
-    largest = tl.sum(query * new_k.to(tl.float32), 0)
+    head = b * cb + h * ch
+    to = head + place * width
+    tl.store(cache_k + to + pair, key_a, mask=turned)
+    tl.store(cache_k + to + half + pair, key_c, mask=turned)
+    tl.store(cache_v + to + at, new_v.to(kept), mask=inside)
+    # The new key and value come from registers: what is loaded at their place is not used, and no barrier is
+    # needed.
+    largest = tl.sum(query_a * key_a.to(tl.float32) + query_c * key_c.to(tl.float32), 0)
     total = 1.0
     result = new_v.to(tl.float32)
     for start in range(0, keys, STEP):
         key = start + tl.arange(0, STEP)
-        seen = (key < keys) & (key != place)
+        used = key < keys
+        seen = used & (key != place)
         if MASKED:
-            seen = seen & (tl.load(mask + b * mb + key, mask=seen, other=0) != 0)
-        here = seen[:, None] & inside[None, :]
-        line = b * cb + h * ch + key[:, None] * width + at[None, :]
-        kk = tl.load(cache_k + line, mask=here, other=0.0).to(tl.float32)
-        scores = tl.where(seen, tl.sum(kk * query[None, :], 1), -float("inf"))
+            seen = seen & (tl.load(mask + b * mb + key, mask=used, other=0) != 0)
+        line = head + key[:, None] * width
+        here = used[:, None] & turned[None, :]
+        kk = cache_k + line + pair[None, :]
+        scores = tl.sum(tl.load(kk, mask=here, other=0.0).to(tl.float32) * query_a[None, :], 1)
+        scores += tl.sum(tl.load(kk + half, mask=here, other=0.0).to(tl.float32) * query_c[None, :], 1)
+        scores = tl.where(seen, scores, -float("inf"))
         higher = tl.maximum(largest, tl.max(scores, 0))
         weights = tl.exp(scores - higher)
         fade = tl.exp(largest - higher)
-        vv = tl.load(cache_v + line, mask=here, other=0.0).to(tl.float32)
+        vv = tl.load(cache_v + line + at[None, :], mask=used[:, None] & inside[None, :], other=0.0)
+        vv = tl.where(seen[:, None], vv.to(tl.float32), 0.0)
         result = result * fade + tl.sum(vv * weights[:, None], 0)
         total = total * fade + tl.sum(weights, 0)
         largest = higher
@@ -196,7 +206,8 @@ def rotate_write_attend(
         0 if mask is None else mask.stride(0),
         0 if len(cos) == 1 else cos.stride(0),
         MASKED=mask is not None,
+        HALF=power_of_two(width // 2),
         BLOCK=power_of_two(width),
-        STEP=KEYS,
+        STEP=KEYS // 2,  # with more, numbers leave the registers of a CUDA card
     )
     return out

@@ -11,15 +11,17 @@ from .sizes import FLAT, ROWS
 
 
 @triton.jit
-def swiglu_kernel(x, out, numbers, half, BLOCK: tl.constexpr, STEPS: tl.constexpr):
+def swiglu_kernel(x, out, units, parts, half, BLOCK: tl.constexpr, STEPS: tl.constexpr):
     for step in range(STEPS):
-        at = (tl.program_id(0) * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
-        here = at < numbers
-        row = at // half
-        left = row * 2 * half + at % half
-        gate = tl.load(x + left, mask=here, other=0.0).to(tl.float32)
-        up = tl.load(x + left + half, mask=here, other=0.0).to(tl.float32)
-        tl.store(out + at, (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty), mask=here)
+        unit = tl.program_id(0) * STEPS + step  # a block of a row
+        row = unit // parts
+        at = unit % parts * BLOCK + tl.arange(0, BLOCK)
+        here = at < tl.where(unit < units, half, 0)
+        left = x + row * 2 * half + at
+        gate = tl.load(left, mask=here, other=0.0).to(tl.float32)
+        up = tl.load(left + half, mask=here, other=0.0).to(tl.float32)
+        to = out + row * half + at
+        tl.store(to, (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty), mask=here)
 
 
 @triton.jit
@@ -63,23 +65,25 @@ def swiglu(x: Tensor) -> Tensor:
         raise ValueError(f"swiglu: the last side of {tuple(x.shape)} must be even: [gate | up]")
     flat, half = x.contiguous(), x.shape[-1] // 2
     out = flat.new_empty(*flat.shape[:-1], half)
-    _flat(swiglu_kernel, flat, out, out.numel(), half)
+    if not out.numel():
+        return out
+    block = min(FLAT, power_of_two(half))
+    parts = blocks(half, block)
+    units = out.numel() // half * parts
+    steps = power_of_two(blocks(units, ROWS))
+    launch(swiglu_kernel, (blocks(units, steps),), flat, out, units, parts, half, BLOCK=block, STEPS=steps)
     return out
 
 
 def gelu(x: Tensor, quick: bool = False) -> Tensor:
     """The exact GELU (erf), or x * sigmoid(1.702 x). Any shape."""
     flat = x.contiguous()
-    out = torch.empty_like(flat)
-    _flat(gelu_kernel, flat, out, out.numel(), QUICK=quick)
+    out, numbers = torch.empty_like(flat), x.numel()
+    block = min(FLAT, power_of_two(numbers))
+    steps = power_of_two(blocks(blocks(numbers, block), ROWS))
+    grid = (blocks(numbers, block * steps),)
+    launch(gelu_kernel, grid, flat, out, numbers, QUICK=quick, BLOCK=block, STEPS=steps)
     return out
-
-
-def _flat(kernel, x: Tensor, out: Tensor, *numbers: int, **constants) -> None:
-    block = min(FLAT, power_of_two(out.numel()))
-    steps = power_of_two(blocks(blocks(out.numel(), block), ROWS))
-    grid = (blocks(out.numel(), block * steps),)
-    launch(kernel, grid, x, out, *numbers, **constants, BLOCK=block, STEPS=steps)
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -6,7 +6,8 @@
     combine  per token: the sum over its pairs, and over what else is added
 
 The host waits for nothing: the number of blocks is that of the worst case, and blocks without pairs end at
-once.
+once. A place that is nobody's is computed for token 0 and not used: an NPU would apply a mask for it after
+the load, and would write back what a store leaves out (kernel_evidence/before_mask.py).
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def grouped_gate_up_kernel(
     width,
     inner,
     top,
+    EVEN: tl.constexpr,
     WIDE: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -89,8 +91,12 @@ def grouped_gate_up_kernel(
         matrix = weight + expert * 2 * inner * width
         for start in range(0, width, BK):
             k = start + tl.arange(0, BK)
-            here = (pair >= 0)[:, None] & (k < width)[None, :]
-            a = tl.load(x + token[:, None] * width + k[None, :], mask=here, other=0.0)
+            place = token[:, None] * width + k[None, :]
+            if EVEN:  # whole rows at a time
+                a = tl.load(x + place)
+            else:
+                inside = k[None, :] + token[:, None] * 0 < width
+                a = tl.load(x + tl.where(inside, place, 0), mask=inside, other=0.0)
             known = (k < width)[:, None] & (n < inner)[None, :]
             place = n[None, :] * width + k[:, None]
             b = tl.load(matrix + place, mask=known, other=0.0)
@@ -100,9 +106,8 @@ def grouped_gate_up_kernel(
             gate = tl.dot(a, b, gate, input_precision="ieee")
             up = tl.dot(a, c, up, input_precision="ieee")
         result = gate / (1.0 + tl.exp(-gate)) * up
-        there = (pair >= 0)[:, None] & (n < inner)[None, :]
         to = hidden + row[:, None] * inner + n[None, :]
-        tl.store(to, result.to(hidden.dtype.element_ty), mask=there)
+        tl.store(to, result.to(hidden.dtype.element_ty), mask=(n < inner)[None, :])
 
 
 @triton.jit
@@ -129,8 +134,7 @@ def grouped_down_kernel(
         total = tl.zeros((BM, BN), dtype=tl.float32)
         for start in range(0, inner, BK):
             k = start + tl.arange(0, BK)
-            here = (pair >= 0)[:, None] & (k < inner)[None, :]
-            a = tl.load(hidden + row[:, None] * inner + k[None, :], mask=here, other=0.0)
+            a = tl.load(hidden + row[:, None] * inner + k[None, :], mask=(k < inner)[None, :], other=0.0)
             known = (k < inner)[:, None] & (n < width)[None, :]
             place = expert * width * inner + n[None, :] * inner + k[:, None]
             b = tl.load(weight + place, mask=known, other=0.0)
@@ -185,6 +189,7 @@ def many_tokens(
         width,
         inner,
         top,
+        EVEN=width % bk == 0,
         **size,
     )
     parts = torch.empty(pairs, width, dtype=torch.float32, device=x.device)

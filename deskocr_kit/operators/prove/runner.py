@@ -7,7 +7,7 @@ import statistics
 import time
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from ...device import DeviceError, Timer, free_cache, is_simulated, synchronize
 from ...device.counting import Counts, counted
 from ...device.dtypes import dtype_name
 from ...device.tolerances import relative_error
-from ..kernels.launch import KERNEL, interpreted, why_not
+from ..kernels.launch import KERNEL, Launch, interpreted, listening, why_not
 from ..substitutes.cases import case_of
 from ..substitutes.registry import candidates
 from ..substitutes.self_check import NeedsTorchNpu
@@ -55,6 +55,7 @@ class Row:
     fallbacks: int | None = None
     ai_cpu: int | None = None
     extra_bytes: int | None = None
+    kernels: list[str] = field(default_factory=list)  # the kit's own kernels that the call started
 
     def note(self, counts: Counts) -> None:
         vars(self).update(asdict(counts))
@@ -146,10 +147,12 @@ def _expected(reference: Callable, probe: Probe, args: tuple) -> torch.Tensor:
 
 def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.device) -> float:
     """Fill in verdict, error and counts; return the seconds of the first call."""
+    started: list[Launch] = []
     start = time.perf_counter()
     try:
-        ours = call()
-        synchronize(device)
+        with listening(started.append):
+            ours = call()
+            synchronize(device)
     except NeedsTorchNpu as error:
         row.verdict, row.why = CANNOT, str(error)
         return 0.0
@@ -161,6 +164,8 @@ def _judge(row: Row, probe: Probe, call: Callable, expected, device: torch.devic
             row.verdict = CANNOT
             row.why = _first_line(error)
         return 0.0
+    finally:
+        row.kernels = sorted({each.name for each in started})
     seconds = time.perf_counter() - start
     if probe.raises:
         row.verdict, row.why = SILENT, "an invalid call returned a result"

@@ -11,6 +11,8 @@ from model.files import write_json
 
 from ...display.palette import GREEN, GREY, RED
 from ...display.table import LEFT, Cell, html_table, markdown_table, text_table
+from ..kernel_digest import kernel_digest
+from ..kernels.launch import interpreted
 from ..plan import Plan
 from .runner import CANNOT, NEEDS_NPU, PASS, Row
 
@@ -143,9 +145,11 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
             "device": self.device, "checkpoint": self.checkpoint, "command": self.command,
-            "summary": self.summary(), "rows": [asdict(row) for row in self.rows],
+            "summary": self.summary(), "rows": [_stored(row) for row in self.rows],
             **({"notes": self.notes} if self.notes else {}),
         }  # fmt: skip
+        if any(row.kernels for row in self.rows) and not interpreted():
+            stored["kernels"] = kernel_digest()  # what the rows say of kernels is about this code
         write_json(folder / "operators.json", stored)
         (folder / "operators.md").write_text(self.to_markdown(), encoding="utf-8")
         self.figure().savefig(folder / "operators.png", dpi=110)
@@ -189,6 +193,11 @@ class Report:
         axes.set_title(self.heading(), fontsize=8)
         axes.grid(axis="x", alpha=0.3)
         return figure
+
+
+def _stored(row: Row) -> dict:
+    """The row as data; only a call that started kernels of the kit names them."""
+    return {name: value for name, value in asdict(row).items() if name != "kernels" or value}
 
 
 def _shown(value) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..operators.kernels import launch
-from ..operators.plan import source_digest
+from .kernels import launch
+from .plan import source_digest
 
 FOLDER = Path(launch.__file__).parent
 
