@@ -16,11 +16,6 @@ from torch import Tensor
 class NgramGuard:
     """The guard for one sequence: `append` every token; `banned()` returns the forbidden next tokens.
 
-    size: n. 0 switches the guard off.
-    window: only n-grams that start in the last `window` tokens count (the rule of the original's serving
-        scripts). None takes the whole sequence, prompt and padding included (the rule of transformers).
-    whitelist: tokens that are never banned, for example table cells.
-
     Args:
         size: n; 0 switches the guard off.
         window: only n-grams that start in the last `window` tokens count (the rule of the original's serving

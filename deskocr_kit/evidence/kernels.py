@@ -55,7 +55,7 @@ def kernels(device: str, checkpoint: str) -> dict:
         "operators": rows,
         "triton": {
             "here": why_not(where) or "kernels can run",
-            "kernels": [asdict(each) for each in evidence()],
+            "kernels": [{**asdict(each), "assembled": each.machine_code()} for each in evidence()],
         },
     }
 

@@ -87,7 +87,7 @@ def test_views(processor, size):
     check_second(processor, size)
 
 
-@pytest.mark.slow  # half a minute: views of 200 pages, twice
+@pytest.mark.slow  # a minute: views of 200 pages, twice
 def test_views_at_all_sizes(processor):
     for size in sizes():
         check_unlimited(size)
