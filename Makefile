@@ -70,6 +70,7 @@ race: $(READY)  ## ours against transformers at the official size, random weight
 
 fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; five minutes
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests
+	$(if $(LINUX),HYPOTHESIS_PROFILE=fuzz TRITON_INTERPRET=1 $(PYTEST) -n logical -m fuzz tests/kernels)
 
 browser: $(READY)  ## notebooks in JupyterLab (build/screenshots/) and index.html, in a headless Chromium
 	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[browser]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -10,6 +11,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from model import DeepseekOCRForCausalLM
 from tests.helpers.golden import CHECKPOINT
@@ -20,7 +22,10 @@ torch.set_num_threads(1)
 # input and stores what it finds. No example has a time limit of its own: a shared machine is slow at times.
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("default", derandomize=True, max_examples=60, database=None, **_QUIET)
-settings.register_profile("fuzz", max_examples=5000, print_blob=True, **_QUIET)
+settings.register_profile(  # what it does not set is that of the profile named "default"
+    "fuzz", derandomize=False, max_examples=5000, print_blob=True,
+    database=DirectoryBasedExampleDatabase(Path(__file__).parents[1] / ".hypothesis"), **_QUIET,
+)  # fmt: skip
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

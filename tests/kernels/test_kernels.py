@@ -1,7 +1,7 @@
 """Each kernel in Triton's interpreter against fp64, on hard and odd shapes.
 
-Budgets: one rounded result of sums in fp32. fp32: 3e-6, the order of the sum. fp16: 3e-3 and bf16: 2e-2, two
-or three roundings behind each other; the interpreter rounds bf16 by cutting off, which doubles the error.
+Budgets: one rounded result of sums in fp32. fp32: 3e-6, the order of the sum. fp16: 3e-3, two or three roundings
+behind each other. bf16: 3 * 2**-7, the same; the interpreter rounds bf16 by cutting off, which doubles the error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def given(*strategies):
     )
 
 
-BUDGETS = {torch.float32: 3e-6, torch.float16: 3e-3, torch.bfloat16: 2e-2}
+BUDGETS = {torch.float32: 3e-6, torch.float16: 3e-3, torch.bfloat16: 3 * 2**-7}
 dtypes = st.sampled_from(list(BUDGETS))
 seeds = st.integers(0, 2**31)
 
@@ -97,7 +97,11 @@ def test_activations(dtype, seed, shape, half):
     draw = numbers(seed, dtype)
     x = draw(*shape, 2 * half, scale=3.0)
     close(elementwise.swiglu(x), slots.swiglu(x.double()), dtype)
-    close(elementwise.gelu(x), slots.gelu(x.double()), dtype)
+    exact = slots.gelu(x.double())
+    away = (
+        elementwise.gelu(x).double() - exact
+    ).norm()  # 1 + erf(x) cancels far below 0: the last place of 1
+    assert away <= BUDGETS[dtype] * exact.norm() + 2**-23 * x.double().norm()
     close(elementwise.gelu(x, quick=True), slots.quick_gelu(x.double()), dtype)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.paths import ROOT, TESTS
 
@@ -40,3 +41,20 @@ def test_only_what_test_full_measures_is_left_out():
     assert "$(OFFICIAL:%=--deselect=%)" in recipe("test-slow")[0]
     for name in names:
         assert len(re.findall(rf"^def {name}", text, re.M)) == 1, name
+
+
+def test_make_fuzz_has_the_generated_tests_of_the_kernels():
+    """The other folder has none; `-m fuzz tests` leaves both out."""
+    generated = [folder for folder in LEFT_OUT if "mark.fuzz" in "".join(
+        each.read_text("utf-8") for each in (TESTS / folder).rglob("test_*.py")
+    )]  # fmt: skip
+    first, second = recipe("fuzz")
+    assert first.endswith("-m fuzz tests") and generated == ["kernels"]
+    assert "TRITON_INTERPRET=1" in second and "-m fuzz tests/kernels" in second
+
+
+def test_make_fuzz_draws_new_input_and_stores_what_it_finds():
+    """A profile takes what it does not set from the profile named "default", which repeats its input."""
+    usual, fuzz = settings.get_profile("default"), settings.get_profile("fuzz")
+    assert usual.derandomize and usual.database is None
+    assert not fuzz.derandomize and fuzz.database is not None and fuzz.max_examples > usual.max_examples
