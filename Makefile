@@ -68,7 +68,7 @@ test-full: $(READY)  ## the official sizes with random weights: 7.5 GB of disk, 
 race: $(READY)  ## ours against transformers at the official size, random weights; 17 GB of memory
 	$(BIN)/python -m tests.official_size.race --model $(MODEL)
 
-fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; five minutes
+fuzz: $(READY)  ## the tests with generated input, new input each time, 5,000 examples each; a quarter of an hour
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) $(PARALLEL) -m fuzz tests
 	$(if $(LINUX),HYPOTHESIS_PROFILE=fuzz TRITON_INTERPRET=1 $(PYTEST) -n logical -m fuzz tests/kernels)
 

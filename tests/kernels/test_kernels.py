@@ -1,7 +1,8 @@
 """Each kernel in Triton's interpreter against fp64, on hard and odd shapes.
 
-Budgets: one rounded result of sums in fp32. fp32: 3e-6, the order of the sum. fp16: 3e-3, two or three roundings
-behind each other. bf16: 3 * 2**-7, the same; the interpreter rounds bf16 by cutting off, which doubles the error.
+Budgets: one rounded result of sums in fp32. fp32: 3e-6, the order of the sum. fp16: 3e-3, two or three
+roundings behind each other. bf16: 3 * 2**-7, the same; the interpreter rounds bf16 by cutting off, which
+doubles the error.
 """
 
 from __future__ import annotations
@@ -98,9 +99,8 @@ def test_activations(dtype, seed, shape, half):
     x = draw(*shape, 2 * half, scale=3.0)
     close(elementwise.swiglu(x), slots.swiglu(x.double()), dtype)
     exact = slots.gelu(x.double())
-    away = (
-        elementwise.gelu(x).double() - exact
-    ).norm()  # 1 + erf(x) cancels far below 0: the last place of 1
+    away = (elementwise.gelu(x).double() - exact).norm()
+    # Far below 0, 1 + erf(x) cancels: what is left is the last place of 1, times x.
     assert away <= BUDGETS[dtype] * exact.norm() + 2**-23 * x.double().norm()
     close(elementwise.gelu(x, quick=True), slots.quick_gelu(x.double()), dtype)
 
