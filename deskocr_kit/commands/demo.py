@@ -69,7 +69,7 @@ def demo(
                 Text(reading.text),
                 Text(truth.strip()),
                 f"{cer(reading.text, truth):.3f}",
-                f"{reading.confidence:.2f}",
+                "" if reading.confidence is None else f"{reading.confidence:.2f}",
             )
             progress.update()
     Console().print(table)
