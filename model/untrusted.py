@@ -12,8 +12,9 @@ import json
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MEBIBYTE = 1 << 20
 TEXT_BYTES = 16 * MEBIBYTE  # the largest official text file, tokenizer.json, has 9.6 MB
@@ -28,7 +29,7 @@ class UntrustedFile(ValueError):
     """A file that is refused before its content is used: not regular, too large, or not what it should be."""
 
 
-def open_regular(path: str | os.PathLike, limit: int | None = None) -> BinaryIO:
+def open_regular(path: str | os.PathLike, limit: int | None = None) -> BufferedReader:
     """Open a regular file for reading, in binary.
 
     A link to a regular file is followed. A FIFO, a device, a socket and a folder are refused without a read.

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.decoder import DecoderLayer
+from model.network import Network
 from model.ngram import banned_tokens
 from model.slots import rms_norm, rotary
 
@@ -31,7 +33,7 @@ class Original:
     grows with every token. keys, values: per layer (b, h, filled, k).
     """
 
-    model: torch.nn.Module
+    model: Network
     mask: Tensor
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Original:
         positions = positions.masked_fill_(self.mask == 0, 1)[:, -x.shape[1] :]
         mask = self.additive(x)
         for i, layer in enumerate(self.model.model.layers):
+            assert isinstance(layer, DecoderLayer)
             y = rms_norm(x, layer.input_layernorm.weight, self.c.eps)
             x = x + self.attention(i, layer.self_attn, y, positions, mask)
             y = rms_norm(x, layer.post_attention_layernorm.weight, self.c.eps)
@@ -122,7 +125,8 @@ class Original:
 
 
 def dense(module, x: Tensor) -> Tensor:
-    return swiglu_mlp(x, *module.gate_up_proj.weight.chunk(2), module.down_proj.weight)
+    gate, up = module.gate_up_proj.weight.chunk(2)
+    return swiglu_mlp(x, gate, up, module.down_proj.weight)
 
 
 def swiglu_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:

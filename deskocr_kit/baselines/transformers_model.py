@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def peer_module(config) -> str:
     return "deepseek_ocr2" if config.clip is None else "unlimited_ocr"
 
 
-def peer_classes(config) -> tuple[type, type]:
+def peer_classes(config) -> tuple[type[Any], type[Any]]:
     """(config class, model class) of the peer. Raises ImportError without transformers 5."""
     name = peer_module(config)
     found, prefix = importlib.import_module(f"transformers.models.{name}"), name.title().replace("_", "")

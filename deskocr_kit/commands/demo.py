@@ -69,12 +69,12 @@ def demo(
                 Text(reading.text),
                 Text(truth.strip()),
                 f"{cer(reading.text, truth):.3f}",
-                f"{reading.confidence:.2f}",
+                "" if reading.confidence is None else f"{reading.confidence:.2f}",
             )
             progress.update()
     Console().print(table)
     print(f"CER over all pages: {wrong / max(1, length):.4f} ({wrong} edits in {length} characters)")
-    page = write_gallery(
+    gallery = write_gallery(
         out, lines, {"done": len(lines)}, title=f"The sample pages, as {reader.name} reads them"
     )
     first = out / samples[0][0].stem
@@ -84,7 +84,7 @@ def demo(
     )
     if reader.name == "nano":
         note(NANO)
-    print(f"all pages beside their texts, in a browser: {page}")
+    print(f"all pages beside their texts, in a browser: {gallery}")
 
 
 NANO = """

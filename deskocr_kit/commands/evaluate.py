@@ -52,9 +52,11 @@ def evaluate(
     from ..evaluation.published_accuracy import benchmark_text, read_benchmark
     from ..reading.reader import Reader
 
-    kind = "fox" if omnidocbench is None else "omnidocbench"
-    found = benchmarks.fox(fox) if omnidocbench is None else benchmarks.omnidocbench(omnidocbench)
-    found = found[:pages]
+    if omnidocbench is not None:
+        kind, found = "omnidocbench", benchmarks.omnidocbench(omnidocbench)[:pages]
+    else:
+        assert fox is not None  # one of the two is given
+        kind, found = "fox", benchmarks.fox(fox)[:pages]
     reader = Reader.load(options)
     note_reader(reader)
     with bar(total=len(found) * len(names), unit="page") as progress:

@@ -61,7 +61,9 @@ def read_all(
     from ..reading.doubt import one_line
     from ..reading.page_record import cut_lines, explanation, failure, output_folder, page_record
 
-    records, taken, explained = [], set(), set()
+    records: list[dict] = []
+    taken: set[str] = set()  # folder names
+    explained: set[str] = set()
 
     def say(text: str) -> None:
         print(printable(text, None), end="", flush=True)

@@ -74,9 +74,11 @@ def reader_of(options: OcrOptions) -> Iterator[Reader]:
         kind = tensor if options.tensor_parallel > 1 else pipeline
         reader = Reader.load(options, device, from_pretrained=functools.partial(kind.load, group=group))
         model = reader.model
+        assert isinstance(model, (tensor.TensorParallel, pipeline.PipelineParallel))  # by `kind.load`
         if group.rank == 0:
             note_parts(model)
-            model.leading = True
+            if isinstance(model, tensor.TensorParallel):
+                model.leading = True
             try:
                 yield reader
             finally:

@@ -111,8 +111,8 @@ class Shell(cmd.Cmd):
                 text = reading.text
                 cut = ", cut off at the token limit" if reading.truncated else ""
                 where = printable(f"{Path(page.file).name} page {page.number}")
-                sure = f"confidence {reading.confidence:.2f}"
-                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s, {sure}{cut}]")
+                sure = "" if reading.confidence is None else f", confidence {reading.confidence:.2f}"
+                self.say(f"\n[{where}: {len(reading.ids)} tokens, {reading.seconds:.1f} s{sure}{cut}]")
                 doubts = self.reader.doubts(page.image, reading, options=self.options)
                 if doubts:
                     note(one_line(page.file, page.number, doubts))

@@ -70,7 +70,7 @@ def facts_of(made) -> dict:
     """Files, tensors, bytes, dtypes and whether the size is official, as far as they were found."""
     if not made.entries:
         return {}
-    found = {"files": {path.name: path.stat().st_size for path in made.files}}
+    found: dict[str, object] = {"files": {path.name: path.stat().st_size for path in made.files}}
     found |= {"tensors": len(made.entries), "bytes": made.bytes, "dtypes": made.dtypes}
     return {**found, "model": made.config.checkpoint.name, "official": made.official}
 

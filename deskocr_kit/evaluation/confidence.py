@@ -36,47 +36,52 @@ RULE = (
     "(Youden's index); the lowest of equals"
 )
 Row = tuple[str, float, float]  # make, CER, confidence
+Confidences = Sequence[float] | np.ndarray
+Flags = Sequence[bool] | np.ndarray
 
 
 def read_mixed(reader: Reader, count: int, seed: int, progress: Callable = lambda pages: pages) -> list[Row]:
     """(make, CER, confidence) of `count` pages, equally many of each make in MIXED."""
-    rows = []
+    rows: list[Row] = []
     for make in progress(MIXED):
         for image, truth in pages(make, count // len(MIXED), seed):
             reading = reader.read(image, PROMPT)
-            rows.append((make, cer(reading.text, truth), reading.confidence))
+            # Without a token to judge by, doubt.py does not warn: the page counts as sure.
+            sure = 1.0 if reading.confidence is None else reading.confidence
+            rows.append((make, cer(reading.text, truth), sure))
     return rows
 
 
-def auroc(confidence: Sequence[float], wrong: Sequence[bool]) -> float | None:
+def auroc(confidence: Confidences, wrong: Flags) -> float | None:
     """The area under the ROC curve of low confidence as a sign of a wrong page; None if all are alike."""
-    score, wrong = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=bool)
-    bad, good = np.sort(score[wrong]), score[~wrong]
+    score, is_wrong = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=bool)
+    bad, good = np.sort(score[is_wrong]), score[~is_wrong]
     if not len(bad) or not len(good):
         return None
     below = np.searchsorted(bad, good, "left") + np.searchsorted(bad, good, "right")
     return float(below.sum() / (2 * len(bad) * len(good)))
 
 
-def interval(
-    confidence: Sequence[float], wrong: Sequence[bool], rounds: int = 2000
-) -> tuple[float, float] | None:
+def interval(confidence: Confidences, wrong: Flags, rounds: int = 2000) -> tuple[float, float] | None:
     """95 % bootstrap interval of the AUROC over pages. Rounds with pages of one kind only are left out."""
-    score, wrong = np.asarray(confidence), np.asarray(wrong, dtype=bool)
+    score, is_wrong = np.asarray(confidence), np.asarray(wrong, dtype=bool)
     rng = np.random.default_rng(0)
     drawn = (rng.integers(0, len(score), len(score)) for _ in range(rounds))
-    areas = [area for at in drawn if (area := auroc(score[at], wrong[at])) is not None]
-    return tuple(float(edge) for edge in np.quantile(areas, (0.025, 0.975))) if areas else None
+    areas = [area for at in drawn if (area := auroc(score[at], is_wrong[at])) is not None]
+    if not areas:
+        return None
+    low, high = np.quantile(areas, (0.025, 0.975))
+    return float(low), float(high)
 
 
-def best_threshold(confidence: Sequence[float], wrong: Sequence[bool]) -> float | None:
+def best_threshold(confidence: Confidences, wrong: Flags) -> float | None:
     """The threshold by RULE, half-way between two confidences; None if all pages are alike."""
-    score, wrong = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=bool)
-    if wrong.all() or not wrong.any():
+    score, is_wrong = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=bool)
+    if is_wrong.all() or not is_wrong.any():
         return None
     known = np.unique(score)
     between = (known[1:] + known[:-1]) / 2
-    bad, good = score[wrong], score[~wrong]
+    bad, good = score[is_wrong], score[~is_wrong]
     # Both shares times the numbers of pages, as integers: equals are equal.
     youden = [int((bad < at).sum()) * len(good) - int((good < at).sum()) * len(bad) for at in between]
     return float(between[int(np.argmax(youden))]) if len(between) else None

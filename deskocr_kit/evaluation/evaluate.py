@@ -60,6 +60,7 @@ def typeset(rng: random.Random) -> Sample:
     """Prose, drawn by matplotlib: rasteriser, words and layout differ from those of training."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     family, size = rng.choice(FONTS), rng.uniform(28, 40)
@@ -72,7 +73,8 @@ def typeset(rng: random.Random) -> Sample:
         line = ""
         while True:
             longer = f"{line} {words[at % len(words)]}".strip()
-            if TextPath((0, 0), longer, size=size, prop={"family": family}).get_extents().width > 496 - left:
+            path = TextPath((0, 0), longer, size=size, prop=FontProperties(family=family))
+            if path.get_extents().width > 496 - left:
                 break
             line, at = longer, at + 1
         lines.append(line)
@@ -121,17 +123,17 @@ def interval(wrong: np.ndarray, length: np.ndarray, rounds: int = 2000) -> tuple
 
 def evaluate(reader, make: str, count: int, seed: int, progress: Callable = lambda pages: pages) -> dict:
     """CER of `reader` (a reading.reader.Reader) over held-out pages, as a plain record."""
-    wrong, length, truncated, worst = [], [], 0, (-1.0, "", "")
+    counts: list[tuple[int, int]] = []  # edits, characters
+    truncated, worst = 0, (-1.0, "", "")
     start = time.perf_counter()
     drawn_pages = list(pages(make, count, seed))
     for image, truth in progress(drawn_pages):
         reading = reader.read(image, "free")
         distance, characters = edits(reading.text, truth)
-        wrong.append(distance)
-        length.append(characters)
+        counts.append((distance, characters))
         truncated += reading.truncated
         worst = max(worst, (distance / max(1, characters), truth, reading.text))
-    wrong, length = np.array(wrong), np.array(length)
+    wrong, length = np.array(counts).T
     low, high = interval(wrong, length)
     return {
         "make": make,

@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,15 +36,16 @@ from .trainee import Trainee
 NANO = Path(model.__file__).parent / "nano"
 
 
-def average_gradients(parameters: list[Tensor], world: int) -> None:
+def average_gradients(parameters: Sequence[Tensor], world: int) -> None:
     if world == 1:
         return
-    parameters = [p for p in parameters if p.grad is not None]
-    flat = torch.cat([p.grad.flatten() for p in parameters])
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     dist.all_reduce(flat)
     flat /= world
     start = 0
     for p in parameters:
+        if p.grad is None:
+            continue
         p.grad = flat[start : start + p.numel()].view_as(p).clone()
         start += p.numel()
 
@@ -51,7 +53,8 @@ def average_gradients(parameters: list[Tensor], world: int) -> None:
 def make_optimisers(trainee: Trainee) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside, AdamW for the rest; a group's `share` is its part of the stage's rate."""
     tables = ("embed", "lm_head", "rel_pos", "places", "mlp.gate.", "newline", "seperator")
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in trainee.named_parameters():
         outside = p.dim() == 1 or (any(word in name for word in tables) and "patch_embed.proj" not in name)
         (rest if outside else matrices).append(p)
@@ -79,7 +82,7 @@ def train(rank: int, world: int, r: Recipe, run: Path, minutes: float, start: Pa
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=os.environ.get("MASTER_PORT", "29511"))
         dist.init_process_group("gloo", rank=rank, world_size=world)
     trainee = Trainee(r.seed)
-    parameters = [p for p in trainee.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in trainee.parameters() if p.requires_grad]
     optimisers = make_optimisers(trainee)
     state, step, since = run / "state.pt", 0, 0
     if state.exists():

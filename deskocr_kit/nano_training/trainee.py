@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import DeepseekOCRForCausalLM
+from model.decoder import MoE
 
 from .batches import CELLS, CLASSES, EDGES, PLACES, Batch
 from .recipe import nano_config
@@ -81,8 +82,7 @@ class Trainee(nn.Module):
         # strokes.
         with torch.no_grad():
             weight = self.ocr.model.sam_model.patch_embed.proj.weight
-            weight -= weight.mean((1, 2, 3), keepdim=True)
-            weight *= 1.5
+            weight.sub_(weight.mean((1, 2, 3), keepdim=True)).mul_(1.5)
         generator = torch.Generator().manual_seed(seed)
         width = self.ocr.config.decoder.width
         self.places = nn.Linear(width, PLACES * CLASSES)
@@ -107,6 +107,7 @@ class Trainee(nn.Module):
             return where, edges, where.new_zeros(()), where.new_zeros(())
         b, _, d = features.shape
         rows = features.view(b, CELLS, CELLS, d)
+        assert m.image_newline is not None  # the towers of DeepSeek-OCR have it
         rows = torch.cat((rows, m.image_newline.expand(b, CELLS, 1, d)), dim=2).flatten(1, 2)
         vision = torch.cat((rows, m.view_seperator.expand(b, 1, d)), dim=1)  # b 73 d
         text = m.embed_tokens(batch.ids)
@@ -128,9 +129,9 @@ class Trainee(nn.Module):
 class Balance:
     """Collects the router inputs of one pass; the loss is 1 where all experts are used alike."""
 
-    def __init__(self, ocr: nn.Module):
-        self.layers = [layer.mlp for layer in ocr.model.layers if hasattr(layer.mlp, "experts")]
-        self.inputs: list[tuple[nn.Module, Tensor]] = []
+    def __init__(self, ocr: DeepseekOCRForCausalLM):
+        self.layers = [m for m in ocr.model.layers.modules() if isinstance(m, MoE)]
+        self.inputs: list[tuple[MoE, Tensor]] = []
 
     def __enter__(self):
         self.hooks = [

@@ -8,10 +8,14 @@ lists the assumptions that it used.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+Count = int | Callable[[Tensor], int] | None
+Number = float | Callable[[Tensor], float] | None
 
 
 class DryRunError(RuntimeError):
@@ -26,17 +30,19 @@ class Assume:
     of a vector of integers that is read back, spread evenly (the number of rows of each expert).
     """
 
-    distinct: object = None
-    rows: object = None
-    scalar: object = None
-    sizes: object = None
+    distinct: Count = None
+    rows: Count = None
+    scalar: Number = None
+    sizes: Count = None
     used: set[str] = field(default_factory=set)
-    _distinct: list = field(default_factory=list, repr=False)
+    _distinct: list[Tensor] = field(default_factory=list, repr=False)
 
     @staticmethod
     def answer(assume: Assume | None, name: str, args: tuple, kwargs: dict) -> tuple[bool, object]:
         """(answered, output) for an operator on meta or fake tensors; (False, None) if it can run."""
-        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if not args or not isinstance(args[0], Tensor):
+            return False, None
+        first = args[0]
         if name == "aten::_local_scalar_dense":
             value = _need(assume, "scalar", name, first)
             if first.dtype == torch.bool:
@@ -47,6 +53,7 @@ class Assume:
             return True, torch.empty(rows, first.dim(), dtype=torch.int64, device=first.device)
         if name in ("aten::_unique2", "aten::_unique"):
             made = torch.empty(_need(assume, "distinct", name, first), dtype=first.dtype, device=first.device)
+            assert assume is not None  # otherwise `_need` raises
             assume._distinct.append(made)
             empty = torch.empty(0, dtype=torch.int64, device=first.device)
             return True, (made, empty, empty)
@@ -73,7 +80,7 @@ def _need(assume: Assume | None, what: str, name: str, tensor: Tensor):
     value = getattr(assume, what, None)
     if callable(value):
         value = value(tensor)
-    if value is None:
+    if assume is None or value is None:
         raise DryRunError(
             f"{name} needs values, and a dry run has none. Run the census on real tensors, or pass "
             f"Assume({what}=…) with the number to expect."
@@ -93,8 +100,8 @@ def patched_for_meta():
     def autocast(device_type, *args, **kwargs):
         return original("cpu" if device_type == "meta" else device_type, *args, **kwargs)
 
-    torch.autocast = autocast
+    torch.autocast = autocast  # type: ignore[assignment,misc]  # a function takes the place of the class
     try:
         yield
     finally:
-        torch.autocast = original
+        torch.autocast = original  # type: ignore[misc]

@@ -150,7 +150,7 @@ def _place(args, kwargs: dict) -> str:
 
 # ---------------------------------------------------------------------- kept whole
 _open = 0
-_library = None
+_library: torch.library.Library | None = None
 
 
 @contextlib.contextmanager
@@ -172,6 +172,7 @@ def kept_whole() -> Iterator[None]:
     finally:
         _open -= 1
         if not _open:
+            assert _library is not None  # made by the outermost context
             _library._destroy()
             _library = None
 

@@ -17,6 +17,7 @@ import functools
 import os
 import sys
 from dataclasses import dataclass
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -195,7 +196,7 @@ def passed_over(file: str) -> bool:
 
 def call_site() -> str:
     """`folder/file.py:line function` of the innermost frame outside torch and the census."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not passed_over(file):

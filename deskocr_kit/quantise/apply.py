@@ -59,6 +59,7 @@ def quantise(model: nn.Module, bits: int = 8, group: int | None = None) -> list[
                 errors.append(error_of(f"{name}.{each}", weight, packed))
                 delattr(module, each)
                 setattr(module, each, Held(packed))
+            assert isinstance(parent, MoE)
             parent.slots = replace(parent.slots, moe=moe)  # only in this layer: a plan cannot replace it
         else:
             packed = pack(module.weight, bits, group)

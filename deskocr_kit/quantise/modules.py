@@ -15,6 +15,9 @@ from .product import product
 class Held(nn.Module):
     """A Packed as a module, so that it moves with its model. `model.half()` keeps the fp32 scales."""
 
+    values: Tensor
+    scales: Tensor
+
     def __init__(self, packed: Packed):
         super().__init__()
         self.register_buffer("values", packed.values)
@@ -50,16 +53,16 @@ def moe(x: Tensor, gate_up: Held, down: Held, ids: Tensor, weights: Tensor) -> T
     Few tokens on a device: the integers of the chosen experts are gathered, without a wait. Otherwise one
     expert after the other, so that at most one is unpacked at a time (one wait per call).
     """
-    gate_up, down = gate_up.packed, down.packed
-    if x.device.type != "cpu" and ids.numel() <= len(gate_up):
-        return _gathered(x, gate_up, down, ids, weights)
+    first, second = gate_up.packed, down.packed
+    if x.device.type != "cpu" and ids.numel() <= len(first):
+        return _gathered(x, first, second, ids, weights)
     if len(x) == 1:  # decoding: no search for the tokens of an expert
-        y = torch.cat([product(swiglu(product(x, gate_up[e])), down[e]) for e in ids[0].tolist()])
+        y = torch.cat([product(swiglu(product(x, first[e])), second[e]) for e in ids[0].tolist()])
         return (y.float() * weights[0, :, None]).sum(0, keepdim=True).to(x.dtype)
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert in ids.unique().tolist():
         token, slot = (ids == expert).nonzero(as_tuple=True)
-        y = product(swiglu(product(x[token], gate_up[expert])), down[expert])
+        y = product(swiglu(product(x[token], first[expert])), second[expert])
         out = out.index_add(0, token, y.float() * weights[token, slot, None])
     return out.to(x.dtype)
 

@@ -128,7 +128,7 @@ def compare(
 
     rows = [row(name, readings)]
     for b in bits:
-        reader = None  # free the old one before the next is loaded
+        del reader  # free the old one before the next is loaded
         reader = load()
         layers = quantise(reader.model, b)
         read = [reader.read(image, max_new_tokens=max_new_tokens) for image in images]

@@ -35,8 +35,8 @@ def to_npu(tensor: torch.Tensor, index: int = 0) -> torch.Tensor:
     _words_of(capsule, b"dltensor")[1] = _EXTENSION_DEVICE | index << 32
     result = _from_capsule(capsule)
     storage = result.untyped_storage()
-    storage._allocation = Allocation(index, storage.nbytes())
-    storage._cpu = tensor
+    storage._allocation = Allocation(index, storage.nbytes())  # type: ignore[attr-defined]  # ours
+    storage._cpu = tensor  # type: ignore[attr-defined]  # ours
     return result
 
 
@@ -46,7 +46,7 @@ def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
     The npu storage begins at the first element of the CPU tensor, so the offsets add up.
     """
     try:
-        base = tensor.untyped_storage()._cpu
+        base = tensor.untyped_storage()._cpu  # type: ignore[attr-defined]  # of `to_npu`
     except AttributeError:  # a storage created by C++ (as in the legacy unpickler): host memory too
         return fixed_alias(tensor)
     dtype = tensor.dtype
@@ -73,5 +73,5 @@ def fixed_alias(tensor: torch.Tensor) -> torch.Tensor:
     result = torch.empty(0, dtype=tensor.dtype, device=CPU).set_(
         memory, tensor.storage_offset(), tensor.shape, tensor.stride()
     )
-    result._keep_alive = storage
+    result._keep_alive = storage  # type: ignore[attr-defined]  # ours
     return result

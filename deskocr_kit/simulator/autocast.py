@@ -10,7 +10,8 @@ Tensor = torch.Tensor
 
 
 def _kernel(op, lower: bool):
-    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+    key = torch._C.DispatchKey.AutocastPrivateUse1  # type: ignore[attr-defined]  # missing in the stubs
+    autocast = torch._C.DispatchKeySet(key)
 
     def run(*args, **kwargs):
         dtype = torch.get_autocast_dtype("npu") if lower else torch.float32

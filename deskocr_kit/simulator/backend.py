@@ -27,7 +27,7 @@ class Event:
     """A point in the stream; `elapsed_time` is host time in milliseconds."""
 
     def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False):
-        self._time = None
+        self._time: float | None = None
 
     def record(self, stream=None) -> None:
         self._time = time.perf_counter()
@@ -70,8 +70,7 @@ class Stream:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error) -> bool:
-        return False
+    def __exit__(self, *error) -> None: ...
 
 
 class device(contextlib.AbstractContextManager):
@@ -135,7 +134,7 @@ def _amp() -> types.ModuleType:
     def autocast(enabled: bool = True, dtype=torch.float16, cache_enabled: bool = True):
         return torch.amp.autocast("npu", dtype, enabled, cache_enabled)
 
-    amp.autocast, amp.GradScaler = autocast, functools.partial(torch.amp.GradScaler, "npu")
+    vars(amp).update(autocast=autocast, GradScaler=functools.partial(torch.amp.GradScaler, "npu"))
     sys.modules["torch.npu.amp"] = amp
     return amp
 

@@ -48,7 +48,7 @@ def _failing(name: str, body, kind: str, profile: Profile, survey: bool):
         if survey:
             return body(*args, **kwargs)
         error = make_error[kind](name, f"{profile.name}; {counters.site()}")
-        error.operator = name
+        error.operator = name  # type: ignore[attr-defined]  # `prove` names it
         raise error
 
     return refuse
@@ -56,7 +56,7 @@ def _failing(name: str, body, kind: str, profile: Profile, survey: bool):
 
 def _ruled(name: str, body, rule: Rule, profile: Profile, survey: bool):
     special = None if rule.then == "ai-cpu" else _failing(name, body, rule.then, profile, survey)
-    warned = []
+    warned: list[bool] = []
 
     def ruled(*args, **kwargs):
         if not rule.applies(args):
@@ -77,7 +77,7 @@ def _ruled(name: str, body, rule: Rule, profile: Profile, survey: bool):
 def _fallback(name: str, body, profile: Profile):
     """Copy inputs to the host, run the host's operator, copy results back; warn the first time."""
     shown = profile.via.get(name, name)
-    warned = []
+    warned: list[bool] = []
 
     def fallback(*args, **kwargs):
         if os.environ.get("TORCH_NPU_FALLBACK_CPU_DISABLE") == "1":
@@ -150,8 +150,8 @@ def _aclnn(name: str) -> str:
 
 def _warn(text: str) -> None:
     frame = counters.frame_of_caller()
-    where = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
-    warnings.warn_explicit(text, UserWarning, *where, registry={})
+    file, line = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
+    warnings.warn_explicit(text, UserWarning, file, line, registry={})
 
 
 def _tensors(value):

@@ -7,6 +7,8 @@ dispatcher calls a kernel through `table`, so that a profile can replace it and 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -22,8 +24,8 @@ CPU_KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 NUMBERS = (int, float, bool, complex)
 
 #: The kernels in use by operator name, and those before any profile was applied.
-table: dict[str, object] = {}
-plain: dict[str, object] = {}
+table: dict[str, Callable[..., Any]] = {}
+plain: dict[str, Callable[..., Any]] = {}
 #: Operators of every device: allocation, copies and views. No profile can remove them.
 always: set[str] = set()
 
@@ -183,7 +185,7 @@ def _call_out(call, args, cpu_kwargs, kwargs, outs):
     for name in outs:
         out, new = kwargs[name], cpu_kwargs[name]
         if isinstance(out, Tensor) and (out.numel() == 0 or out.shape != new.shape):
-            out.set_(to_npu(new, out.get_device()))
+            out.set_(to_npu(new, out.get_device()))  # type: ignore[call-overload]  # the stubs miss tensors
     return result
 
 

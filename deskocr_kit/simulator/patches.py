@@ -23,7 +23,7 @@ def storages() -> None:
         size = first if isinstance(first, int) else len(first)
         return torch.empty(size, dtype=torch.uint8, device=kwargs["device"]).untyped_storage()
 
-    kind.__new__ = staticmethod(new)
+    kind.__new__ = staticmethod(new)  # type: ignore[method-assign]
 
 
 def loading() -> None:
@@ -45,12 +45,13 @@ def generators() -> None:
     """Make `torch.Generator(device="npu")` a CPU generator."""
     original = torch.Generator
 
-    class Generator(original):
+    class Generator(torch.Generator):
         def __new__(cls, device="cpu"):
-            return original.__new__(cls, device="cpu" if _npu(device) else device)
+            name = "cpu" if _npu(device) else device
+            return super().__new__(cls, device=name)  # type: ignore[call-arg]  # the stubs have __init__
 
     Generator.__doc__, Generator.__module__ = original.__doc__, original.__module__
-    torch.Generator = Generator
+    torch.Generator = Generator  # type: ignore[misc]
 
 
 def accelerator(module) -> None:
@@ -69,4 +70,4 @@ def streams() -> None:
     def record_stream(self, stream):
         return None if self.device.type == "npu" else original(self, stream)
 
-    torch.Tensor.record_stream = record_stream
+    torch.Tensor.record_stream = record_stream  # type: ignore[method-assign]

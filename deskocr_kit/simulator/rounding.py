@@ -6,6 +6,9 @@ rounding once per operator is several times faster, and closer to a matrix unit 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from ..ascend.operator_facts import MOVES
@@ -16,7 +19,7 @@ def moves_data(operator: str) -> bool:
     return operator[6:].partition(".")[0].rstrip("_") in MOVES or operator == "aten::_to_copy"
 
 
-def rounded_call(call, args: list, kwargs: dict, writes: tuple) -> object:
+def rounded_call(call, args: Sequence, kwargs: dict, writes: tuple) -> Any:
     """`call(*args, **kwargs)` on CPU tensors, with fp16 converted to fp32 and the results rounded to fp16.
 
     writes: the arguments that the operator writes to, as (position, name); they are rounded back in place.

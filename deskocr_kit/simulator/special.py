@@ -80,7 +80,7 @@ def _to_copy(name: str):
             if non_blocking and device is not None and device.type == "cpu":
                 form = memory_format or torch.preserve_format
                 result = torch.empty_like(to_cpu(self), dtype=dtype or self.dtype, memory_format=form)
-                result.untyped_storage()._pinned = True
+                result.untyped_storage()._pinned = True  # type: ignore[attr-defined]  # ours
                 return copy_from(self, result, non_blocking=True)
             return redispatch(
                 CPU_KEYS, self, dtype=dtype, layout=layout, device=device, pin_memory=pin_memory,

@@ -19,13 +19,16 @@ def install() -> types.ModuleType:
     """Put the stand-in into sys.modules. Raises RuntimeError if a torch_npu is already imported."""
     if sys.modules.get("torch_npu") is not None:
         raise RuntimeError("torch_npu is already imported in this process")
+    npu = torch.npu  # type: ignore[attr-defined]  # backend.py's module
     module = types.ModuleType("torch_npu", __doc__)
-    module.__version__ = torch.__version__.split("+")[0] + "+simulated"
     module.__spec__ = importlib.machinery.ModuleSpec("torch_npu", None, is_package=True)
     module.__path__ = []
-    module.npu, module.simulated = torch.npu, True
-    for function in OPERATORS:
-        setattr(module, function.__name__, function)
-    module.npu_format_cast = lambda tensor, acl_format: tensor
-    sys.modules["torch_npu"], sys.modules["torch_npu.npu"] = module, torch.npu
+    vars(module).update(
+        {function.__name__: function for function in OPERATORS},
+        __version__=torch.__version__.split("+")[0] + "+simulated",
+        npu=npu,
+        simulated=True,
+        npu_format_cast=lambda tensor, acl_format: tensor,
+    )
+    sys.modules["torch_npu"], sys.modules["torch_npu.npu"] = module, npu
     return module

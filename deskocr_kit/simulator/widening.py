@@ -9,6 +9,7 @@ a kernel in the wheels falls back to the host, which refuses the dtype as well.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def _wider(name: str) -> dict[torch.dtype, torch.dtype]:
     return _HALVES | _INTEGERS if name in WHOLE_NUMBERS else _HALVES
 
 
-def widened_call(error: RuntimeError, name: str, call, writes: tuple, /, *args, **kwargs) -> object:
+def widened_call(error: RuntimeError, name: str, call, writes: tuple, /, *args, **kwargs) -> Any:
     """`call(*args, **kwargs)` on CPU tensors, repeated after `error` in a wider dtype.
 
     The lacking dtype is that of the first tensor with a wider one. Tensors of other dtypes, such as indices,

@@ -144,10 +144,10 @@ def render(
         count = min(count, SIDE // CELL - 1)
         top = CELL * rng.randint(1, SIDE // CELL - count) + rng.uniform(-12, 12) - pitch / 2
     paper, ink = 255, 0
-    colour = (ink,) * 3
+    colour = (ink, ink, ink)
     if dirty:
         paper = rng.randint(225, 255)
-        colour = tuple(rng.randint(0, 90) for _ in range(3))
+        colour = (rng.randint(0, 90), rng.randint(0, 90), rng.randint(0, 90))
     canvas = Image.new("RGB", (SIDE * zoom, SIDE * zoom), (paper,) * 3)
     pen = ImageDraw.Draw(canvas)
     ragged = rng.random() < 0.1
@@ -164,10 +164,11 @@ def render(
         middle = top + pitch * (i + 0.5)
         y = middle * zoom - (ascent + descent) / 2
         pen.text((x * zoom, y), text, font=face, fill=colour)
-        box = [v / zoom for v in pen.textbbox((x * zoom, y), text, font=face)]
+        x0, y0, x1, y1 = pen.textbbox((x * zoom, y), text, font=face)
+        box = (x0 / zoom, y0 / zoom, x1 / zoom, y1 / zoom)
         ends = list(accumulate((advance(name, size, char) for char in text), initial=x))
         centres = [(a + b) / 2 for a, b in pairwise(ends)]
-        lines.append(Line(text, tuple(box), centres, middle))
+        lines.append(Line(text, box, centres, middle))
     if zoom > 1:
         canvas = canvas.resize((SIDE, SIDE), rng.choice((Image.Resampling.BICUBIC, Image.Resampling.BOX)))
     return Page(spoil(rng, canvas) if dirty else canvas, lines)

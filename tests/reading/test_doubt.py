@@ -147,6 +147,30 @@ def test_the_shell_says_it_on_stderr(nano, noisy, capsys):
     assert "confidence 0." in stdout.getvalue()
 
 
+class OnlyBoxes:
+    """A reader whose pages end inside a loop of boxes: no token is left to be sure of."""
+
+    def __init__(self, nano: Reader):
+        self.name, self.model, self.settings, self.doubts = nano.name, nano.model, nano.settings, nano.doubts
+
+    def read(self, *args, **kwargs) -> Reading:
+        text = "<|ref|><|/ref|><|det|>[[1, 2, 3, 4]]<|/det|>"
+        return Reading(text, text, [5], 3, 1, (1, 1), True, 0.5, [-0.1], [(0, len(text))])
+
+
+def test_a_page_without_a_confidence_is_read_in_the_shell(nano):
+    stdout = io.StringIO()
+    assert OnlyBoxes(nano).read().confidence is None
+    Shell(OnlyBoxes(nano), stdout=stdout).onecmd(str(SAMPLES[0]))
+    assert "1 tokens, 0.5 s, cut off at the token limit]" in stdout.getvalue()
+
+
+def test_a_page_without_a_confidence_counts_as_one_without_a_warning(nano):
+    rows = measured.read_mixed(OnlyBoxes(nano), 5, 31)
+    assert [row[2] for row in rows] == [1.0] * 5 and all(row[1] > measured.WRONG for row in rows)
+    assert measured.auroc([0.1, *(row[2] for row in rows)], [False] + [True] * 5) == 0.0
+
+
 def test_boxes_in_the_record_have_values(nano):
     image = Image.open(SAMPLES[1]).convert("RGB")
     found = nano.read(image, "ocr")

@@ -13,12 +13,17 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..substitutes import conv_other
 from .patching import Patch
 
-PLAIN = {nn.Conv1d: conv_other.conv1d, nn.Conv2d: conv_other.conv2d, nn.Conv3d: conv_other.conv3d}
-TRANSPOSED = {
+PLAIN: dict[type[_ConvNd], Callable[..., Tensor]] = {
+    nn.Conv1d: conv_other.conv1d,
+    nn.Conv2d: conv_other.conv2d,
+    nn.Conv3d: conv_other.conv3d,
+}
+TRANSPOSED: dict[type[_ConvNd], Callable[..., Tensor] | None] = {
     nn.ConvTranspose1d: conv_other.conv_transpose1d,
     nn.ConvTranspose2d: conv_other.conv_transpose2d,
     nn.ConvTranspose3d: None,
@@ -33,22 +38,30 @@ def takes_any(function: Callable) -> bool:
 
 def patch_convolutions(module: nn.Module, function: Callable, name: str, general: bool):
     """Patch a module's convolutions: ({path: new function}, {path: why not patched}, patches to undo)."""
-    patched, left, patches = {}, {}, []
+    patched: dict[str, str] = {}
+    left: dict[str, str] = {}
+    patches: list[Patch] = []
     for path, layer in module.named_modules():
         kind = next((kind for kind in (*PLAIN, *TRANSPOSED) if isinstance(layer, kind)), None)
-        if kind is None:
+        if kind is None or not isinstance(layer, _ConvNd):
             continue
         if why := _why_not(layer, kind, general):
             left[path] = why
             continue
-        made, attribute = (Plain, "_conv_forward") if kind in PLAIN else (Transposed, "forward")
-        patches.append(Patch(layer, attribute, lambda _, layer=layer, made=made: made(layer, function)))
+        if isinstance(layer, _ConvTransposeNd):
+            patches.append(Patch(layer, "forward", _instead(Transposed(layer, function))))
+        else:
+            patches.append(Patch(layer, "_conv_forward", _instead(Plain(layer, function))))
         kind_note = "" if kind is nn.Conv2d else f" as {kind.__name__}"
         patched[path] = f"{name}{kind_note}, {layer.extra_repr()}"
     return patched, left, patches
 
 
-def _why_not(layer: nn.Module, kind: type, general: bool) -> str:
+def _instead(made: Callable) -> Callable[[Callable], Callable]:
+    return lambda below: made
+
+
+def _why_not(layer: _ConvNd, kind: type, general: bool) -> str:
     special = [f"groups={layer.groups}"] if layer.groups != 1 else []
     special += [f"dilation={layer.dilation}"] if set(layer.dilation) != {1} else []
     if kind is nn.ConvTranspose3d:
@@ -93,7 +106,7 @@ def in_the_form_of_torch(out: Tensor, x: Tensor) -> Tensor:
 class Plain:
     """Replaces a layer's `_conv_forward`. It is a class, so that the layer can be pickled."""
 
-    def __init__(self, layer: nn.Module, function: Callable):
+    def __init__(self, layer: _ConvNd, function: Callable):
         self.layer, self.function = layer, function
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -111,15 +124,16 @@ class Plain:
 class Transposed:
     """Replaces the `forward` of a transposed layer."""
 
-    def __init__(self, layer: nn.Module, function: Callable):
+    def __init__(self, layer: _ConvTransposeNd, function: Callable):
         self.layer, self.function = layer, function
 
     def __call__(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         layer, numbers = self.layer, len(self.layer.kernel_size)
-        more = layer._output_padding(
-            input, output_size, layer.stride, layer.padding, layer.kernel_size, numbers, layer.dilation
-        )
+        sizes = layer.stride, layer.padding, layer.kernel_size, numbers, layer.dilation
+        # torch names lists here, for TorchScript, and passes its tuples.
+        more = layer._output_padding(input, output_size, *sizes)  # type: ignore[arg-type]
         run = next(run for kind, run in TRANSPOSED.items() if isinstance(layer, kind))
+        assert run is not None  # `_why_not` leaves ConvTranspose3d with torch
         out = run(
             self.function, input, layer.weight, layer.bias, layer.stride, layer.padding, more, layer.groups,
             layer.dilation,

@@ -21,7 +21,7 @@ from ..substitutes import conv_other
 from .convolutions import in_the_form_of_torch
 
 #: {function of torch: (its form, number of dimensions, whether it is transposed)}.
-FUNCTIONS = {
+FUNCTIONS: dict[str, tuple[Callable[..., Tensor], int, bool]] = {
     "conv1d": (conv_other.conv1d, 1, False),
     "conv2d": (conv_other.conv2d, 2, False),
     "conv3d": (conv_other.conv3d, 3, False),

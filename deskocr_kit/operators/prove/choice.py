@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TypeVar
 
 from ..substitutes.cases import ANY
 from ..substitutes.registry import default
@@ -22,6 +23,7 @@ COSTS = {
     "fallbacks": "operators on the host", "syncs": "waits", "ai_cpu": "AI-CPU kernels",
     "launches": "launches", "extra_bytes": "bytes held",
 }  # fmt: skip
+T = TypeVar("T")
 
 
 def choose(rows: list[Row], dtype: str, simulated: bool) -> dict[str, dict[str, dict]]:
@@ -67,22 +69,36 @@ def _best(found: dict[str, list[Row]], simulated: bool, base: str, each_call: bo
         gains = _spares if simulated else _gains
         name = next(each for each in names if each == base or gains(found[each], found[base]))
     rows = found[name]
-    evidence = {
-        "use": name,
-        "because": _decided_by(found, name) if simulated else _quickest(found, name, base),
-        "worst error": max(row.error for row in rows),
-        "budget": rows[0].budget,
-        "launches": sum(row.launches for row in rows),
-        "syncs": sum(row.syncs for row in rows),
-        "extra bytes": max(row.extra_bytes for row in rows),
-    }
+    because = _decided_by(found, name) if simulated else _quickest(found, name, base)
     if "reference" not in found:
-        evidence["because"] += "; the reference does not pass here"
+        because += "; the reference does not pass here"
+    evidence: dict[str, object] = {
+        "use": name,
+        "because": because,
+        "worst error": max(_measured(row.error for row in rows)),
+        "budget": rows[0].budget,
+        "launches": sum(_measured(row.launches for row in rows)),
+        "syncs": sum(_measured(row.syncs for row in rows)),
+        "extra bytes": max(_measured(row.extra_bytes for row in rows)),
+    }
     if not simulated:
-        evidence["seconds"] = sum(row.seconds for row in rows)
+        evidence["seconds"] = _seconds(rows)
         if "reference" in found:
-            evidence["ratio to reference"] = evidence["seconds"] / sum(r.seconds for r in found["reference"])
+            evidence["ratio to reference"] = _seconds(rows) / _seconds(found["reference"])
     return evidence
+
+
+def _measured(figures: Iterable[T | None]) -> list[T]:
+    """The figures of measured rows: `run_probe` sets all figures of a row, or `choose` leaves it out."""
+    found: list[T] = []
+    for figure in figures:
+        assert figure is not None
+        found.append(figure)
+    return found
+
+
+def _seconds(rows: Iterable[Row]) -> float:
+    return sum(_measured(row.seconds for row in rows))
 
 
 def _noise(rows: Iterable[Row]) -> float:
@@ -90,7 +106,7 @@ def _noise(rows: Iterable[Row]) -> float:
 
 
 def _gains(ours: list[Row], base: list[Row]) -> bool:
-    gain = 1 - sum(row.seconds for row in ours) / sum(row.seconds for row in base)
+    gain = 1 - _seconds(ours) / _seconds(base)
     return gain > _noise((*ours, *base))
 
 
@@ -105,7 +121,7 @@ def _slower(ours: list[Row], reference: list[Row]) -> bool:
     """Whether one of the calls takes longer than the reference does, by more than the noise."""
     base = {row.probe: row for row in reference}
     pairs = [(row, base[row.probe]) for row in ours if row.probe in base]
-    return any(a.seconds > b.seconds * (1 + _noise((a, b))) for a, b in pairs)
+    return any(_seconds([a]) > _seconds([b]) * (1 + _noise((a, b))) for a, b in pairs)
 
 
 def _quickest(found: dict[str, list[Row]], name: str, base: str) -> str:
@@ -137,5 +153,5 @@ def _complete(found: dict[str, list[Row]]) -> dict[str, list[Row]]:
 
 def _cost(rows: list[Row], simulated: bool) -> tuple:
     if not simulated:
-        return (sum(row.seconds for row in rows),)
+        return (_seconds(rows),)
     return tuple(sum(getattr(row, name) for row in rows) for name in COSTS)

@@ -87,6 +87,7 @@ def probes_of(
     def conv2d_(x, weight, bias, stride, padding, dilation=(1, 1), groups=1):
         nonlocal reached
         reached += 1
+        assert adapted.running is not None  # this function is called by what `adapt` patched
         key = (tuple(x.shape), tuple(weight.shape), *map(tuple, (stride, padding, dilation)), groups)
         call = [t if t is None else t.detach().cpu() for t in (x, weight, bias)] + [*key[2:4]]
         special = groups != 1 or tuple(dilation) != (1, 1)

@@ -26,7 +26,7 @@ def decode_layer(s: Sizes) -> list[Probe]:
         def make(g):
             d = width
             part = lambda *shape: rand(g, *shape, scale=shape[-1] ** -0.5)  # noqa: E731
-            mlp = (part(2 * dense, d), part(d, dense))
+            mlp: tuple[torch.Tensor, ...] = (part(2 * dense, d), part(d, dense))
             if mixed:
                 mlp = (
                     part(experts, d),
@@ -53,8 +53,10 @@ def decode_layer(s: Sizes) -> list[Probe]:
             )
 
         def call(function, x, norm, qkv, out, mlp_norm, kv, place, cos, sin, mask, *mlp):
-            mlp = Experts(*mlp, top, False, 1.0) if mixed else mlp
-            layer = LayerWeights(norm, qkv, out, mlp_norm, mlp, 1e-6)
+            if mixed:
+                gate, gate_up, down, shared_gate_up, shared_down = mlp
+                parts = Experts(gate, gate_up, down, shared_gate_up, shared_down, top, False, 1.0)
+            layer = LayerWeights(norm, qkv, out, mlp_norm, parts if mixed else mlp, 1e-6)
             return function(x, layer, kv, place, cos, sin, kv.shape[3], mask if mask.numel() else None)
 
         return {"make": make, "call": call}

@@ -93,8 +93,9 @@ def mixture(s: Sizes) -> list[Probe]:
                 part(g, width, shared * hidden),
             )
 
-        def call(function, x, *weights):
-            return function(x, Experts(*weights, top, renormalise, scale))
+        def call(function, x, gate, gate_up, down, shared_gate_up, shared_down):
+            parts = gate, gate_up, down, shared_gate_up, shared_down
+            return function(x, Experts(*parts, top, renormalise, scale))
 
         return make, call
 

@@ -179,8 +179,8 @@ class Report:
             width = max(value, floor) - start
             axes.barh(y, width, left=start, height=0.7, color=GREEN if chosen else "white", edgecolor=GREEN)
             shown = str(value) if self.simulated else _shown(float(value))
-            place = {"textcoords": "offset points", "fontsize": 6, "va": "center"}
-            axes.annotate(shown, (max(value, floor, start), y), (3, 0), **place)
+            end = max(value, floor, start)
+            axes.annotate(shown, (end, y), (3, 0), textcoords="offset points", fontsize=6, va="center")
         axes.set_yticks(range(len(bars)), [label for label, _, _ in bars], fontsize=6)
         axes.set_ylim(max(len(bars), 1) - 0.5, -0.5)
         if not self.simulated:
