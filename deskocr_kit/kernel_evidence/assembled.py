@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..operators.kernel_digest import kernel_digest
+from ..operators.digests import kernel_digest
 from .forms import Form, official_forms
 
 #: Bytes of shared memory that one program may take, by compute capability: A100, H100 and H200.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..device.dtypes import dtype_name
-from ..operators.kernel_digest import kernel_digest
+from ..operators.digests import kernel_digest
 from ..operators.kernels.candidates import CANDIDATES
 from ..operators.kernels.language import triton
 from ..operators.kernels.launch import KERNEL, interpreted, listening, why_not

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..operators.kernel_digest import kernel_digest
+from ..operators.digests import kernel_digest
 from ..operators.kernels.launch import GRID_LIMIT
 from .before_mask import before_mask
 from .forms import Form, official_forms

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display.printable import printable
-from ..operators.kernel_digest import kernel_digest
+from ..operators.digests import kernel_digest
 from ..operators.substitutes.registry import SLOTS
 
 #: {kind of device: the level that its record proves}; the record is data/LEVEL.json.

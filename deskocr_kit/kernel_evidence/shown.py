@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from ..operators.digests import source_digest
 from ..operators.kernels import conv2d
 from ..operators.kernels.launch import Launch, listening
-from ..operators.plan import source_digest
 from .forms import Form
 from .lowering import CHIP, lower
 

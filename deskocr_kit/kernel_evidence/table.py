@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display.table import text_table
-from ..operators.kernel_digest import kernel_digest
+from ..operators.digests import kernel_digest
 from .lowering import BUFFER
 from .on_device import LEVELS, device_words
 

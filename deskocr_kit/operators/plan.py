@@ -12,16 +12,16 @@ then beside the kit.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model import DeepseekOCRConfig, fast, loading, plans, slots
+import torch
+
+from model import DeepseekOCRConfig, loading, plans
 from model.files import write_json
 from model.official import CHECKPOINTS
 from model.untrusted import UntrustedFile, read_json_object, shown
@@ -30,12 +30,12 @@ from ..device import describe_device
 from ..device.dtypes import dtype_name
 from ..display.printable import printable
 from ..reading.checkpoints import named
+from .digests import code_digest, kernel_digest
+from .kernels.launch import interpreted, why_not
 from .substitutes.cases import ANY, ByCase
 from .substitutes.registry import candidate
 
 if TYPE_CHECKING:
-    import torch
-
     from model.network import Network
 
 VARIABLE = "DESKOCR_PLAN"
@@ -49,9 +49,11 @@ class PlanError(ValueError):
 def fingerprint(device, config) -> dict[str, str]:
     """Everything that the choice of an implementation depends on, as text that can be compared.
 
-    config: the configuration of our network, or a line that describes another.
+    config: the configuration of our network, or a line that describes another. Where kernels in Triton are
+    compiled, they are candidates, and their code counts as well.
     """
     told = describe_device(device)
+    compiled = not interpreted() and why_not(torch.device(device)) is None
     names = ("name", "simulated", "profile", "torch", "torch_npu", "cann", "machine")
     kind = str(told["device"]).partition(":")[0]
     return {
@@ -59,6 +61,7 @@ def fingerprint(device, config) -> dict[str, str]:
         **{name: str(told[name]) for name in names},
         "network": config if isinstance(config, str) else network(config),
         "substitutes": code_digest(),
+        **({"kernels": kernel_digest()} if compiled else {}),
     }
 
 
@@ -70,44 +73,6 @@ def network(config) -> str:
         f"sam {sam.width}x{sam.heads}/{sam.window}, {config.encoder.sizes}, lm {lm.width}x{lm.heads}, "
         f"experts {lm.experts_per_token} of {lm.experts} x {lm.expert_hidden}{window}"
     )
-
-
-def code_digest() -> str:
-    """A digest, 12 hex digits, of the code of the substitutes and the references, and of nothing else.
-
-    The syntax tree is hashed, so comments, docstrings, line breaks and moved files change nothing.
-    """
-    folders = (Path(__file__).parent / "substitutes", Path(fast.__file__).parent)
-    files = [path for folder in folders for path in sorted(folder.glob("*.py"))] + [Path(slots.__file__)]
-    return source_digest(path.read_text(encoding="utf-8") for path in files)
-
-
-def source_digest(sources: Iterable[str]) -> str:
-    """A digest, 12 hex digits, of Python sources in order: of their syntax trees without docstrings.
-
-    An import counts with the imported names, not with the module that they come from.
-    """
-    digest = hashlib.sha256()
-    for source in sources:
-        tree = ast.parse(source)
-        for node in ast.walk(tree):
-            if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                del node.body[0]
-            if isinstance(node, ast.ImportFrom):
-                node.module, node.level = None, 0
-        digest.update(plain(tree).encode() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-def plain(node) -> str:
-    """A syntax tree as text, the same on every version of Python: `ast.dump` and the fields differ."""
-    if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-        return f"{type(node).__name__}({','.join(f'{name}={plain(value)}' for name, value in fields)})"
-    return f"[{','.join(map(plain, node))}]" if isinstance(node, list) else repr(node)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from deskocr_kit.evidence import BundleError, read_bundle
 from deskocr_kit.evidence.ledger import KERNEL_RECORDS, ROWS, add, calibrated, kernel_record, with_row
 from deskocr_kit.evidence.pack import MANIFEST
 from deskocr_kit.kernel_evidence.on_device import device_words
-from deskocr_kit.operators.kernel_digest import kernel_digest
+from deskocr_kit.operators.digests import kernel_digest
 from deskocr_kit.prediction.measured import find_measured
 from tests.helpers.evidence import bundle, changed
 from tests.helpers.paths import DATA, ROOT

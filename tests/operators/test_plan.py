@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deskocr_kit.operators.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint, source_digest
+from deskocr_kit.operators.digests import kernel_digest, source_digest
+from deskocr_kit.operators.plan import VARIABLE, Plan, PlanError, auto, find, fingerprint
 from deskocr_kit.operators.substitutes.cases import ByCase
 from deskocr_kit.operators.substitutes.registry import candidate
 from model import DeepseekOCRConfig, DeepseekOCRForCausalLM, slots
@@ -236,3 +237,16 @@ def test_the_digest_is_of_code_and_not_of_words():
     for other in (same.replace("1)", "2)"), same.replace("import b", "import c"), same + "g = f\n"):
         assert source_digest([other]) != before
     assert source_digest([same, ""]) != before
+
+
+def test_compiled_kernels_count_where_they_are_candidates(plan, monkeypatch, golden_model):
+    """A plan whose times are those of other kernels, or of none, is not for this device."""
+    from deskocr_kit.operators import plan as module
+
+    assert "kernels" not in plan.fingerprint  # a CPU compiles none
+    monkeypatch.setattr(module, "why_not", lambda device: None)
+    here = fingerprint("cpu", golden_model.config)
+    assert here["kernels"] == kernel_digest()
+    assert plan.differences(here) == [f"kernels: {kernel_digest()} here, None in the plan"]
+    monkeypatch.setattr(module, "interpreted", lambda: True)  # proved, and never planned
+    assert fingerprint("cpu", golden_model.config) == plan.fingerprint

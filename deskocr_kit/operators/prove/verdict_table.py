@@ -11,7 +11,7 @@ from model.files import write_json
 
 from ...display.palette import GREEN, GREY, RED
 from ...display.table import LEFT, Cell, html_table, markdown_table, text_table
-from ..kernel_digest import kernel_digest
+from ..digests import kernel_digest
 from ..kernels.launch import interpreted
 from ..plan import Plan
 from .runner import CANNOT, NEEDS_NPU, PASS, Row
