@@ -165,6 +165,16 @@ def test_a_page_without_a_confidence_is_read_in_the_shell(nano):
     assert "1 tokens, 0.5 s, cut off at the token limit]" in stdout.getvalue()
 
 
+def test_a_page_without_a_confidence_is_read_in_the_demo(nano, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reader, "load", lambda *args: nano)
+    monkeypatch.setattr(Reader, "read", OnlyBoxes.read)
+    from deskocr_kit.cli import app
+
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "boxes drawn on the page" in result.output
+
+
 def test_a_page_without_a_confidence_counts_as_one_without_a_warning(nano):
     rows = measured.read_mixed(OnlyBoxes(nano), 5, 31)
     assert [row[2] for row in rows] == [1.0] * 5 and all(row[1] > measured.WRONG for row in rows)
