@@ -68,7 +68,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> T
             f"conv2d (triton): dilation {dilation} and groups {groups}; the kernel has 1 and 1: use im2row"
         )
     if not computes(x, weight, bias):
-        return call.result(slots.conv2d(x, weight, bias, call.stride, call.padding))  # type: ignore[arg-type]
+        return call.result(slots.conv2d(x, weight, bias, call.stride, call.padding))
     return call.result(conv2d_kernel.conv2d(x, weight, bias, call.stride, call.padding))
 
 

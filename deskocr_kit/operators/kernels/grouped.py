@@ -168,8 +168,8 @@ def many_tokens(
     count, width, inner = down.shape
     pairs, (bm, bn, bk) = n * top, PRODUCT
     most = blocks(pairs, bm) + min(count, pairs)  # each expert fills at most one block in part
-    integers = {"dtype": torch.int32, "device": x.device}
-    order, owner = torch.empty(most * bm, **integers), torch.empty(most, **integers)
+    order = torch.empty(most * bm, dtype=torch.int32, device=x.device)
+    owner = torch.empty(most, dtype=torch.int32, device=x.device)
     ids, x = ids.contiguous(), x.contiguous()
     every, step = power_of_two(count), power_of_two(pairs)
     launch(

@@ -162,8 +162,7 @@ def _operator(name: str) -> Callable:
 
 
 def _run_on_npu(name: str, tensors: list[Tensor]) -> None:
-    simulated = getattr(torch.npu, "simulated", False)
-    _run(launched(name, tensors) if simulated else tensors)
+    _run(launched(name, tensors) if is_simulated("npu") else tensors)
 
 
 def _run(tensors: list[Tensor]) -> None:

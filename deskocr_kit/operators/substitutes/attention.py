@@ -42,6 +42,6 @@ def eager(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: b
     if drop is not None:
         scores = scores.masked_fill(drop, -torch.inf)
     share = scores.softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(v.dtype)
-    if mask is not None:
+    if mask is not None and drop is not None:
         share = share.masked_fill(drop.all(-1, keepdim=True), 0.0)
     return torch.matmul(share, v)

@@ -42,7 +42,7 @@ def _moe(x, *_) -> str:
     return "one token" if len(x) == 1 else "few tokens" if len(x) <= 8 else "many tokens"
 
 
-_CASES = {
+_CASES: dict[str, Callable[..., str]] = {
     "conv2d": _conv2d,
     "attention": _attention,
     "rel_pos_attention": _rel_pos_attention,

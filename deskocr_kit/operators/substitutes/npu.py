@@ -8,6 +8,7 @@ its users reported. Without torch_npu every function here raises NeedsTorchNpu.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from model.fast.moe import few_pairs, gathered, one_token, sort_by_expert, unsor
 from model.fast.rel_pos_attention import bias_parts, fold
 
 from .attention import drop_mask
-from .self_check import NeedsTorchNpu, self_checked
+from .self_check import NeedsTorchNpu, SelfChecked, self_checked
 
 EVERYTHING = 2147483647  # next_tokens of npu_prompt_flash_attention is 0 by default: that means causal
 
@@ -142,7 +143,7 @@ def npu_gathered_swiglu(x: Tensor, gate_up: Tensor, down: Tensor, ids: Tensor, w
 
 
 #: {slot: functions}: plans and reports name an implementation by its function.
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "rms_norm": (npu_rms_norm,),
     "rotary": (npu_rotary_mul,),
     "swiglu": (npu_swiglu,),
@@ -151,7 +152,7 @@ _FUNCTIONS = {
     "rel_pos_attention": (npu_prompt_flash_attention, npu_folded_fusion_attention),
     "moe": (npu_grouped_matmul, npu_gathered_swiglu),
 }
-CANDIDATES = {
+CANDIDATES: dict[str, dict[str, SelfChecked]] = {
     slot: {f.__name__: self_checked(f, getattr(slots, slot), f.__name__) for f in functions}
     for slot, functions in _FUNCTIONS.items()
 }

@@ -37,11 +37,15 @@ class SelfCheckWarning(UserWarning):
     """A fused operator returned a wrong result, or failed; the reference is used instead."""
 
 
+def _missing(*args, **kwargs):
+    raise TypeError("SelfChecked(…): reference is missing")
+
+
 @dataclass(frozen=True, eq=False)
 class SelfChecked(Operator):
     """An operator whose first result of each kind of call is compared with `reference`."""
 
-    reference: Callable | None = None
+    reference: Callable = _missing
     verdicts: dict[tuple, str] = field(default_factory=dict)  # kind of call -> "" if correct, else the fault
 
     def __call__(self, *args, **kwargs):
@@ -68,7 +72,7 @@ def self_checked(fused: Callable, reference: Callable, name: str) -> SelfChecked
 
 def kind_of(args: tuple, kwargs: dict) -> tuple | None:
     """Calls of one kind share a verdict: device, dtypes, and sizes up to the next power of two."""
-    parts = []
+    parts: list[object] = []
     for each in (*args, *kwargs.values()):
         if isinstance(each, FakeTensor) or (isinstance(each, Tensor) and each.is_meta):
             return None
@@ -89,10 +93,10 @@ def _judge(fused: Callable, reference: Callable, args: tuple, kwargs: dict) -> t
     expected = reference(*map(_on_host, args), **{k: _on_host(v) for k, v in kwargs.items()})
     if result.shape != expected.shape:
         return result, f"returned shape {tuple(result.shape)} instead of {tuple(expected.shape)}"
-    error = relative_error(result, expected)
+    away = relative_error(result, expected)
     found = TOLERANCES.get(dtype_name(result.dtype))
     bound = found.operator if found else 0.0
-    return result, "" if error <= bound else f"has a relative error of {error:.1e}, bound {bound:g}"
+    return result, "" if away <= bound else f"has a relative error of {away:.1e}, bound {bound:g}"
 
 
 def _on_host(value):
