@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from model import fast, slots
 HERE = Path(__file__).parent
 
 
+@functools.cache
 def code_digest() -> str:
     """A digest, 12 hex digits, of the code of the substitutes and the references, and of nothing else.
 
@@ -22,6 +24,7 @@ def code_digest() -> str:
     return source_digest(path.read_text(encoding="utf-8") for path in files)
 
 
+@functools.cache
 def kernel_digest() -> str:
     """The same of operators/kernels/*.py."""
     return source_digest(path.read_text(encoding="utf-8") for path in sorted((HERE / "kernels").glob("*.py")))
