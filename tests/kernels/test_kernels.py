@@ -70,8 +70,11 @@ def wide(*tensors):
 
 
 def close(ours: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    """Within the budget, and two last places of 1 per number: sums of numbers of about 1 may cancel."""
     assert ours.shape == expected.shape
-    assert relative_error(ours, expected) <= BUDGETS[dtype]
+    size = expected.double().norm().item()
+    room = 2**-22 * expected.numel() ** 0.5 / size if size else 0.0
+    assert relative_error(ours, expected) <= BUDGETS[dtype] + room
 
 
 @given(dtypes, seeds, small(1, 90), small(1, 300))
