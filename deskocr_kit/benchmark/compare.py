@@ -61,8 +61,9 @@ def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 200
     ratios run by run (the same page), else the ratio of the medians. The verdict is noise if the interval
     contains 1 or if the change is below SMALLEST. Without a ratio, as with times of 0, the values are None.
     """
+    unknown = {"ratio": None, "interval_95": None, "verdict": NOISE}
     if not len(old) or not len(new):
-        return {"ratio": None, "interval_95": None, "verdict": NOISE}
+        return unknown
     rng, before, after = np.random.default_rng(0), np.asarray(old), np.asarray(new)
 
     def medians(x):
@@ -73,7 +74,7 @@ def timing_verdict(old: Sequence[float], new: Sequence[float], rounds: int = 200
         drawn = medians(after / before) if paired else medians(after) / medians(before)
         ratio = float(np.median(after / before) if paired else np.median(after) / np.median(before))
     if not (math.isfinite(ratio) and np.isfinite(drawn).all()):
-        return {"ratio": None, "interval_95": None, "verdict": NOISE}
+        return unknown
     low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975)))
     word = NOISE
     if abs(ratio - 1) >= SMALLEST and not low <= 1 <= high:

@@ -10,7 +10,6 @@ from model.official import DEEPSEEK_OCR
 
 from ..claims.measured import with_section
 from ..display.table import markdown_table
-from ..kernel_evidence.on_device import LEVELS, proved_record
 from ..prediction.chips import names
 from ..prediction.measured import FILE, store
 from ..traces.calibration import calibration
@@ -18,7 +17,7 @@ from ..traces.forms import read_table
 from ..traces.kernels import TraceError
 from .check import Bundle, read_bundle
 from .consistency import check_bundle
-from .report import PAGE, RECORD, _plain, render, stored_ledger, summary_of
+from .report import PAGE, RECORD, _plain, kernels_of, render, stored_ledger, summary_of
 
 CLAIMS = "claims.md"
 READMES = ("README.md", "README.zh-CN.md")
@@ -97,11 +96,11 @@ def calibrated(bundle: Bundle, reports: Path) -> str | None:
 
 def kernel_record(bundle: Bundle, root: Path) -> Path | None:
     """Store what a card or an NPU did with the kernels of this version; returns the file, or None."""
-    level = LEVELS.get(bundle.manifest["label"])
-    found = proved_record(bundle.json("operators.json") or {})
-    if level is None or found is None or not (root / KERNEL_RECORDS).is_dir():
+    found = kernels_of(bundle)
+    if found is None or not (root / KERNEL_RECORDS).is_dir():
         return None
-    return write_json(root / KERNEL_RECORDS / f"{level}.json", found)
+    level, record = found
+    return write_json(root / KERNEL_RECORDS / f"{level}.json", record)
 
 
 def ledger_page(entries: list[dict]) -> str:

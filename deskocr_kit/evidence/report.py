@@ -46,12 +46,17 @@ def summary_of(bundle: Bundle, remarks: list[str]) -> dict:
         "sha256": bundle.sha256,
         "steps": {name: step["status"] for name, step in manifest["steps"].items()},
         "figures": {**_bench_figures(bench), **_trace_figures(trace)},
-        "kernels": LEVELS.get(manifest["label"])
-        if proved_record(bundle.json("operators.json") or {})
-        else None,
+        "kernels": ran[0] if (ran := kernels_of(bundle)) else None,
         "claims": [{key: row[key] for key in keys} for row in claims["claims"] if decided(row)],
         "remarks": remarks,
     }
+
+
+def kernels_of(bundle: Bundle) -> tuple[str, dict] | None:
+    """(level, record) of the kernels of this version that the device compiled and ran, if it did."""
+    level = LEVELS.get(bundle.manifest["label"])
+    record = proved_record(bundle.json("operators.json") or {}) if level else None
+    return (level, record) if level and record else None
 
 
 def _bench_figures(bench: dict | None) -> dict:

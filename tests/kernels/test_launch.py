@@ -33,7 +33,7 @@ def test_listeners_see_types_constants_and_grid():
     assert dict(one.types)["half"] == "i32" and dict(one.constants)["BLOCK"] == 32 and one.grid == (3,)
 
 
-def test_a_proof_names_the_kernels_that_a_candidate_started(tmp_path):
+def test_a_proof_names_the_kernels_that_a_candidate_started():
     (probe, *_) = (each for each in probes(Sizes.of(nano_config())) if each.slot == "swiglu" and each.real)
     rows = run_probe(probe, torch.device("cpu"), torch.float32, repeats=1)
     assert {row.candidate: row.kernels for row in rows} == {

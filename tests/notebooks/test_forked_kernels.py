@@ -15,7 +15,6 @@ pytestmark = pytest.mark.skipif(not forked_kernels.POSSIBLE, reason="kernels for
 
 @pytest.fixture
 def kernel(monkeypatch, tmp_path):
-    forked_kernels.install()
     monkeypatch.setenv("DESKOCR_TEST_WORD", "a word")
     manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
     yield manager, client
